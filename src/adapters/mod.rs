@@ -1,0 +1,4 @@
+//! The outside world: one folder for each protocol. An adapter implements a port of [`crate::flows::ports`] or calls
+//! a flow; adapters never use one another.
+
+pub mod clock;

@@ -1,0 +1,1 @@
+//! Joins settings, picks the concrete adapters, and holds one file for each subcommand.

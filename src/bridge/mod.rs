@@ -1,0 +1,8 @@
+//! What we decide: pure functions over [`crate::formats`]. No I/O, no clock, no async.
+
+pub mod exchange;
+pub mod partner;
+pub mod routing;
+pub mod to_direct;
+pub mod to_xdr;
+pub mod trust;

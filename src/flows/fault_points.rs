@@ -1,0 +1,151 @@
+//! Named fault points in accept and deliver: the places where a test kills the process, fails a write, or tears a
+//! file. Without the feature `fault-points` every call is nothing at all.
+//!
+//! A test sets `XDBRIDGE_FAULTS` to a comma-separated list of `name=action` or `name@n=action` (the n-th passage,
+//! counted from 1). Actions: `kill` (SIGKILL to ourselves), `enospc`, `eio`, and `tear` (the file at hand loses its
+//! last octets, as after a lost page).
+
+use std::io;
+
+/// Every fault point there is, in the order in which a message passes them.
+pub const ALL: [&str; 14] = [
+    "accept.body_received",
+    "body.write",
+    "body.sync",
+    "accept.decided",
+    "store.before_commit",
+    "store.after_commit",
+    "accept.before_answer",
+    "deliver.before_seal",
+    "deliver.sealed",
+    "deliver.seal_recorded",
+    "deliver.before_send",
+    "smtp.before_final_dot",
+    "deliver.sent",
+    "deliver.send_recorded",
+];
+
+/// Passes the point `name`: does nothing, fails with an I/O error, or never returns.
+#[cfg(not(feature = "fault-points"))]
+#[inline]
+pub fn pass(_name: &'static str) -> io::Result<()> {
+    Ok(())
+}
+
+/// Passes the point `name` with a file at hand, which the action `tear` shortens.
+#[cfg(not(feature = "fault-points"))]
+#[inline]
+pub fn pass_with_file(_name: &'static str, _file: &std::fs::File) -> io::Result<()> {
+    Ok(())
+}
+
+#[cfg(feature = "fault-points")]
+pub use armed::{pass, pass_with_file};
+
+#[cfg(feature = "fault-points")]
+mod armed {
+    use std::{
+        collections::HashMap,
+        fs::File,
+        io,
+        sync::{Mutex, OnceLock},
+    };
+
+    /// Octets that a torn file loses.
+    const TORN_BYTES: u64 = 100;
+
+    #[derive(Clone, Copy)]
+    enum Action {
+        Kill,
+        Fail(i32),
+        Tear,
+    }
+
+    struct Fault {
+        action: Action,
+        at_passage: Option<u32>,
+        passages: u32,
+    }
+
+    fn faults() -> &'static Mutex<HashMap<String, Fault>> {
+        static FAULTS: OnceLock<Mutex<HashMap<String, Fault>>> = OnceLock::new();
+        FAULTS.get_or_init(|| {
+            let setting = std::env::var("XDBRIDGE_FAULTS").unwrap_or_default();
+            Mutex::new(
+                setting
+                    .split(',')
+                    .filter(|item| !item.is_empty())
+                    .map(parse)
+                    .collect(),
+            )
+        })
+    }
+
+    fn parse(item: &str) -> (String, Fault) {
+        let (point, action) = item
+            .split_once('=')
+            .expect("XDBRIDGE_FAULTS has the form name=action");
+        let (name, at_passage) = match point.split_once('@') {
+            Some((name, n)) => (name, Some(n.parse().expect("a passage is a whole number"))),
+            None => (point, None),
+        };
+        assert!(super::ALL.contains(&name), "there is no fault point {name}");
+        let action = match action {
+            "kill" => Action::Kill,
+            "enospc" => Action::Fail(libc::ENOSPC),
+            "eio" => Action::Fail(libc::EIO),
+            "tear" => Action::Tear,
+            other => panic!("there is no fault action {other}"),
+        };
+        (
+            name.to_owned(),
+            Fault {
+                action,
+                at_passage,
+                passages: 0,
+            },
+        )
+    }
+
+    fn due(name: &str) -> Option<Action> {
+        debug_assert!(super::ALL.contains(&name), "{name} is missing from ALL");
+        let mut faults = faults().lock().ok()?;
+        let fault = faults.get_mut(name)?;
+        fault.passages += 1;
+        let is_due = fault.at_passage.is_none_or(|n| n == fault.passages);
+        is_due.then_some(fault.action)
+    }
+
+    /// Passes the point `name`.
+    pub fn pass(name: &'static str) -> io::Result<()> {
+        match due(name) {
+            None | Some(Action::Tear) => Ok(()),
+            Some(Action::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Action::Kill) => kill(),
+        }
+    }
+
+    /// Passes the point `name` with a file at hand.
+    pub fn pass_with_file(name: &'static str, file: &File) -> io::Result<()> {
+        match due(name) {
+            None => Ok(()),
+            Some(Action::Tear) => {
+                let length = file.metadata()?.len();
+                file.set_len(length.saturating_sub(TORN_BYTES))
+            }
+            Some(Action::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Action::Kill) => kill(),
+        }
+    }
+
+    fn kill() -> ! {
+        // `std::process::abort` would run signal handlers and dump core; SIGKILL is what the tests mean.
+        let pid = std::process::id().to_string();
+        let _ = std::process::Command::new("kill")
+            .args(["-KILL", &pid])
+            .status();
+        loop {
+            std::thread::park();
+        }
+    }
+}

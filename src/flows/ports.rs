@@ -1,0 +1,339 @@
+//! The small traits that flows need from the world, and the values that pass through them.
+
+use std::{io::Read, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::{
+    bridge::exchange::{Effect, Exchange, Scheduled},
+    formats::{
+        audit::AuditRecord,
+        ids::{BodyId, CertificateFingerprint, DirectAddress, DomainName, ExchangeId},
+    },
+};
+
+/// The one source of time.
+pub trait Clock: Send + Sync {
+    /// The present.
+    fn now(&self) -> Timestamp;
+}
+
+// --- certificates ------------------------------------------------------------------------------
+
+/// Finds the public certificates of an address. Whether one of them may be used is [`crate::bridge::trust`]'s
+/// question.
+#[async_trait]
+pub trait FindCertificates: Send + Sync {
+    /// Everything that this source knows of `owner`, and the steps that led to it.
+    async fn find(&self, owner: &DirectAddress) -> Lookup;
+}
+
+/// What a look-up gave.
+#[derive(Clone, Debug, Default)]
+pub struct Lookup {
+    /// Certificates, best source first.
+    pub candidates: Vec<CertificateCandidate>,
+    /// What was asked and answered, for `explain`.
+    pub steps: Vec<LookupStep>,
+    /// Whether a step failed in a way that may pass (SERVFAIL, time-out): the absence of a certificate is then not
+    /// known for sure (DISC-3).
+    pub is_transient: bool,
+}
+
+/// One certificate as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateCandidate {
+    /// Its DER form, not yet parsed: garbage beside a good certificate must not spoil it (DNS-7).
+    pub der: Vec<u8>,
+    /// Where it was found, such as `file direct.harbor.example.pem` or `dns rui.direct.harbor.example`.
+    pub origin: String,
+}
+
+/// One question to one source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LookupStep {
+    /// Who was asked what.
+    pub question: String,
+    /// What came back.
+    pub answer: String,
+    /// How long it took.
+    pub took: Duration,
+}
+
+// --- mail --------------------------------------------------------------------------------------
+
+/// Hands sealed mail to the next hop.
+#[async_trait]
+pub trait SendMail: Send + Sync {
+    /// Sends one mail to recipients of one domain, in one transaction or more (TX-8, TX-28). One result for each
+    /// recipient, in their order. A body that fails to read midway never leaves as a shortened message.
+    async fn send(&self, mail: &OutgoingMail) -> Vec<SendResult>;
+}
+
+/// A sealed mail for the recipients of one domain.
+pub struct OutgoingMail {
+    /// The recipients' domain: decides the next hop.
+    pub domain: DomainName,
+    /// MAIL FROM; `None` is the null reverse-path.
+    pub envelope_from: Option<DirectAddress>,
+    /// RCPT TO.
+    pub recipients: Vec<DirectAddress>,
+    /// The outer header, with the blank line that ends it, CRLF.
+    pub header: String,
+    /// The rest of the message, CRLF, 7 bit.
+    pub body: StoredBody,
+}
+
+/// What became of one recipient at the next hop.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SendResult {
+    /// 250 after the final dot.
+    Accepted(SmtpReceipt),
+    /// Refused for good.
+    Refused {
+        /// `smtpRejected`, `tooLarge`, `unknownRecipient` or `badAddress`.
+        reason: crate::bridge::exchange::Reason,
+        /// What the audit keeps: the peer and its reply, cut to 256 characters without control characters.
+        detail: String,
+    },
+    /// Refused or not reached for now.
+    Deferred {
+        /// What the audit keeps.
+        detail: String,
+    },
+}
+
+/// What the audit keeps of a hand-over (audit.md section 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmtpReceipt {
+    /// The next hop's name and address.
+    pub peer: String,
+    /// Whether TLS was used, and whether the peer's name was verified.
+    pub tls: String,
+    /// The final reply.
+    pub reply: String,
+}
+
+// --- store -------------------------------------------------------------------------------------
+
+/// Exchanges, their outbox and the audit: one transaction for each [`UnitOfWork`].
+#[async_trait]
+pub trait Exchanges: Send + Sync {
+    /// Writes all of `unit` or nothing. Returns once it is durable.
+    async fn commit(&self, unit: UnitOfWork) -> Result<(), StoreError>;
+
+    /// One exchange with its version.
+    async fn load(&self, id: ExchangeId) -> Result<Option<VersionedExchange>, StoreError>;
+
+    /// The exchanges that carry `key`, oldest first.
+    async fn find(&self, key: &LookupKey) -> Result<Vec<ExchangeId>, StoreError>;
+
+    /// Takes up to `limit` effects that are due and not leased, and leases them until `now + lease`.
+    async fn claim(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<Claim>, StoreError>;
+
+    /// When the earliest effect that is not leased becomes due.
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Gives a claimed effect back, due again at `at`: the attempt could not be made.
+    async fn give_back(&self, claim: &Claim, at: Timestamp) -> Result<(), StoreError>;
+
+    /// A page of exchanges, newest first.
+    async fn list(&self, filter: &ExchangeFilter) -> Result<Vec<Exchange>, StoreError>;
+}
+
+/// What one transaction writes. Audit rows ride in it, so that nothing is done without its record.
+#[derive(Debug, Default)]
+pub struct UnitOfWork {
+    /// The new or changed exchange.
+    pub exchange: Option<ExchangeWrite>,
+    /// Bodies that the exchange owns from now on: staged until then, and swept if the process dies before.
+    pub adopt: Vec<BodyId>,
+    /// Bodies to remove.
+    pub remove: Vec<BodyId>,
+    /// Effects to put into the outbox.
+    pub effects: Vec<(ExchangeId, Scheduled)>,
+    /// The claimed effect that this unit completes.
+    pub done: Option<Claim>,
+    /// Records for the audit.
+    pub audit: Vec<AuditRecord>,
+}
+
+/// How an exchange is written.
+#[derive(Debug)]
+pub enum ExchangeWrite {
+    /// A new exchange, with the keys that it is found by.
+    Insert {
+        /// The exchange.
+        exchange: Exchange,
+        /// What it is found by.
+        keys: Vec<LookupKey>,
+    },
+    /// A changed exchange. Refused with [`StoreError::Conflict`] unless the stored version is the one given.
+    Update {
+        /// The exchange.
+        exchange: Exchange,
+        /// The version it was loaded at.
+        version: u64,
+        /// Further keys that it is found by.
+        keys: Vec<LookupKey>,
+    },
+}
+
+/// What an exchange is found by. The store keeps a keyed hash of it only.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LookupKey {
+    /// A partner's wsa:MessageID: ids never match across partners (XDR-50).
+    SoapMessageId {
+        /// The partner's name.
+        partner: String,
+        /// The id.
+        id: String,
+    },
+    /// A partner's SubmissionSet.uniqueId.
+    SubmissionSet {
+        /// The partner's name.
+        partner: String,
+        /// The id.
+        id: String,
+    },
+    /// Inner or outer Message-ID of one of its legs.
+    MessageId(String),
+    /// Any of the above, for operators.
+    Any(String),
+}
+
+/// An exchange and the version that the store holds.
+#[derive(Clone, Debug)]
+pub struct VersionedExchange {
+    /// The exchange.
+    pub exchange: Exchange,
+    /// To be given back with an update.
+    pub version: u64,
+}
+
+/// An effect taken from the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The outbox row.
+    pub id: i64,
+    /// For which exchange.
+    pub exchange: ExchangeId,
+    /// What to do.
+    pub effect: Effect,
+    /// How often it was claimed before.
+    pub attempts: u32,
+    /// When the lease lapses: another worker may claim it then, so work must end before.
+    pub leased_until: Timestamp,
+}
+
+/// Which exchanges a list shows.
+#[derive(Clone, Debug, Default)]
+pub struct ExchangeFilter {
+    /// Only those of this partner.
+    pub partner: Option<String>,
+    /// Only final ones, or only open ones.
+    pub is_final: Option<bool>,
+    /// Only those accepted before this time: the page after one that ended there.
+    pub accepted_before: Option<Timestamp>,
+    /// How many at the most.
+    pub limit: usize,
+}
+
+/// Why the store could not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The exchange was changed by somebody else meanwhile: load it and step again.
+    #[error("exchange {exchange} was changed by another worker")]
+    Conflict {
+        /// Which.
+        exchange: ExchangeId,
+    },
+    /// No space is left, or a disk quota ended.
+    #[error("no space is left for the store")]
+    NoSpace,
+    /// A body is not there, or not as it was written.
+    #[error("body {body} is damaged: {what}")]
+    DamagedBody {
+        /// Which.
+        body: BodyId,
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// Anything else: the store cannot be reached, or the disk fails.
+    #[error("the store failed")]
+    Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl StoreError {
+    /// Whether a later attempt may succeed.
+    pub fn is_transient(&self) -> bool {
+        !matches!(self, Self::DamagedBody { .. })
+    }
+}
+
+/// The body store. Blocking, since formats read and write by [`std::io`]: call it on the CPU threads or in
+/// `spawn_blocking`.
+pub trait Bodies: Send + Sync {
+    /// Begins a body that is encrypted at rest. It is swept unless a unit of work adopts it.
+    fn create_encrypted(&self) -> Result<Box<dyn BodyWriter>, StoreError>;
+
+    /// Begins a body that is ciphertext already (sealed mail) and is kept as it is, under a digest of its own.
+    fn create_sealed(&self) -> Result<Box<dyn BodyWriter>, StoreError>;
+
+    /// Opens a body for reading from its first octet. It can be opened again.
+    fn open(&self, id: BodyId) -> Result<Box<dyn Read + Send>, StoreError>;
+}
+
+/// Writes one body.
+pub trait BodyWriter: std::io::Write + Send {
+    /// Makes it durable (fsync of file and folder for one in a file) and gives its id. A small body stays in memory
+    /// until the unit of work that adopts it writes it into its row.
+    fn finish(self: Box<Self>) -> Result<StagedBody, StoreError>;
+}
+
+/// A body that is written and not yet adopted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StagedBody {
+    /// Its id.
+    pub id: BodyId,
+    /// Its length in octets, as written by the caller.
+    pub size: u64,
+}
+
+/// A stored body that can be read many times.
+#[derive(Clone)]
+pub struct StoredBody {
+    /// Where it lies.
+    pub store: std::sync::Arc<dyn Bodies>,
+    /// Its id.
+    pub id: BodyId,
+    /// Its length in octets.
+    pub size: u64,
+}
+
+impl StoredBody {
+    /// Opens it from its first octet.
+    pub fn open(&self) -> Result<Box<dyn Read + Send>, StoreError> {
+        self.store.open(self.id)
+    }
+}
+
+// --- peers -------------------------------------------------------------------------------------
+
+/// Who speaks to us over TLS, as far as the connection tells.
+#[derive(Clone, Debug, Default)]
+pub struct TlsPeer {
+    /// The client certificate's fingerprint.
+    pub certificate: Option<CertificateFingerprint>,
+    /// Its DER form.
+    pub certificate_der: Option<Bytes>,
+    /// The peer's network address.
+    pub address: String,
+}

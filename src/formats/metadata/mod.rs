@@ -1,0 +1,1 @@
+//! Document Sharing metadata (metadata.md): typed views on kept XML.

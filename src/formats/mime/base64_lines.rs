@@ -1,0 +1,101 @@
+//! base64 in lines of 76 columns with CRLF (RFC 2045 §6.8), written as the octets come.
+
+use std::io::{self, Write};
+
+use base64_simd::{Out, STANDARD};
+
+/// Octets that make one line of 76 characters.
+const LINE_BYTES: usize = 57;
+/// Lines that are encoded at once.
+const BLOCK_LINES: usize = 128;
+/// A full line with its CRLF.
+const ENCODED_LINE: usize = 78;
+
+/// Encodes what is written to it and passes the text on. [`Base64Lines::finish`] writes the last, short line.
+pub struct Base64Lines<W: Write> {
+    out: W,
+    pending: Vec<u8>,
+    text: Vec<u8>,
+}
+
+impl<W: Write> Base64Lines<W> {
+    /// A writer that passes its text to `out`.
+    pub fn new(out: W) -> Self {
+        Self {
+            out,
+            pending: Vec::with_capacity(LINE_BYTES * BLOCK_LINES),
+            text: Vec::with_capacity(ENCODED_LINE * BLOCK_LINES),
+        }
+    }
+
+    /// Writes what is pending; every line ends with CRLF.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.encode_pending()?;
+        Ok(self.out)
+    }
+
+    fn encode_pending(&mut self) -> io::Result<()> {
+        self.text.clear();
+        for line in self.pending.chunks(LINE_BYTES) {
+            let mut encoded = [0; 76];
+            let encoded = STANDARD.encode(line, Out::from_slice(&mut encoded));
+            self.text.extend_from_slice(encoded);
+            self.text.extend_from_slice(b"\r\n");
+        }
+        self.pending.clear();
+        self.out.write_all(&self.text)
+    }
+}
+
+impl<W: Write> Write for Base64Lines<W> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let room = LINE_BYTES * BLOCK_LINES - self.pending.len();
+        let taken = octets.len().min(room);
+        self.pending.extend_from_slice(&octets[..taken]);
+        if taken == room {
+            self.encode_pending()?;
+        }
+        Ok(taken)
+    }
+
+    /// Passes on whole blocks only: a line is never cut short before the end.
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+/// The length in octets of the text that [`Base64Lines`] makes of `bytes` octets.
+pub fn encoded_len(bytes: u64) -> u64 {
+    let lines = bytes.div_ceil(LINE_BYTES as u64);
+    bytes.div_ceil(3) * 4 + lines * 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encode(octets: &[u8], cut: usize) -> String {
+        let mut writer = Base64Lines::new(Vec::new());
+        for piece in octets.chunks(cut) {
+            writer.write_all(piece).unwrap();
+        }
+        String::from_utf8(writer.finish().unwrap()).unwrap()
+    }
+
+    #[test]
+    fn lines_have_76_columns_and_the_cut_of_the_input_does_not_show() {
+        let octets: Vec<u8> = (0..20_000u32).map(|n| (n % 251) as u8).collect();
+        let text = encode(&octets, 20_000);
+        assert_eq!(text, encode(&octets, 7));
+        assert!(text.ends_with("\r\n"));
+        let lines: Vec<&str> = text.split_terminator("\r\n").collect();
+        assert!(lines[..lines.len() - 1].iter().all(|line| line.len() == 76));
+        assert_eq!(STANDARD.decode_to_vec(lines.concat()).unwrap(), octets);
+        assert_eq!(text.len() as u64, encoded_len(octets.len() as u64));
+    }
+
+    #[test]
+    fn nothing_gives_nothing() {
+        assert_eq!(encode(b"", 1), "");
+    }
+}

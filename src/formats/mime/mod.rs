@@ -1,0 +1,3 @@
+//! MIME messages: writing them (direct.md sections 3 and 4).
+
+pub mod base64_lines;

@@ -1,0 +1,18 @@
+//! What travels on the wire: bytes to types and back. Pure: readers take [`std::io::Read`], writers take
+//! [`std::io::Write`]; no paths, no sockets, no clock, no async.
+
+pub mod audit;
+pub mod document;
+pub mod finding;
+pub mod ids;
+pub mod limits;
+pub mod metadata;
+pub mod mime;
+pub mod notification;
+pub mod redacted;
+pub mod smime;
+pub mod soap;
+pub mod units;
+pub mod xdm;
+pub mod xdr;
+pub mod xml;

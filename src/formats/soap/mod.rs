@@ -1,0 +1,1 @@
+//! SOAP, WS-Addressing, the Direct addressBlock, and MTOM (soap.md).

@@ -1,0 +1,1 @@
+//! The request (xdr.md section 2).

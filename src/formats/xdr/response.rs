@@ -1,0 +1,1 @@
+//! The answer (xdr.md section 4).

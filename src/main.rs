@@ -1,0 +1,3 @@
+//! The `xdbridge` command.
+
+fn main() {}

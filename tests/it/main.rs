@@ -1,0 +1,4 @@
+//! The one integration-test binary: `support/` holds the test grounds, each other file one behaviour.
+#![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
+
+mod support;

@@ -1,0 +1,1 @@
+//! Test grounds: builders, counterparts and servers that the behaviour files share.
