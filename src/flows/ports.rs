@@ -337,3 +337,55 @@ pub struct TlsPeer {
     /// The peer's network address.
     pub address: String,
 }
+
+/// What the SOAP listener hands a request to. The listener does HTTP only: the body arrives in chunks over a bounded
+/// channel, already within the message limit and paid for from the byte budget.
+#[async_trait]
+pub trait ServeXdr: Send + Sync {
+    /// Serves one `POST /xdr` to its end.
+    async fn serve(&self, request: XdrRequest) -> XdrAnswer;
+}
+
+/// One `POST /xdr`.
+pub struct XdrRequest {
+    /// The Content-Type, as sent.
+    pub content_type: String,
+    /// Who sends, as the TLS connection tells.
+    pub peer: TlsPeer,
+    /// The partner that the peer's certificate maps to.
+    pub partner: std::sync::Arc<crate::bridge::partner::Partner>,
+    /// The body. An error means that the sender went away or was too slow: nothing is answered.
+    pub body: tokio::sync::mpsc::Receiver<Result<Bytes, BodyInterrupted>>,
+    /// The octets that the body may take.
+    pub reservation: super::budget::Reservation,
+}
+
+/// The body ended before its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BodyInterrupted {
+    /// The connection broke.
+    #[error("the connection broke in the body")]
+    Broken,
+    /// A chunk did not come in time.
+    #[error("the body came too slowly")]
+    TooSlow,
+    /// More octets than one message may have.
+    #[error("the body is larger than {max_bytes} octets")]
+    TooLarge {
+        /// What would be accepted.
+        max_bytes: u64,
+    },
+}
+
+/// What goes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdrAnswer {
+    /// HTTP status.
+    pub status: u16,
+    /// Content-Type; `None` for an empty body.
+    pub content_type: Option<String>,
+    /// The body.
+    pub body: Bytes,
+    /// Retry-After, with 503.
+    pub retry_after: Option<Duration>,
+}
