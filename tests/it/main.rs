@@ -1,4 +1,7 @@
 //! The one integration-test binary: `support/` holds the test grounds, each other file one behaviour.
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
+mod architecture;
+mod conformance;
+mod dependencies;
 mod support;
