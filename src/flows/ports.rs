@@ -325,6 +325,36 @@ impl StoredBody {
     }
 }
 
+// --- audit and readiness -----------------------------------------------------------------------
+
+/// Writes a record that belongs to no other transaction, such as a refused connection.
+#[async_trait]
+pub trait Audit: Send + Sync {
+    /// Returns once the record is durable.
+    async fn record(&self, record: AuditRecord) -> Result<(), StoreError>;
+}
+
+#[async_trait]
+impl<T: Exchanges> Audit for T {
+    async fn record(&self, record: AuditRecord) -> Result<(), StoreError> {
+        self.commit(UnitOfWork {
+            audit: vec![record],
+            ..UnitOfWork::default()
+        })
+        .await
+    }
+}
+
+/// Tells whether a part of the node can do its work now: what `/readyz` asks.
+#[async_trait]
+pub trait Readiness: Send + Sync {
+    /// The part's name in the answer, such as `store`.
+    fn part(&self) -> &'static str;
+
+    /// `Err` names the trouble for operators, in fixed words: the answer is not protected by a token.
+    async fn check(&self) -> Result<(), &'static str>;
+}
+
 // --- peers -------------------------------------------------------------------------------------
 
 /// Who speaks to us over TLS, as far as the connection tells.
@@ -334,6 +364,9 @@ pub struct TlsPeer {
     pub certificate: Option<CertificateFingerprint>,
     /// Its DER form.
     pub certificate_der: Option<Bytes>,
+    /// The chain that the handshake verified above it, nearest issuer first, in DER form: a partner may be named by
+    /// its CA and a subject alternative name.
+    pub issuers_der: Vec<Bytes>,
     /// The peer's network address.
     pub address: String,
 }
@@ -354,7 +387,8 @@ pub struct XdrRequest {
     pub peer: TlsPeer,
     /// The partner that the peer's certificate maps to.
     pub partner: std::sync::Arc<crate::bridge::partner::Partner>,
-    /// The body. An error means that the sender went away or was too slow: nothing is answered.
+    /// The body: complete only when the channel ends without an error. After an error the listener answers by
+    /// itself, and what the flow answers reaches nobody.
     pub body: tokio::sync::mpsc::Receiver<Result<Bytes, BodyInterrupted>>,
     /// The octets that the body may take.
     pub reservation: super::budget::Reservation,
@@ -375,6 +409,9 @@ pub enum BodyInterrupted {
         /// What would be accepted.
         max_bytes: u64,
     },
+    /// A body of undeclared length outgrew what was free of the byte budget (LIM-17).
+    #[error("no room is left for the rest of the body")]
+    NoRoom,
 }
 
 /// What goes back.
