@@ -1,10 +1,11 @@
 //! The small traits that flows need from the world, and the values that pass through them.
 
-use std::{io::Read, time::Duration};
+use std::{any::Any, fmt, io::Read, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use crate::{
     bridge::exchange::{Effect, Exchange, Scheduled},
@@ -138,8 +139,12 @@ pub trait Exchanges: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Claim>, StoreError>;
 
-    /// When the earliest effect that is not leased becomes due.
+    /// When the next effect can be claimed: the earliest one that waits becomes due, or a lease lapses.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
+
+    /// Rings after effects were committed or given back, so that a waiting worker asks [`Exchanges::next_due`] anew.
+    /// A ring that nobody hears is kept for the next one who listens; only one task should listen.
+    fn due_changed(&self) -> Arc<Notify>;
 
     /// Gives a claimed effect back, due again at `at`: the attempt could not be made.
     async fn give_back(&self, claim: &Claim, at: Timestamp) -> Result<(), StoreError>;
@@ -153,7 +158,8 @@ pub trait Exchanges: Send + Sync {
 pub struct UnitOfWork {
     /// The new or changed exchange.
     pub exchange: Option<ExchangeWrite>,
-    /// Bodies that the exchange owns from now on: staged until then, and swept if the process dies before.
+    /// Bodies that the exchange owns from now on: staged until then (hold their [`StagedBody`]), and swept if the
+    /// process dies before.
     pub adopt: Vec<BodyId>,
     /// Bodies to remove.
     pub remove: Vec<BodyId>,
@@ -242,6 +248,9 @@ pub struct ExchangeFilter {
     pub is_final: Option<bool>,
     /// Only those accepted before this time: the page after one that ended there.
     pub accepted_before: Option<Timestamp>,
+    /// With `accepted_before`: the last exchange of the page before, so that none is lost among those accepted at the
+    /// very same time.
+    pub before_id: Option<ExchangeId>,
     /// How many at the most.
     pub limit: usize,
 }
@@ -298,20 +307,46 @@ pub trait BodyWriter: std::io::Write + Send {
     fn finish(self: Box<Self>) -> Result<StagedBody, StoreError>;
 }
 
-/// A body that is written and not yet adopted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A body that is written and not yet adopted. Keep it until the unit of work that adopts it is committed: when the
+/// last clone is gone, the store drops what no unit adopted.
+#[derive(Clone)]
 pub struct StagedBody {
     /// Its id.
     pub id: BodyId,
     /// Its length in octets, as written by the caller.
     pub size: u64,
+    hold: Option<Arc<dyn Any + Send + Sync>>,
+}
+
+impl StagedBody {
+    /// A body that stays until it is removed.
+    pub fn new(id: BodyId, size: u64) -> Self {
+        let hold = None;
+        Self { id, size, hold }
+    }
+
+    /// A body that is given up when `hold` is dropped, unless it is adopted by then.
+    pub fn held(id: BodyId, size: u64, hold: Arc<dyn Any + Send + Sync>) -> Self {
+        let hold = Some(hold);
+        Self { id, size, hold }
+    }
+}
+
+impl fmt::Debug for StagedBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StagedBody")
+            .field("id", &self.id)
+            .field("size", &self.size)
+            .field("is_held", &self.hold.is_some())
+            .finish()
+    }
 }
 
 /// A stored body that can be read many times.
 #[derive(Clone)]
 pub struct StoredBody {
     /// Where it lies.
-    pub store: std::sync::Arc<dyn Bodies>,
+    pub store: Arc<dyn Bodies>,
     /// Its id.
     pub id: BodyId,
     /// Its length in octets.
@@ -386,7 +421,7 @@ pub struct XdrRequest {
     /// Who sends, as the TLS connection tells.
     pub peer: TlsPeer,
     /// The partner that the peer's certificate maps to.
-    pub partner: std::sync::Arc<crate::bridge::partner::Partner>,
+    pub partner: Arc<crate::bridge::partner::Partner>,
     /// The body: complete only when the channel ends without an error. After an error the listener answers by
     /// itself, and what the flow answers reaches nobody.
     pub body: tokio::sync::mpsc::Receiver<Result<Bytes, BodyInterrupted>>,
