@@ -2,3 +2,5 @@
 //! a flow; adapters never use one another.
 
 pub mod clock;
+pub mod dns;
+pub mod smtp_client;

@@ -1,7 +1,9 @@
 //! What we decide: pure functions over [`crate::formats`]. No I/O, no clock, no async.
 
 pub mod exchange;
+pub mod network;
 pub mod partner;
+pub mod retry;
 pub mod routing;
 pub mod to_direct;
 pub mod to_xdr;

@@ -1,6 +1,6 @@
 //! The small traits that flows need from the world, and the values that pass through them.
 
-use std::{any::Any, fmt, io::Read, sync::Arc, time::Duration};
+use std::{any::Any, fmt, io::Read, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -94,7 +94,8 @@ pub enum SendResult {
     Accepted(SmtpReceipt),
     /// Refused for good.
     Refused {
-        /// `smtpRejected`, `tooLarge`, `unknownRecipient` or `badAddress`.
+        /// `smtpRejected`, `tooLarge`, `unknownRecipient`, `badAddress`, `policyRefused` (no target that may be
+        /// connected to), or `internal` (our stored body is damaged: to be alarmed).
         reason: crate::bridge::exchange::Reason,
         /// What the audit keeps: the peer and its reply, cut to 256 characters without control characters.
         detail: String,
@@ -115,6 +116,56 @@ pub struct SmtpReceipt {
     pub tls: String,
     /// The final reply.
     pub reply: String,
+}
+
+/// Finds the hosts that take mail for a domain (smtp.md section 7).
+#[async_trait]
+pub trait FindMailHosts: Send + Sync {
+    /// The hosts of `domain` that have an address, best first, without ourselves and whatever comes after us: five at
+    /// the most, with four addresses each (TX-2 to TX-5).
+    async fn hosts(&self, domain: &DomainName) -> Result<Vec<MailHost>, MailHostError>;
+
+    /// The addresses of one host by its name, as the settings give it: a smarthost.
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, MailHostError>;
+}
+
+/// A host that takes mail.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MailHost {
+    /// Its name: what its TLS certificate must name.
+    pub name: DomainName,
+    /// Where it listens, in the order to try.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Why no mail host is known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MailHostError {
+    /// NXDOMAIN: 5.1.2, for good.
+    #[error("the domain does not exist")]
+    NoSuchDomain,
+    /// `MX 0 .`: the domain takes no mail (RFC 7505): 5.1.10, for good.
+    #[error("the domain takes no mail (null MX)")]
+    NullMx,
+    /// We are the best host ourselves and do not serve the domain: 5.4.6, for good.
+    #[error("the best mail host of the domain is this bridge itself")]
+    Loop,
+    /// No host of the domain has an address: 5.4.4, for good.
+    #[error("no mail host of the domain has an address")]
+    NoAddress,
+    /// SERVFAIL or a time-out: 4.4.3, may pass.
+    #[error("the DNS gave no answer: {detail}")]
+    Transient {
+        /// What happened, without names of persons.
+        detail: String,
+    },
+}
+
+impl MailHostError {
+    /// Whether a later attempt may succeed.
+    pub fn is_transient(&self) -> bool {
+        matches!(self, Self::Transient { .. })
+    }
 }
 
 // --- store -------------------------------------------------------------------------------------

@@ -1,0 +1,3 @@
+//! Hands sealed mail to the next hop by SMTP (RFC 5321): smtp.md sections 7 to 9.
+
+pub mod config;
