@@ -1,1 +1,3 @@
 //! Joins settings, picks the concrete adapters, and holds one file for each subcommand.
+
+pub mod http_thread;

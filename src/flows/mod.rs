@@ -4,4 +4,5 @@
 pub mod budget;
 pub mod cpu;
 pub mod fault_points;
+pub mod measures;
 pub mod ports;

@@ -1,0 +1,155 @@
+//! The XDR listener: HTTP over mutual TLS, on threads of its own. It knows who asks, holds every limit of the
+//! transport, and hands each `POST /xdr` to the port [`ServeXdr`]; what a message means is not its business.
+//! Follows soap.md sections 2, 7 and 8, nhin.md section 6, threats.md LIM-1, LIM-8 and LIM-17.
+
+mod answer;
+mod body;
+mod pace;
+mod settings;
+mod tls;
+mod wsdl;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+};
+
+use actix_web::{
+    App, HttpServer,
+    dev::Server,
+    web::{self, Data},
+};
+use openssl::ssl::SslAcceptorBuilder;
+use tokio::runtime::Handle;
+
+pub use self::{settings::SoapServerConfig, tls::TlsError};
+use crate::{
+    bridge::partner::Partner,
+    flows::{
+        budget::ByteBudget,
+        ports::{Audit, Clock, ServeXdr, TlsPeer},
+    },
+    formats::limits::Limits,
+};
+
+/// Tells which partner a TLS peer is. Asked for every request, so that a partner taken out of the configuration is
+/// out at once.
+pub type Identify = Arc<dyn Fn(&TlsPeer) -> Option<Arc<Partner>> + Send + Sync>;
+
+/// What the listener works with.
+pub struct Parts {
+    /// Serves each `POST /xdr`.
+    pub xdr: Arc<dyn ServeXdr>,
+    /// Where `xdr` and `audit` run.
+    pub flows: Handle,
+    /// Which partner a peer is.
+    pub identify: Identify,
+    /// Records peers that are no partner's.
+    pub audit: Arc<dyn Audit>,
+    /// Pays for bodies.
+    pub budget: ByteBudget,
+    /// The time of audit records.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// Why the listener cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SoapServerError {
+    /// The address is taken, or not ours.
+    #[error("soap.server.bind: cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Its certificates cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
+/// A listener that is bound and not yet served: connections wait in the system's queue.
+pub struct SoapListener {
+    listener: TcpListener,
+    address: SocketAddr,
+    acceptor: SslAcceptorBuilder,
+    config: SoapServerConfig,
+    shared: Data<Shared>,
+}
+
+/// What every worker needs.
+struct Shared {
+    config: SoapServerConfig,
+    max_message_bytes: u64,
+    max_http_head_bytes: usize,
+    parts: Parts,
+}
+
+impl SoapListener {
+    /// Reads the certificates and binds the address.
+    pub fn bind(
+        config: &SoapServerConfig,
+        limits: &Limits,
+        parts: Parts,
+    ) -> Result<Self, SoapServerError> {
+        let acceptor = tls::acceptor(config)?;
+        let bind_error = |source| SoapServerError::Bind {
+            address: config.bind,
+            source,
+        };
+        let listener = TcpListener::bind(config.bind).map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        Ok(Self {
+            listener,
+            address,
+            acceptor,
+            config: config.clone(),
+            shared: Data::new(Shared {
+                config: config.clone(),
+                max_message_bytes: limits.max_message_bytes,
+                max_http_head_bytes: limits.max_http_head_bytes,
+                parts,
+            }),
+        })
+    }
+
+    /// The address that it is bound to, with the port that the system chose for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server, to be awaited in an actix system. It ends when its handle is stopped; a graceful stop finishes
+    /// the requests that are running and closes idle connections at once.
+    pub fn into_server(self) -> io::Result<Server> {
+        let Self {
+            listener,
+            acceptor,
+            config,
+            shared,
+            ..
+        } = self;
+        let workers = config.workers.max(1);
+        let connections = config.max_connections.div_ceil(workers).max(1);
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .default_service(web::to(answer::answer))
+        })
+        .workers(workers)
+        .max_connections(connections)
+        // By default 256 half-made handshakes would keep out everybody else.
+        .max_connection_rate(connections)
+        .tls_handshake_timeout(config.handshake_timeout)
+        .client_request_timeout(config.head_timeout)
+        .client_disconnect_timeout(config.close_timeout)
+        .keep_alive(config.keep_alive)
+        .shutdown_timeout(config.drain_timeout.as_secs())
+        .tcp_nodelay(true)
+        .disable_signals()
+        .on_connect(tls::remember_peer)
+        .listen_openssl(listener, acceptor)?
+        .run();
+        Ok(server)
+    }
+}

@@ -1,0 +1,50 @@
+//! The names of what we measure, in one place. `/metrics` shows them in the Prometheus text format; labels hold
+//! names of the configuration and fixed words, never anything of a message.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+
+/// HTTP answers of the XDR listener. Labels: `path` (`/xdr` or `other`), `method`, `status`.
+pub const XDR_REQUESTS: &str = "xdbridge_xdr_requests_total";
+
+/// From a request's head to its answer, in seconds. Label: `partner`.
+pub const XDR_REQUEST_SECONDS: &str = "xdbridge_xdr_request_seconds";
+
+/// Octets of request bodies. Label: `partner`.
+pub const XDR_REQUEST_BYTES: &str = "xdbridge_xdr_request_bytes";
+
+/// Requests whose client certificate belongs to no partner.
+pub const XDR_STRANGERS: &str = "xdbridge_xdr_strangers_total";
+
+/// Client certificates that no configured CA vouches for, refused in the handshake.
+pub const CLIENT_CERTIFICATES_REFUSED: &str = "xdbridge_client_certificates_refused_total";
+
+/// Octets of messages in flight, out of `limits.max_bytes_in_flight`.
+pub const BYTES_IN_FLIGHT: &str = "xdbridge_bytes_in_flight";
+
+/// Tells the recorder what each name means and in which unit it counts.
+pub fn describe() {
+    describe_counter!(XDR_REQUESTS, "HTTP answers of the XDR listener");
+    describe_histogram!(
+        XDR_REQUEST_SECONDS,
+        Unit::Seconds,
+        "From the head of an XDR request to its answer"
+    );
+    describe_histogram!(
+        XDR_REQUEST_BYTES,
+        Unit::Bytes,
+        "Size of the bodies of XDR requests"
+    );
+    describe_counter!(
+        XDR_STRANGERS,
+        "Requests whose client certificate belongs to no partner"
+    );
+    describe_counter!(
+        CLIENT_CERTIFICATES_REFUSED,
+        "Client certificates refused in the handshake"
+    );
+    describe_gauge!(
+        BYTES_IN_FLIGHT,
+        Unit::Bytes,
+        "Octets of messages in flight, as taken from the byte budget"
+    );
+}
