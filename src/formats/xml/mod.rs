@@ -1,4 +1,9 @@
 //! XML as it comes from outside: hardened reading, and metadata kept as the text that was received.
 
+pub mod c14n;
 pub mod kept;
 pub mod names;
+mod scan;
+
+pub use scan::XmlLimitError;
+pub(in crate::formats) use scan::{check_limits, start_tag_at};

@@ -1,0 +1,410 @@
+//! Changes to kept metadata, spliced into its text (XDR-89): only what an edit names is touched.
+
+use std::{collections::HashMap, ops::Range};
+
+use roxmltree::Node;
+
+use super::{
+    super::{
+        ids::DirectAddress,
+        xml::{kept::KeptXml, names::RIM, start_tag_at},
+    },
+    Metadata, MetadataError,
+    ebrim::{self, is_rim, schema_place},
+    hl7::{IntendedRecipient, Xtn},
+    id_key, parse, same_id,
+    uuids::{CLASSIFICATION_OBJECT_TYPE, submission_set},
+};
+
+/// Collects changes and applies them together. An object is named by its id as it is written; of several objects
+/// with one id the first is meant.
+#[derive(Debug)]
+pub struct MetadataEdit<'a> {
+    metadata: &'a Metadata,
+    /// In the order in which the objects were first named.
+    objects: Vec<ObjectChanges>,
+    /// Whether a change named the SubmissionSet where there is none.
+    lacks_submission_set: bool,
+}
+
+#[derive(Debug)]
+struct ObjectChanges {
+    id: String,
+    /// In the order in which the slots were first named.
+    slots: Vec<SlotChange>,
+    /// Author Classifications to add to a SubmissionSet: one authorTelecommunication each.
+    author_telecommunications: Vec<String>,
+}
+
+#[derive(Debug)]
+struct SlotChange {
+    name: String,
+    /// `None` removes the slot.
+    values: Option<Vec<String>>,
+}
+
+/// A replacement of a piece of the text.
+struct Splice {
+    range: Range<usize>,
+    text: String,
+}
+
+impl<'a> MetadataEdit<'a> {
+    pub(super) fn of(metadata: &'a Metadata) -> Self {
+        Self {
+            metadata,
+            objects: Vec::new(),
+            lacks_submission_set: false,
+        }
+    }
+
+    /// Gives the slot `name` of an object these values: in its place if the object has it, else after the object's
+    /// last slot. No values is the same as [`Self::remove_slot`], since an empty slot is not legal.
+    pub fn set_slot(&mut self, object_id: &str, name: &str, values: &[&str]) -> &mut Self {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        self.change_slot(object_id, name, Some(values))
+    }
+
+    /// Removes the slot `name` of an object, and the white space before it.
+    pub fn remove_slot(&mut self, object_id: &str, name: &str) -> &mut Self {
+        self.change_slot(object_id, name, None)
+    }
+
+    fn change_slot(
+        &mut self,
+        object_id: &str,
+        name: &str,
+        values: Option<Vec<String>>,
+    ) -> &mut Self {
+        let values = values.filter(|values| !values.is_empty());
+        let slots = &mut self.object(object_id).slots;
+        match slots.iter_mut().find(|change| change.name == name) {
+            Some(earlier) => earlier.values = values,
+            None => slots.push(SlotChange {
+                name: name.to_owned(),
+                values,
+            }),
+        }
+        self
+    }
+
+    fn object(&mut self, id: &str) -> &mut ObjectChanges {
+        let at = self
+            .objects
+            .iter()
+            .position(|object| same_id(&object.id, id))
+            .unwrap_or(self.objects.len());
+        if at == self.objects.len() {
+            self.objects.push(ObjectChanges {
+                id: id.to_owned(),
+                slots: Vec::new(),
+                author_telecommunications: Vec::new(),
+            });
+        }
+        &mut self.objects[at]
+    }
+
+    /// Adds a recipient to the SubmissionSet's intendedRecipient, in the Direct-only form (XDR-62, XDR-84).
+    pub fn add_intended_recipient(&mut self, address: &DirectAddress) -> &mut Self {
+        const INTENDED_RECIPIENT: &str = "intendedRecipient";
+        let Some(set) = self.metadata.submission_sets().first() else {
+            self.lacks_submission_set = true;
+            return self;
+        };
+        let earlier = self
+            .object(&set.id)
+            .slots
+            .iter()
+            .find(|change| change.name == INTENDED_RECIPIENT);
+        let mut values = match earlier {
+            Some(change) => change.values.clone().unwrap_or_default(),
+            None => set.slot(INTENDED_RECIPIENT).unwrap_or_default().to_vec(),
+        };
+        values.push(IntendedRecipient::for_address(address).to_string());
+        self.change_slot(&set.id, INTENDED_RECIPIENT, Some(values))
+    }
+
+    /// Adds an author to the SubmissionSet who has nothing but this authorTelecommunication (XDR-84).
+    pub fn add_submission_set_author_telecommunication(
+        &mut self,
+        address: &DirectAddress,
+    ) -> &mut Self {
+        match self.metadata.submission_sets().first() {
+            Some(set) => self
+                .object(&set.id)
+                .author_telecommunications
+                .push(Xtn::for_address(address).to_string()),
+            None => self.lacks_submission_set = true,
+        }
+        self
+    }
+
+    /// Applies the changes and reads the result.
+    pub fn finish(&self) -> Result<Metadata, MetadataError> {
+        let text = self.metadata.xml().as_str();
+        let splices = self.splices(text)?;
+        let text = apply(text, splices);
+        // The limit is on what a peer sends; what the bridge adds does not count.
+        let limits = &self.metadata.limits;
+        let mut grown = limits.clone();
+        grown.max_metadata_bytes = limits.max_metadata_bytes.max(text.len() as u64);
+        let mut metadata = Metadata::read(KeptXml::from_checked(text), &grown)?;
+        metadata.limits = limits.clone();
+        Ok(metadata)
+    }
+
+    fn splices(&self, text: &str) -> Result<Vec<Splice>, MetadataError> {
+        if self.lacks_submission_set {
+            return Err(MetadataError::NothingToEdit {
+                object: "SubmissionSet",
+            });
+        }
+        let document = parse(text)?;
+        let lists = ebrim::object_lists(document.root_element())
+            .ok_or(MetadataError::NotSubmitObjectsRequest)?;
+        let mut nodes: HashMap<_, Node<'_, '_>> = HashMap::new();
+        for node in lists
+            .flat_map(|list| list.children())
+            .filter(|node| node.is_element() && node.tag_name().namespace() == Some(RIM))
+        {
+            nodes
+                .entry(id_key(node.attribute("id").unwrap_or_default()))
+                .or_insert(node);
+        }
+        let mut ids = UnusedIds { text, next: 1 };
+        let mut splices = Vec::new();
+        for changes in &self.objects {
+            let node = nodes
+                .get(&id_key(&changes.id))
+                .ok_or(MetadataError::NothingToEdit {
+                    object: "object of that id",
+                })?;
+            let object = Element::at(text, *node)?;
+            let slots = change_slots(&object, &changes.slots, &mut splices)?;
+            let mut authors = String::new();
+            for value in &changes.author_telecommunications {
+                authors.push_str(&object.indented(&object.author(&ids.take(), value)?));
+            }
+            object.insert(
+                &[("Slot", slots), ("Classification", authors)],
+                &mut splices,
+            );
+        }
+        Ok(splices)
+    }
+}
+
+/// Changes the slots that are there, and gives back those to add.
+fn change_slots(
+    object: &Element<'_, '_, '_>,
+    changes: &[SlotChange],
+    splices: &mut Vec<Splice>,
+) -> Result<String, MetadataError> {
+    let mut added = String::new();
+    for change in changes {
+        let mut present = object
+            .node
+            .children()
+            .filter(|child| is_rim(child, "Slot") && child.attribute("name") == Some(&change.name));
+        if let Some(values) = &change.values {
+            match present.next() {
+                Some(slot) => Element::at(object.text, slot)?.refill(values, splices)?,
+                None => added.push_str(&object.indented(&object.slot(&change.name, values)?)),
+            }
+        }
+        // A slot name may occur once (MD-1): what is left of the name would contradict the change.
+        for superfluous in present {
+            splices.push(object.removal(superfluous));
+        }
+    }
+    Ok(added)
+}
+
+/// An element and its place in the text.
+struct Element<'t, 'a, 'input> {
+    text: &'t str,
+    node: Node<'a, 'input>,
+    /// Its name as it is written.
+    written_name: &'t str,
+    /// `rim:` or what else stands for the namespace here, with its colon; empty for the default namespace.
+    prefix: &'t str,
+    /// Offset after the start tag.
+    content: usize,
+    is_empty: bool,
+}
+
+impl<'t, 'a, 'input> Element<'t, 'a, 'input> {
+    fn at(text: &'t str, node: Node<'a, 'input>) -> Result<Self, MetadataError> {
+        // The tree was made from this very text, so that the tag is there; an error is still better than a panic.
+        let tag =
+            start_tag_at(text, node.range().start).ok_or(MetadataError::NotXml { line: 0 })?;
+        let prefix = tag
+            .name
+            .find(':')
+            .and_then(|colon| tag.name.get(..=colon))
+            .unwrap_or_default();
+        Ok(Self {
+            text,
+            node,
+            written_name: tag.name,
+            prefix,
+            content: tag.end,
+            is_empty: tag.is_empty,
+        })
+    }
+
+    /// Puts each addition behind the last child that stands before or at the place of its kind (XDR-5), else first.
+    fn insert(&self, additions: &[(&str, String)], splices: &mut Vec<Splice>) {
+        if self.is_empty {
+            // `<a/>` becomes `<a>…</a>`: the splice takes the place of `/>`.
+            let added: String = additions.iter().map(|(_, text)| text.as_str()).collect();
+            if !added.is_empty() {
+                splices.push(Splice {
+                    range: self.content.saturating_sub(2)..self.content,
+                    text: format!(">{added}</{}>", self.written_name),
+                });
+            }
+            return;
+        }
+        for (kind, added) in additions.iter().filter(|(_, text)| !text.is_empty()) {
+            let place = schema_place(kind);
+            let at = self
+                .node
+                .children()
+                .rfind(|child| child.is_element() && schema_place(child.tag_name().name()) <= place)
+                .map_or(self.content, |child| child.range().end);
+            splices.push(Splice {
+                range: at..at,
+                text: added.clone(),
+            });
+        }
+    }
+
+    /// `element` on a line of its own if the children of this element stand so.
+    fn indented(&self, element: &str) -> String {
+        let rest = self.text.get(self.content..).unwrap_or_default();
+        let length = rest.len() - rest.trim_start_matches(is_xml_space).len();
+        let is_before_child = rest
+            .get(length..)
+            .is_some_and(|next| next.starts_with('<') && !next.starts_with("</") && !self.is_empty);
+        let space = rest.get(..length).filter(|_| is_before_child);
+        format!("{}{element}", space.unwrap_or_default())
+    }
+
+    /// Takes `child` out, with the white space before it.
+    fn removal(&self, child: Node<'_, '_>) -> Splice {
+        let range = child.range();
+        let before = self.text.get(..range.start).unwrap_or_default();
+        Splice {
+            range: before.trim_end_matches(is_xml_space).len()..range.end,
+            text: String::new(),
+        }
+    }
+
+    /// Gives this slot other values: its ValueList is replaced, and what else it carries stays.
+    fn refill(&self, values: &[String], splices: &mut Vec<Splice>) -> Result<(), MetadataError> {
+        let list = self.value_list(values)?;
+        let mut lists = self
+            .node
+            .children()
+            .filter(|child| is_rim(child, "ValueList"));
+        match lists.next() {
+            Some(first) => splices.push(Splice {
+                range: first.range().start..lists.next_back().unwrap_or(first).range().end,
+                text: list,
+            }),
+            None => self.insert(&[("ValueList", list)], splices),
+        }
+        Ok(())
+    }
+
+    fn slot(&self, name: &str, values: &[String]) -> Result<String, MetadataError> {
+        let prefix = self.prefix;
+        let list = self.value_list(values)?;
+        let name = escape(name)?;
+        Ok(format!(
+            "<{prefix}Slot name=\"{name}\">{list}</{prefix}Slot>"
+        ))
+    }
+
+    fn value_list(&self, values: &[String]) -> Result<String, MetadataError> {
+        let prefix = self.prefix;
+        let mut list = format!("<{prefix}ValueList>");
+        for value in values {
+            let value = escape(value)?;
+            list.push_str(&format!("<{prefix}Value>{value}</{prefix}Value>"));
+        }
+        list.push_str(&format!("</{prefix}ValueList>"));
+        Ok(list)
+    }
+
+    /// An author Classification of this SubmissionSet (MD-3).
+    fn author(&self, id: &str, telecommunication: &str) -> Result<String, MetadataError> {
+        let prefix = self.prefix;
+        let slot = self.slot("authorTelecommunication", &[telecommunication.to_owned()])?;
+        let scheme = submission_set::AUTHOR;
+        let object = escape(self.node.attribute("id").unwrap_or_default())?;
+        Ok(format!(
+            "<{prefix}Classification id=\"{id}\" classificationScheme=\"{scheme}\" \
+             classifiedObject=\"{object}\" nodeRepresentation=\"\" \
+             objectType=\"{CLASSIFICATION_OBJECT_TYPE}\">{slot}</{prefix}Classification>"
+        ))
+    }
+}
+
+/// Ids that occur nowhere in the text yet.
+struct UnusedIds<'t> {
+    text: &'t str,
+    next: u64,
+}
+
+impl UnusedIds<'_> {
+    fn take(&mut self) -> String {
+        loop {
+            let id = format!("xdbridge-author-{}", self.next);
+            self.next += 1;
+            if !self.text.contains(&id) {
+                return id;
+            }
+        }
+    }
+}
+
+fn is_xml_space(character: char) -> bool {
+    matches!(character, ' ' | '\t' | '\r' | '\n')
+}
+
+/// Escapes `value` for element content and for attributes in double quotes.
+fn escape(value: &str) -> Result<String, MetadataError> {
+    let mut escaped = String::with_capacity(value.len());
+    for character in value.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            // A reader would turn these into something else (XML 1.0 sections 2.11 and 3.3.3).
+            '\r' => escaped.push_str("&#xD;"),
+            '\n' => escaped.push_str("&#xA;"),
+            '\t' => escaped.push_str("&#x9;"),
+            // XML 1.0 section 2.2: no other character outside `Char`.
+            '\0'..='\u{1f}' | '\u{fffe}' | '\u{ffff}' => return Err(MetadataError::ValueNotXml),
+            other => escaped.push(other),
+        }
+    }
+    Ok(escaped)
+}
+
+/// Applies splices that do not overlap.
+fn apply(text: &str, mut splices: Vec<Splice>) -> String {
+    splices.sort_by_key(|splice| (splice.range.start, splice.range.end));
+    let mut result = String::with_capacity(text.len());
+    let mut done = 0;
+    for splice in splices {
+        result.push_str(text.get(done..splice.range.start).unwrap_or_default());
+        result.push_str(&splice.text);
+        done = splice.range.end.max(done);
+    }
+    result.push_str(text.get(done..).unwrap_or_default());
+    result
+}
