@@ -4,4 +4,5 @@
 mod architecture;
 mod conformance;
 mod dependencies;
+mod soap_server;
 mod support;
