@@ -2,6 +2,7 @@
 
 pub mod exchange;
 pub mod network;
+pub mod own_domain;
 pub mod partner;
 pub mod retry;
 pub mod routing;

@@ -7,8 +7,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+pub use crate::bridge::trust::CertificateCandidate;
 use crate::{
-    bridge::exchange::{Effect, Exchange, Scheduled},
+    bridge::{
+        exchange::{Effect, Exchange, Scheduled},
+        own_domain::OwnDomain,
+    },
     formats::{
         audit::AuditRecord,
         ids::{BodyId, CertificateFingerprint, DirectAddress, DomainName, ExchangeId},
@@ -31,6 +35,12 @@ pub trait FindCertificates: Send + Sync {
     async fn find(&self, owner: &DirectAddress) -> Lookup;
 }
 
+/// Knows the domains that this bridge serves, as they were last loaded.
+pub trait OwnDomains: Send + Sync {
+    /// The domain's keys and trust; `None` for a domain that is not served here.
+    fn find(&self, name: &DomainName) -> Option<std::sync::Arc<OwnDomain>>;
+}
+
 /// What a look-up gave.
 #[derive(Clone, Debug, Default)]
 pub struct Lookup {
@@ -41,15 +51,6 @@ pub struct Lookup {
     /// Whether a step failed in a way that may pass (SERVFAIL, time-out): the absence of a certificate is then not
     /// known for sure (DISC-3).
     pub is_transient: bool,
-}
-
-/// One certificate as it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateCandidate {
-    /// Its DER form, not yet parsed: garbage beside a good certificate must not spoil it (DNS-7).
-    pub der: Vec<u8>,
-    /// Where it was found, such as `file direct.harbor.example.pem` or `dns rui.direct.harbor.example`.
-    pub origin: String,
 }
 
 /// One question to one source.

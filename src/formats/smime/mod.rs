@@ -1,1 +1,15 @@
 //! S/MIME on CMS (smime.md): sign, encrypt, decrypt, verify. Keys and the present time come in as arguments.
+//!
+//! [`seal`] writes the CMS part of a Direct mail in one pass: EnvelopedData over multipart/signed over one MIME
+//! entity. [`open`] reads such a part back. Neither decides whom to trust: that is [`crate::bridge::trust`].
+//! Standards: RFC 5652 (CMS), RFC 8551 (S/MIME 4.0), RFC 1847 (multipart/signed).
+
+pub mod certificate;
+mod ffi;
+pub mod header;
+pub mod policy;
+mod seal;
+
+pub use header::{SealHeader, seal_header};
+pub use policy::{ContentCipher, Digest, Legacy};
+pub use seal::{SealError, SealOptions, SigningIdentity, seal, sealed_len_estimate};

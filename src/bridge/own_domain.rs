@@ -1,0 +1,57 @@
+//! A domain that this bridge serves: its keys, whom it trusts, and what it tolerates.
+
+use std::cmp::Reverse;
+
+use jiff::Timestamp;
+use openssl::x509::X509;
+
+use super::trust::{self, Binding, TrustAnchors};
+use crate::formats::{
+    ids::{DirectAddress, DomainName},
+    smime::{
+        Legacy, SigningIdentity,
+        certificate::{self, Validity},
+        policy::{KeyUse, check_key},
+    },
+};
+
+/// A domain that this bridge serves.
+#[derive(Clone, Debug)]
+pub struct OwnDomain {
+    /// Its name.
+    pub name: DomainName,
+    /// Every key of it, expired ones included: late mail is still opened with them (KEY-3).
+    pub identities: Vec<SigningIdentity>,
+    /// Whom it trusts. None at all: nobody (TA-2).
+    pub anchors: TrustAnchors,
+    /// Certificates that complete a path to an anchor (TA-7).
+    pub intermediates: Vec<X509>,
+    /// The weak algorithms that it takes from peers (SM-6).
+    pub allow_legacy: Vec<Legacy>,
+}
+
+impl OwnDomain {
+    /// The keys that sign for `sender` at `now`: every usable one, those bound to the address before those bound to the
+    /// domain (SND-4). Empty: nothing can be sent for this sender.
+    pub fn signers(&self, sender: &DirectAddress, now: Timestamp) -> Vec<SigningIdentity> {
+        let mut signers: Vec<(Binding, &SigningIdentity)> = self
+            .identities
+            .iter()
+            .filter(|identity| can_sign(identity, now))
+            .filter_map(|identity| Some((trust::binds(&identity.certificate, sender)?, identity)))
+            .collect();
+        // A stable sort: the configured order counts among equals.
+        signers.sort_by_key(|(binding, _)| Reverse(*binding));
+        signers
+            .into_iter()
+            .map(|(_, identity)| identity.clone())
+            .collect()
+    }
+}
+
+fn can_sign(identity: &SigningIdentity, now: Timestamp) -> bool {
+    let certificate = &identity.certificate;
+    certificate::validity(certificate, now) == Validity::Valid
+        && certificate::key_usable_for_signing(certificate)
+        && check_key(&*identity.key, KeyUse::Make, &[]).is_ok()
+}

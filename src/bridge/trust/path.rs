@@ -1,0 +1,188 @@
+//! Finds a path from a certificate to a configured anchor and has it validated (RFC 5280 §6; TA-4 to TA-11).
+//!
+//! Names only order the candidates here: a step is taken when the issuer's key verifies the signature, so that neither
+//! a forged certificate nor a second anchor of the same name can hide the right path. OpenSSL then judges each whole
+//! path (basicConstraints, path lengths, keyCertSign, name constraints, critical extensions).
+
+use jiff::Timestamp;
+use openssl::{
+    error::ErrorStack,
+    stack::Stack,
+    x509::{
+        X509, X509Ref, X509StoreContext, X509VerifyResult,
+        store::X509StoreBuilder,
+        verify::{X509VerifyFlags, X509VerifyParam},
+    },
+};
+
+use super::TrustAnchors;
+use crate::formats::smime::{
+    Legacy,
+    certificate::{self, Validity},
+    policy::{KeyUse, check_key, is_strong_certificate_signature},
+};
+
+/// Most issuers above the end entity (TA-7).
+const MAX_ISSUERS: usize = 5;
+/// Most signatures that are verified for one certificate: a crafted heap of intermediates must not cost more.
+const MAX_SIGNATURE_CHECKS: usize = 40;
+/// Most whole paths that are handed to OpenSSL.
+const MAX_PATHS: usize = 8;
+
+/// Why there is no path to an anchor.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PathFault {
+    /// No anchor is configured.
+    #[error("no trust anchor is configured: nobody is trusted (TA-2)")]
+    NoAnchors,
+    /// The signatures lead to no anchor that is valid now.
+    #[error("no path leads to a valid configured trust anchor (TA-4, TA-11)")]
+    NoPath,
+    /// The search was given up: too many certificates with the same names.
+    #[error(
+        "the search for a path to a trust anchor was given up after {MAX_SIGNATURE_CHECKS} signatures (TA-7)"
+    )]
+    GivenUp,
+    /// A path was found and breaks a rule.
+    #[error("the path to the trust anchor is not valid: {0} (TA-9)")]
+    Invalid(&'static str),
+}
+
+/// What a path is made of.
+pub(super) struct Search<'a> {
+    pub(super) anchors: &'a TrustAnchors,
+    pub(super) intermediates: &'a [X509],
+    pub(super) allow_legacy: &'a [Legacy],
+    pub(super) now: Timestamp,
+}
+
+/// How far the search has come.
+struct Progress {
+    path: Vec<X509>,
+    signature_checks: usize,
+    paths: usize,
+    fault: PathFault,
+}
+
+impl Search<'_> {
+    /// A valid path from `certificate` to the first anchor met, both included.
+    pub(super) fn find(&self, certificate: &X509Ref) -> Result<Vec<X509>, PathFault> {
+        if self.anchors.is_empty() {
+            return Err(PathFault::NoAnchors);
+        }
+        let mut progress = Progress {
+            path: vec![certificate.to_owned()],
+            signature_checks: 0,
+            paths: 0,
+            fault: PathFault::NoPath,
+        };
+        if self.extend(certificate, &mut progress) {
+            Ok(progress.path)
+        } else {
+            Err(progress.fault)
+        }
+    }
+
+    /// Depth-first from `last`, the end of the path so far. True: the path is whole and valid.
+    fn extend(&self, last: &X509Ref, progress: &mut Progress) -> bool {
+        if self.anchors.contains(last) {
+            return self.is_valid(progress);
+        }
+        if progress.path.len() > MAX_ISSUERS {
+            return false;
+        }
+        // Anchors first: the shortest path to one is the one wanted.
+        let issuers = self.anchors.certificates().iter().chain(self.intermediates);
+        for issuer in issuers {
+            if !self.may_issue(issuer, last, &progress.path) {
+                continue;
+            }
+            if progress.signature_checks >= MAX_SIGNATURE_CHECKS || progress.paths >= MAX_PATHS {
+                progress.fault = PathFault::GivenUp;
+                return false;
+            }
+            progress.signature_checks += 1;
+            let is_signed = issuer.public_key().and_then(|key| last.verify(&key));
+            if !is_signed.unwrap_or(false) {
+                continue;
+            }
+            progress.path.push(issuer.clone());
+            if self.extend(issuer, progress) {
+                return true;
+            }
+            progress.path.pop();
+        }
+        false
+    }
+
+    /// The cheap questions that come before a signature is verified.
+    fn may_issue(&self, issuer: &X509Ref, subject: &X509Ref, path: &[X509]) -> bool {
+        let is_named = issuer
+            .subject_name()
+            .try_cmp(subject.issuer_name())
+            .is_ok_and(|order| order.is_eq());
+        is_named
+            && certificate::is_ca(issuer)
+            && certificate::validity(issuer, self.now) == Validity::Valid
+            && issuer
+                .public_key()
+                .is_ok_and(|key| check_key(&key, KeyUse::Receive, self.allow_legacy).is_ok())
+            && self.is_strong(issuer)
+            && !path.iter().any(|known| **known == *issuer)
+    }
+
+    /// SHA-1 below the anchor is refused (CERT-10); the signature on an anchor itself is not asked.
+    fn is_strong(&self, issuer: &X509Ref) -> bool {
+        let algorithm = issuer.signature_algorithm().object().nid();
+        self.anchors.contains(issuer)
+            || is_strong_certificate_signature(algorithm, self.allow_legacy)
+    }
+
+    /// Has OpenSSL judge exactly this path.
+    fn is_valid(&self, progress: &mut Progress) -> bool {
+        progress.paths += 1;
+        match validate(&progress.path) {
+            Ok(X509VerifyResult::OK) => true,
+            Ok(result) => {
+                progress.fault = PathFault::Invalid(result.error_string());
+                false
+            }
+            Err(_) => {
+                progress.fault = PathFault::Invalid("OpenSSL could not judge it");
+                false
+            }
+        }
+    }
+}
+
+/// RFC 5280 §6 over `path`, whose last certificate is the only one trusted. Times were checked before, with our
+/// tolerance.
+fn validate(path: &[X509]) -> Result<X509VerifyResult, ErrorStack> {
+    let (Some(leaf), Some(anchor)) = (path.first(), path.last()) else {
+        return Ok(X509VerifyResult::APPLICATION_VERIFICATION);
+    };
+    let mut store = X509StoreBuilder::new()?;
+    store.add_cert(anchor.clone())?;
+    let mut rules = X509VerifyParam::new()?;
+    rules.set_flags(X509VerifyFlags::PARTIAL_CHAIN | X509VerifyFlags::NO_CHECK_TIME)?;
+    store.set_param(&rules)?;
+    let mut between = Stack::new()?;
+    for certificate in path.iter().skip(1) {
+        between.push(certificate.clone())?;
+    }
+    let mut context = X509StoreContext::new()?;
+    context.init(&store.build(), leaf, &between, |context| {
+        let is_valid = context.verify_cert()?;
+        let result = context.error();
+        // A path that OpenSSL built differently is not the one that was asked about.
+        let ends_at_anchor = context
+            .chain()
+            .and_then(|chain| chain.iter().last())
+            .is_some_and(|last| *last == **anchor);
+        Ok(if is_valid && !ends_at_anchor {
+            X509VerifyResult::APPLICATION_VERIFICATION
+        } else {
+            result
+        })
+    })
+}
