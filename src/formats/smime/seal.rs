@@ -131,10 +131,6 @@ pub enum SealError {
 ///
 /// `entity` must write a whole MIME entity: header, blank line, body; 7 bit, CRLF (SM-40, SM-52). `boundary` must not
 /// occur in it. Doubles among `recipients` share one RecipientInfo (MR-1). Memory does not grow with the entity.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "each is one thing that a sealed mail is made of"
-)]
 pub fn seal(
     out: &mut dyn Write,
     signers: &[SigningIdentity],
