@@ -5,3 +5,4 @@ pub mod clock;
 pub mod dns;
 pub mod smtp_client;
 pub mod soap_server;
+pub mod store;

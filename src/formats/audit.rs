@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ids::ExchangeId;
+use super::{document::hex, ids::ExchangeId, keyed_hash::KeyedHash};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,6 +51,32 @@ pub enum AuditKind {
     SecurityAlert,
     /// The bridge started or stopped.
     Application,
+    /// Somebody read the audit (PHI-4; DCM 110101).
+    AuditLogUsed,
+}
+
+/// How much of a patient identifier the audit keeps: `audit.patient_id` (PHI-2, AUD-3).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PatientIdPolicy {
+    /// As it was received.
+    Full,
+    /// A keyed hash: the same patient is recognised again, and not named.
+    #[default]
+    Opaque,
+    /// Nothing.
+    None,
+}
+
+impl PatientIdPolicy {
+    /// What the audit keeps of the identifier `patient_id` (a CX value).
+    pub fn kept(self, patient_id: &str, key: &KeyedHash) -> Option<String> {
+        match self {
+            Self::Full => Some(patient_id.to_owned()),
+            Self::Opaque => Some(hex(&key.of(&[b"patient id", patient_id.as_bytes()]))),
+            Self::None => None,
+        }
+    }
 }
 
 /// The EventOutcomeIndicator of DICOM PS3.15 A.5.
@@ -119,5 +145,28 @@ mod tests {
         let detail = &record.details["smtp-reply"];
         assert_eq!(detail.chars().count(), 256);
         assert!(detail.starts_with("550 no  xx"));
+    }
+
+    // rule: PHI-2, AUD-3
+    #[test]
+    fn an_opaque_patient_id_is_recognised_again_and_names_nobody() {
+        let key = KeyedHash::new(&[1; 32]);
+        let kept = |policy: PatientIdPolicy, id| policy.kept(id, &key);
+        let ada = "Q-77^^^&2.999.1&ISO";
+        let opaque = kept(PatientIdPolicy::Opaque, ada).unwrap();
+        assert_eq!(kept(PatientIdPolicy::Opaque, ada).unwrap(), opaque);
+        assert_ne!(
+            kept(PatientIdPolicy::Opaque, "Q-78^^^&2.999.1&ISO").unwrap(),
+            opaque
+        );
+        assert_ne!(
+            PatientIdPolicy::Opaque
+                .kept(ada, &KeyedHash::new(&[2; 32]))
+                .unwrap(),
+            opaque
+        );
+        assert!(!opaque.contains("Q-77"));
+        assert_eq!(kept(PatientIdPolicy::Full, ada).unwrap(), ada);
+        assert_eq!(kept(PatientIdPolicy::None, ada), None);
     }
 }

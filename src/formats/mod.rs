@@ -5,6 +5,7 @@ pub mod audit;
 pub mod document;
 pub mod finding;
 pub mod ids;
+pub mod keyed_hash;
 pub mod limits;
 pub mod metadata;
 pub mod mime;

@@ -1,0 +1,471 @@
+//! How a body is written: a header, then chunks of 64 KiB, each under a tag of its own. A tag covers the body's id,
+//! the chunk's index and whether it is the last one, so chunks that are altered, exchanged, moved, left out or added
+//! are found before any octet of theirs is given out.
+//!
+//! ```text
+//! header  4 "XDB" 0x01 | 1 kind | 3 zero | 8 key id | 16 body id
+//! chunk   up to 65,536 octets of content | tag
+//! ```
+//!
+//! Kind 1 is AES-256-GCM (16-octet tag), kind 2 keeps the content as it is under HMAC-SHA-256 (32-octet tag). The key
+//! is derived for each body, so the chunk's index can be the nonce. Only the last chunk is shorter than 65,536
+//! octets, and only an empty body has an empty one.
+
+use std::io::{self, Read};
+
+use openssl::symm::{self, Cipher};
+use zeroize::Zeroizing;
+
+use super::keys::{KEY_ID_BYTES, Key, KeyRing, NONCE_BYTES, TAG_BYTES};
+use crate::{
+    flows::ports::StoreError,
+    formats::{ids::BodyId, keyed_hash::KeyedHash},
+};
+
+/// Octets of content in every chunk but the last.
+pub(super) const CHUNK_BYTES: usize = 64 * 1024;
+/// Octets of the header.
+pub(super) const HEADER_BYTES: usize = 32;
+const MAGIC: [u8; 4] = *b"XDB\x01";
+const MAC_BYTES: usize = 32;
+
+/// What protects the chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protection {
+    /// AES-256-GCM.
+    Encrypted,
+    /// HMAC-SHA-256 over content that is ciphertext already.
+    Authenticated,
+}
+
+impl Protection {
+    fn octet(self) -> u8 {
+        match self {
+            Self::Encrypted => 1,
+            Self::Authenticated => 2,
+        }
+    }
+
+    fn tag_bytes(self) -> usize {
+        match self {
+            Self::Encrypted => TAG_BYTES,
+            Self::Authenticated => MAC_BYTES,
+        }
+    }
+}
+
+/// The secret side of one body: seals and opens its chunks by index.
+struct ChunkKey {
+    protection: Protection,
+    header: [u8; HEADER_BYTES],
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl ChunkKey {
+    fn new(key: &Key, protection: Protection, id: BodyId) -> Self {
+        let mut header = [0; HEADER_BYTES];
+        header[..4].copy_from_slice(&MAGIC);
+        header[4] = protection.octet();
+        header[8..16].copy_from_slice(&key.id);
+        header[16..].copy_from_slice(id.0.as_bytes());
+        let key = Zeroizing::new(key.bodies.of(&[&header]));
+        Self {
+            protection,
+            header,
+            key,
+        }
+    }
+
+    fn context(&self, index: u64, is_last: bool) -> [u8; HEADER_BYTES + 9] {
+        let mut context = [0; HEADER_BYTES + 9];
+        context[..HEADER_BYTES].copy_from_slice(&self.header);
+        context[HEADER_BYTES..HEADER_BYTES + 8].copy_from_slice(&index.to_be_bytes());
+        context[HEADER_BYTES + 8] = u8::from(is_last);
+        context
+    }
+
+    fn seal(&self, index: u64, is_last: bool, content: &[u8]) -> io::Result<Vec<u8>> {
+        let context = self.context(index, is_last);
+        match self.protection {
+            Protection::Encrypted => {
+                let mut tag = [0; TAG_BYTES];
+                let nonce = Some(nonce(index));
+                let mut sealed = symm::encrypt_aead(
+                    Cipher::aes_256_gcm(),
+                    &*self.key,
+                    nonce.as_ref().map(|nonce| nonce.as_slice()),
+                    &context,
+                    content,
+                    &mut tag,
+                )?;
+                sealed.extend_from_slice(&tag);
+                Ok(sealed)
+            }
+            Protection::Authenticated => {
+                let mac = KeyedHash::new(&self.key).of(&[&context, content]);
+                Ok([content, &mac].concat())
+            }
+        }
+    }
+
+    /// The content of a chunk, or `None` if it is not as it was written.
+    fn open(&self, index: u64, is_last: bool, sealed: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+        let at = sealed.len().checked_sub(self.protection.tag_bytes())?;
+        let (hidden, tag) = sealed.split_at(at);
+        let context = self.context(index, is_last);
+        match self.protection {
+            Protection::Encrypted => symm::decrypt_aead(
+                Cipher::aes_256_gcm(),
+                &*self.key,
+                Some(&nonce(index)),
+                &context,
+                hidden,
+                tag,
+            )
+            .ok()
+            .map(Zeroizing::new),
+            Protection::Authenticated => {
+                let mac = KeyedHash::new(&self.key).of(&[&context, hidden]);
+                openssl::memcmp::eq(&mac, tag).then(|| Zeroizing::new(hidden.to_vec()))
+            }
+        }
+    }
+}
+
+fn nonce(index: u64) -> [u8; NONCE_BYTES] {
+    let mut nonce = [0; NONCE_BYTES];
+    nonce[NONCE_BYTES - 8..].copy_from_slice(&index.to_be_bytes());
+    nonce
+}
+
+/// Makes the octets of one body, chunk by chunk.
+pub(super) struct ChunkSealer {
+    key: ChunkKey,
+    next_index: u64,
+}
+
+impl ChunkSealer {
+    /// A body under the current key.
+    pub(super) fn new(keys: &KeyRing, protection: Protection, id: BodyId) -> Self {
+        Self {
+            key: ChunkKey::new(keys.current(), protection, id),
+            next_index: 0,
+        }
+    }
+
+    /// What comes first.
+    pub(super) fn header(&self) -> [u8; HEADER_BYTES] {
+        self.key.header
+    }
+
+    /// The next chunk.
+    pub(super) fn seal(&mut self, content: &[u8], is_last: bool) -> io::Result<Vec<u8>> {
+        let sealed = self.key.seal(self.next_index, is_last, content)?;
+        self.next_index += 1;
+        Ok(sealed)
+    }
+}
+
+/// Reads one body. The first damage ends it: this read and every later one fail with
+/// [`StoreError::DamagedBody`] inside an [`io::Error`], and nothing of the damaged chunk is given out.
+pub(super) struct ChunkReader<R> {
+    id: BodyId,
+    key: ChunkKey,
+    source: R,
+    left_bytes: u64,
+    next_index: u64,
+    chunk: Zeroizing<Vec<u8>>,
+    given: usize,
+    is_ended: bool,
+    damage: Option<&'static str>,
+}
+
+impl<R: Read> ChunkReader<R> {
+    /// Reads the header. `length` is that of the source, from which the place of the last chunk follows.
+    pub(super) fn new(
+        keys: &KeyRing,
+        id: BodyId,
+        mut source: R,
+        length: u64,
+    ) -> Result<Self, StoreError> {
+        let damaged = |what| StoreError::DamagedBody { body: id, what };
+        let left_bytes = length
+            .checked_sub(HEADER_BYTES as u64)
+            .ok_or_else(|| damaged("it is shorter than its header"))?;
+        let mut header = [0; HEADER_BYTES];
+        source
+            .read_exact(&mut header)
+            .map_err(|error| StoreError::Failed(Box::new(error)))?;
+        let protection = match header[4] {
+            1 => Protection::Encrypted,
+            2 => Protection::Authenticated,
+            _ => return Err(damaged("its header is not as it was written")),
+        };
+        let key = keys.find(&header[8..8 + KEY_ID_BYTES]).ok_or_else(|| {
+            damaged("it was written under a key that store.key_files does not name")
+        })?;
+        let key = ChunkKey::new(key, protection, id);
+        if key.header != header {
+            return Err(damaged("its header is not as it was written"));
+        }
+        Ok(Self {
+            id,
+            key,
+            source,
+            left_bytes,
+            next_index: 0,
+            chunk: Zeroizing::default(),
+            given: 0,
+            is_ended: false,
+            damage: None,
+        })
+    }
+
+    fn next_chunk(&mut self) -> io::Result<()> {
+        let full_bytes = CHUNK_BYTES + self.key.protection.tag_bytes();
+        let take = self.left_bytes.min(full_bytes as u64);
+        self.left_bytes -= take;
+        let is_last = self.left_bytes == 0;
+        let mut sealed = Vec::with_capacity(full_bytes);
+        self.source.by_ref().take(take).read_to_end(&mut sealed)?;
+        let opened = self.key.open(self.next_index, is_last, &sealed);
+        let Some(content) = opened else {
+            return Err(self.fail(if is_last {
+                "its last chunk is altered, or it was shortened or extended"
+            } else {
+                "a chunk is not as it was written"
+            }));
+        };
+        self.chunk = content;
+        self.given = 0;
+        self.next_index += 1;
+        self.is_ended = is_last;
+        Ok(())
+    }
+
+    fn fail(&mut self, what: &'static str) -> io::Error {
+        self.damage = Some(what);
+        let error = StoreError::DamagedBody {
+            body: self.id,
+            what,
+        };
+        io::Error::new(io::ErrorKind::InvalidData, error)
+    }
+}
+
+impl<R: Read> Read for ChunkReader<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if let Some(what) = self.damage {
+            return Err(self.fail(what));
+        }
+        if into.is_empty() {
+            return Ok(0);
+        }
+        while self.given == self.chunk.len() {
+            if self.is_ended {
+                return Ok(0);
+            }
+            self.next_chunk()?;
+        }
+        let ready = self.chunk.get(self.given..).unwrap_or_default();
+        let count = ready.len().min(into.len());
+        into[..count].copy_from_slice(&ready[..count]);
+        self.given += count;
+        Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const BOTH: [Protection; 2] = [Protection::Encrypted, Protection::Authenticated];
+
+    fn ring() -> KeyRing {
+        KeyRing::of_octets(&[[1; 32]])
+    }
+
+    fn write(protection: Protection, id: BodyId, content: &[u8]) -> Vec<u8> {
+        let mut sealer = ChunkSealer::new(&ring(), protection, id);
+        let mut octets = sealer.header().to_vec();
+        let mut chunks = content.chunks(CHUNK_BYTES).peekable();
+        if chunks.peek().is_none() {
+            octets.extend(sealer.seal(&[], true).unwrap());
+        }
+        while let Some(chunk) = chunks.next() {
+            octets.extend(sealer.seal(chunk, chunks.peek().is_none()).unwrap());
+        }
+        octets
+    }
+
+    /// What was given out, and how it ended.
+    fn read(id: BodyId, octets: &[u8]) -> (Vec<u8>, Result<(), String>) {
+        let mut given = Vec::new();
+        let result = ChunkReader::new(&ring(), id, octets, octets.len() as u64)
+            .map_err(|error| error.to_string())
+            .and_then(|mut reader| {
+                let ended = reader.read_to_end(&mut given).map_err(|e| e.to_string());
+                if ended.is_err() {
+                    assert!(reader.read(&mut [0; 10]).is_err(), "damage is for good");
+                }
+                ended.map(|_| ())
+            });
+        (given, result)
+    }
+
+    fn content(length: usize) -> Vec<u8> {
+        (0..length).map(|n| (n * 31 % 251) as u8).collect()
+    }
+
+    #[test]
+    fn bodies_of_every_length_around_a_chunk_read_back() {
+        for length in [
+            0,
+            1,
+            CHUNK_BYTES - 1,
+            CHUNK_BYTES,
+            CHUNK_BYTES + 1,
+            3 * CHUNK_BYTES,
+        ] {
+            for protection in BOTH {
+                let id = BodyId::random();
+                let octets = write(protection, id, &content(length));
+                assert_eq!(read(id, &octets), (content(length), Ok(())), "{length}");
+            }
+        }
+    }
+
+    // rule: PHI-5
+    #[test]
+    fn an_encrypted_body_shows_nothing_of_its_content() {
+        let id = BodyId::random();
+        let octets = write(Protection::Encrypted, id, &b"Ada Quill ".repeat(20_000));
+        assert!(!octets.windows(9).any(|window| window == b"Ada Quill"));
+    }
+
+    #[test]
+    fn a_flipped_bit_anywhere_is_found_before_its_chunk_is_given_out() {
+        let whole = content(2 * CHUNK_BYTES + 100);
+        for protection in BOTH {
+            let id = BodyId::random();
+            let octets = write(protection, id, &whole);
+            // Every octet of the header and of the edges of each chunk, and a stride through the rest.
+            let chunk = CHUNK_BYTES + protection.tag_bytes();
+            let edges = (0..octets.len()).filter(|at| {
+                let in_chunk = at.saturating_sub(HEADER_BYTES) % chunk;
+                *at < HEADER_BYTES + 20
+                    || in_chunk < 3
+                    || in_chunk > chunk - 40
+                    || octets.len() - at < 140
+                    || at % 4099 == 0
+            });
+            for at in edges {
+                let mut damaged = octets.clone();
+                damaged[at] ^= 0x10;
+                let (given, result) = read(id, &damaged);
+                assert!(result.is_err(), "octet {at}");
+                let intact_chunks = at.saturating_sub(HEADER_BYTES) / chunk;
+                assert_eq!(given, whole[..intact_chunks * CHUNK_BYTES], "octet {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_that_was_shortened_or_extended_anywhere_is_found() {
+        for protection in BOTH {
+            let id = BodyId::random();
+            let octets = write(protection, id, &content(3 * CHUNK_BYTES));
+            let chunk = CHUNK_BYTES + protection.tag_bytes();
+            let boundary = HEADER_BYTES + 2 * chunk;
+            for length in [
+                0,
+                1,
+                HEADER_BYTES,
+                HEADER_BYTES + 5,
+                HEADER_BYTES + chunk,
+                boundary,
+            ]
+            .into_iter()
+            .chain([boundary + 1, octets.len() - 100, octets.len() - 1])
+            {
+                let (given, result) = read(id, &octets[..length]);
+                assert!(result.is_err(), "{length} octets");
+                assert!(given.len() < length.max(1), "{length} octets");
+            }
+            let mut longer = octets.clone();
+            longer.push(0);
+            assert!(read(id, &longer).1.is_err());
+            longer.extend_from_within(HEADER_BYTES..HEADER_BYTES + chunk);
+            assert!(read(id, &longer).1.is_err());
+        }
+    }
+
+    #[test]
+    fn chunks_that_were_moved_or_come_from_another_body_are_found() {
+        for protection in BOTH {
+            let (id, other) = (BodyId::random(), BodyId::random());
+            let octets = write(protection, id, &content(3 * CHUNK_BYTES));
+            let others = write(protection, other, &content(3 * CHUNK_BYTES));
+            let chunk = CHUNK_BYTES + protection.tag_bytes();
+            let first = HEADER_BYTES..HEADER_BYTES + chunk;
+            let second = HEADER_BYTES + chunk..HEADER_BYTES + 2 * chunk;
+
+            let mut swapped = octets.clone();
+            swapped[first.clone()].copy_from_slice(&octets[second.clone()]);
+            swapped[second.clone()].copy_from_slice(&octets[first.clone()]);
+            assert_eq!(read(id, &swapped).0, b"");
+
+            let mut repeated = octets.clone();
+            repeated[second.clone()].copy_from_slice(&octets[first.clone()]);
+            assert!(read(id, &repeated).1.is_err());
+
+            let mut foreign = octets.clone();
+            foreign[second.clone()].copy_from_slice(&others[second]);
+            assert!(read(id, &foreign).1.is_err());
+            assert!(read(id, &others).1.is_err(), "another body's file");
+        }
+    }
+
+    #[test]
+    fn an_older_key_still_reads_and_an_unknown_one_is_named_as_the_cause() {
+        let id = BodyId::random();
+        let octets = write(Protection::Encrypted, id, b"x");
+        let length = octets.len() as u64;
+        let rotated = KeyRing::of_octets(&[[2; 32], [1; 32]]);
+        let mut read = Vec::new();
+        let mut reader = ChunkReader::new(&rotated, id, octets.as_slice(), length).unwrap();
+        reader.read_to_end(&mut read).unwrap();
+        assert_eq!(read, b"x");
+        let stranger = KeyRing::of_octets(&[[2; 32]]);
+        let error = ChunkReader::new(&stranger, id, octets.as_slice(), length)
+            .err()
+            .unwrap();
+        assert!(error.to_string().contains("store.key_files"), "{error}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn whatever_is_done_to_a_body_nothing_but_its_true_beginning_is_given_out(
+            length in 0..2 * CHUNK_BYTES + 500,
+            cut_at in any::<prop::sample::Index>(),
+            removed in 0usize..200,
+            inserted in proptest::collection::vec(any::<u8>(), 0..200),
+            is_encrypted in any::<bool>(),
+        ) {
+            let protection = BOTH[usize::from(!is_encrypted)];
+            let id = BodyId::random();
+            let whole = content(length);
+            let octets = write(protection, id, &whole);
+            let at = cut_at.index(octets.len());
+            let mut changed = octets.clone();
+            changed.splice(at..(at + removed).min(octets.len()), inserted);
+            let (given, result) = read(id, &changed);
+            prop_assert!(whole.starts_with(&given));
+            prop_assert_eq!(result.is_ok(), changed == octets);
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What goes wrong below the port, and what a flow is told of it.
+
+use std::io;
+
+use crate::{flows::ports::StoreError, formats::ids::ExchangeId};
+
+/// SQLITE_FULL (sqlite.org/rescode.html): no space is left.
+const SQLITE_FULL: i32 = 13;
+/// SQLITE_TOOBIG.
+const SQLITE_TOOBIG: i32 = 18;
+/// SQLITE_CONSTRAINT.
+const SQLITE_CONSTRAINT: i32 = 19;
+
+/// Why a unit was not written.
+pub(super) enum UnitError {
+    /// It cannot be: the others of its transaction are not touched.
+    Refused(StoreError),
+    /// The transaction broke: none of its units is written.
+    Broken(Failure),
+}
+
+/// Why a whole transaction failed: told to each of its units.
+#[derive(Clone)]
+pub(super) enum Failure {
+    NoSpace,
+    Other(String),
+}
+
+impl UnitError {
+    pub(super) fn conflict(exchange: ExchangeId) -> Self {
+        Self::Refused(StoreError::Conflict { exchange })
+    }
+
+    pub(super) fn conflict_if_unique(error: sqlx::Error, exchange: ExchangeId) -> Self {
+        match &error {
+            sqlx::Error::Database(database) if database.is_unique_violation() => {
+                Self::conflict(exchange)
+            }
+            _ => error.into(),
+        }
+    }
+}
+
+impl From<sqlx::Error> for UnitError {
+    fn from(error: sqlx::Error) -> Self {
+        match primary_code(&error) {
+            // The values of one unit are to blame; SQLite has undone the one statement.
+            Some(SQLITE_CONSTRAINT | SQLITE_TOOBIG) => Self::Refused(failed(error)),
+            _ => Self::Broken(error.into()),
+        }
+    }
+}
+
+impl From<Failure> for UnitError {
+    fn from(failure: Failure) -> Self {
+        Self::Broken(failure)
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            _ if primary_code(&error) == Some(SQLITE_FULL) => Self::NoSpace,
+            sqlx::Error::Io(io) if io.kind() == io::ErrorKind::StorageFull => Self::NoSpace,
+            _ => Self::Other(error.to_string()),
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        match super::bodies::store_error(error) {
+            StoreError::NoSpace => Self::NoSpace,
+            other => Self::Other(other.to_string()),
+        }
+    }
+}
+
+impl Failure {
+    pub(super) fn to_store_error(&self) -> StoreError {
+        match self {
+            Self::NoSpace => StoreError::NoSpace,
+            Self::Other(text) => failed(text.clone()),
+        }
+    }
+}
+
+/// The store failed by `error`; no space left is told apart.
+pub(super) fn read_failed(error: sqlx::Error) -> StoreError {
+    Failure::from(error).to_store_error()
+}
+
+/// The store failed.
+pub(super) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
+    StoreError::Failed(error.into())
+}
+
+/// The primary result code: the low octet of the extended one.
+fn primary_code(error: &sqlx::Error) -> Option<i32> {
+    let sqlx::Error::Database(database) = error else {
+        return None;
+    };
+    let extended: i32 = database.code()?.parse().ok()?;
+    Some(extended & 0xff)
+}

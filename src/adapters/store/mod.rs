@@ -1,0 +1,489 @@
+//! The store on SQLite: exchanges, their outbox, bodies and the audit, in one data directory of one node.
+//!
+//! - **Durable** means: WAL with `synchronous=FULL`, so a commit returns after its log is fsynced; a body file is
+//!   fsynced, and so is its folder, before the unit that adopts it can be committed.
+//! - **Written together**: one task writes (`writer`), many units in one transaction. Reading has connections of its
+//!   own and never waits for a writer.
+//! - **Nothing in clear** that may name a person: aggregates and audit details are sealed (`keys`), the ids that
+//!   exchanges are found by are keyed hashes (`lookup_key`), bodies are chunks under AES-256-GCM or, for what is
+//!   ciphertext already, under HMAC (`chunks`).
+
+mod audit;
+mod bodies;
+mod body;
+mod chunks;
+mod config;
+mod data_dir;
+mod exchange;
+mod failure;
+mod keys;
+mod lookup_key;
+mod outbox;
+mod row_id;
+mod writer;
+
+use std::{
+    io::Read,
+    sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use sqlx::{
+    ConnectOptions, SqlitePool,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{Notify, mpsc, oneshot},
+    task::JoinHandle,
+};
+
+pub use self::{
+    audit::ChainVerdict,
+    config::StoreConfig,
+    data_dir::DataDirError,
+    keys::{KeyFileError, create_key_file, new_key_text},
+};
+use self::{
+    bodies::BodyStore,
+    chunks::Protection,
+    data_dir::DataDir,
+    failure::{failed, read_failed},
+    keys::KeyRing,
+    writer::{Command, Prepared, PreparedExchange, Writer},
+};
+use crate::{
+    flows::ports::{
+        Bodies, BodyWriter, Claim, Clock, ExchangeFilter, ExchangeWrite, Exchanges, LookupKey,
+        StoreError, UnitOfWork, VersionedExchange,
+    },
+    formats::{
+        audit::{AuditKind, AuditOutcome, AuditRecord},
+        ids::{BodyId, ExchangeId},
+        keyed_hash::KeyedHash,
+    },
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("src/adapters/store/migrations");
+
+/// Commands that may wait for the writer; further callers wait before they hand theirs over.
+const MAX_QUEUED_COMMANDS: usize = 1024;
+/// Longest wait for another connection's lock. The writer is alone, so only a checkpoint can hold it up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// The log is cut to this size, in octets, after a checkpoint.
+const MAX_IDLE_LOG_BYTES: u32 = 16 * 1024 * 1024;
+
+/// Why the store cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreOpenError {
+    /// A setting cannot be used.
+    #[error("{}", problems.join("; "))]
+    Config {
+        /// Key and what would be accepted, each.
+        problems: Vec<String>,
+    },
+    /// The data directory is not ours alone.
+    #[error(transparent)]
+    DataDir(#[from] DataDirError),
+    /// A key file cannot be used.
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    /// What is stored was written under another key.
+    #[error("store.key_files does not name the key that the store was written under")]
+    UnknownKey,
+    /// SQLite cannot open the database, or it is no database of ours.
+    #[error("the database cannot be opened")]
+    Database(#[from] sqlx::Error),
+    /// The tables cannot be brought to this release's form.
+    #[error("the database cannot be brought to this release's form")]
+    Migration(#[from] sqlx::migrate::MigrateError),
+}
+
+/// The store of one node, in SQLite and files.
+pub struct SqliteStore {
+    commands: mpsc::Sender<Command>,
+    readers: SqlitePool,
+    bodies: Arc<BodyStore>,
+    keys: Arc<KeyRing>,
+    due: Arc<Notify>,
+    clock: Arc<dyn Clock>,
+    node: String,
+    exchange_retention: Duration,
+    audit_retention: Duration,
+    runtime: Handle,
+    data_dir: DataDir,
+    tasks: Mutex<Tasks>,
+}
+
+#[derive(Default)]
+struct Tasks {
+    writer: Option<JoinHandle<()>>,
+    sweeper: Option<JoinHandle<()>>,
+}
+
+impl SqliteStore {
+    /// Opens the data directory, makes the tables and starts the writer. Leases of an earlier process end: it is gone,
+    /// since the directory is locked. `node` names this node in leases and in the audit; it must not change while
+    /// the directory is in use.
+    pub async fn open(
+        config: &StoreConfig,
+        clock: Arc<dyn Clock>,
+        node: &str,
+    ) -> Result<Arc<Self>, StoreOpenError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(StoreOpenError::Config { problems });
+        }
+        let keys = Arc::new(KeyRing::read(&config.key_files)?);
+        let data_dir = DataDir::open(&config.path)?;
+        let bodies = Arc::new(BodyStore::new(data_dir.bodies(), Arc::clone(&keys)));
+        let options = connect_options(&data_dir);
+
+        let mut connection = options.connect().await?;
+        MIGRATIONS.run(&mut connection).await?;
+        outbox::release_all(&mut connection, clock.now()).await?;
+        let chain = audit::Chain::resume(&mut connection, &keys, node)
+            .await?
+            .ok_or(StoreOpenError::UnknownKey)?;
+        // Saved even when nothing was recorded yet: by it the next start knows whether it has the right key.
+        chain.save(&mut connection, &keys).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(config.read_connections)
+            .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+
+        let due = Arc::new(Notify::new());
+        let (commands, queue) = mpsc::channel(MAX_QUEUED_COMMANDS);
+        let writer = Writer {
+            options,
+            connection: Some(connection),
+            keys: Arc::clone(&keys),
+            bodies: Arc::clone(&bodies),
+            node: node.to_owned(),
+            chain,
+            due: Arc::clone(&due),
+            max_units: config.max_units_per_commit,
+        };
+        let store = Arc::new(Self {
+            commands,
+            readers,
+            bodies,
+            keys,
+            due,
+            clock,
+            node: node.to_owned(),
+            exchange_retention: config.exchange_retention,
+            audit_retention: config.audit_retention,
+            runtime: Handle::current(),
+            data_dir,
+            tasks: Mutex::default(),
+        });
+        let sweeper = sweep_every(config.sweep_interval, Arc::downgrade(&store));
+        *store.tasks() = Tasks {
+            writer: Some(tokio::spawn(writer.run(queue))),
+            sweeper: Some(tokio::spawn(sweeper)),
+        };
+        Ok(store)
+    }
+
+    /// Writes what is queued, closes the database and unlocks the directory. Every later call fails.
+    pub async fn close(&self) {
+        let Tasks { writer, sweeper } = std::mem::take(&mut *self.tasks());
+        if let Some(sweeper) = sweeper {
+            sweeper.abort();
+            let _ = sweeper.await;
+        }
+        // An error means that the writer is gone already.
+        let _ = self.commands.send(Command::Close).await;
+        // Readers first: the last connection to close moves the log into the database.
+        self.readers.close().await;
+        if let Some(writer) = writer
+            && let Err(error) = writer.await
+        {
+            tracing::error!(alarm = "store", %error, "the writer of the store ended early");
+        }
+        self.data_dir.unlock();
+    }
+
+    /// Removes what is over its retention, and body files that no row speaks of. The store does it by itself at every
+    /// `sweep_interval`.
+    pub async fn sweep(&self) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let before = |retention: Duration| now.checked_sub(retention).map_err(failed);
+        let final_before = before(self.exchange_retention)?;
+        let audit_before = before(self.audit_retention)?;
+        loop {
+            let is_more = self
+                .ask(|answer| Command::Expire {
+                    final_before,
+                    audit_before,
+                    answer,
+                })
+                .await?;
+            if !is_more {
+                break;
+            }
+        }
+        self.remove_orphans().await
+    }
+
+    /// Checks the audit from end to end: whether a record was changed, removed or put in.
+    pub async fn verify_audit_chain(&self) -> Result<ChainVerdict, StoreError> {
+        audit::verify(&self.readers, &self.keys).await
+    }
+
+    /// The audit records of one exchange, oldest first. That `reader` (an operator's or a command's name) read them is
+    /// recorded first (PHI-4).
+    pub async fn read_audit_of(
+        &self,
+        reader: &str,
+        exchange: ExchangeId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.record_reading(reader, Some(exchange)).await?;
+        audit::of_exchange(&self.readers, &self.keys, exchange).await
+    }
+
+    /// A page of this node's audit records with their numbers: those after number `after`, in their order. That
+    /// `reader` read them is recorded first (PHI-4).
+    pub async fn read_audit(
+        &self,
+        reader: &str,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<(i64, AuditRecord)>, StoreError> {
+        self.record_reading(reader, None).await?;
+        audit::page(&self.readers, &self.keys, &self.node, after, limit).await
+    }
+
+    /// A keyed hash for `purpose`, such as opaque patient identifiers. It changes when the first key file does.
+    pub fn keyed_hash(&self, purpose: &str) -> KeyedHash {
+        self.keys.current().other.derive(purpose)
+    }
+
+    async fn record_reading(
+        &self,
+        reader: &str,
+        exchange: Option<ExchangeId>,
+    ) -> Result<(), StoreError> {
+        let mut record = AuditRecord::new(
+            self.clock.now(),
+            AuditKind::AuditLogUsed,
+            AuditOutcome::Success,
+        )
+        .with("reader", reader);
+        record.exchange = exchange;
+        self.commit(UnitOfWork {
+            audit: vec![record],
+            ..UnitOfWork::default()
+        })
+        .await
+    }
+
+    /// Hands a command to the writer and waits for its answer.
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Command,
+    ) -> Result<T, StoreError> {
+        let place = self.commands.reserve().await.map_err(|_| closed())?;
+        let (answer, result) = oneshot::channel();
+        place.send(command(answer));
+        result.await.map_err(|_| closed())?
+    }
+
+    fn prepare(&self, unit: UnitOfWork) -> Result<Prepared, StoreError> {
+        let exchange = unit
+            .exchange
+            .map(|write| self.prepare_exchange(write))
+            .transpose()?;
+        let owner = exchange.as_ref().map(|exchange| exchange.id);
+        let effects = unit.effects.iter();
+        let audit = unit.audit.iter();
+        Ok(Prepared {
+            owner: owner.or(unit.done.as_ref().map(|claim| claim.exchange)),
+            effects: effects
+                .map(|(exchange, scheduled)| outbox::Row::of(*exchange, scheduled))
+                .collect::<Result<_, _>>()?,
+            audit: audit.map(audit::Row::of).collect::<Result<_, _>>()?,
+            exchange,
+            remove: unit.remove,
+            done: unit.done,
+            // Last: what is taken here is given back only when the unit is dropped.
+            adoption: self.bodies.begin_adoption(&unit.adopt)?,
+        })
+    }
+
+    fn prepare_exchange(&self, write: ExchangeWrite) -> Result<PreparedExchange, StoreError> {
+        let (exchange, version, keys, is_new) = match write {
+            ExchangeWrite::Insert { exchange, keys } => (exchange, 1, keys, true),
+            ExchangeWrite::Update {
+                exchange,
+                version,
+                keys,
+            } => (exchange, version.saturating_add(1), keys, false),
+        };
+        Ok(PreparedExchange {
+            id: exchange.id,
+            is_new,
+            row: exchange::Row::seal(&self.keys, &exchange, version)?,
+            keys: keys
+                .iter()
+                .map(|key| lookup_key::Row::of(&self.keys, key))
+                .collect(),
+        })
+    }
+
+    async fn remove_orphans(&self) -> Result<(), StoreError> {
+        let bodies = Arc::clone(&self.bodies);
+        let files = tokio::task::spawn_blocking(move || bodies.settled_files())
+            .await
+            .map_err(failed)?
+            .map_err(bodies::store_error)?;
+        // A file that was not open a moment ago is adopted by a committed row, or by none ever.
+        let ids: Vec<BodyId> = files.iter().filter_map(|(id, _)| *id).collect();
+        let adopted = body::adopted(&self.readers, ids)
+            .await
+            .map_err(read_failed)?;
+        let orphans = files
+            .into_iter()
+            .filter(|(id, _)| id.is_none_or(|id| !adopted.contains(&id)));
+        let orphans: Vec<_> = orphans.map(|(_, path)| path).collect();
+        if orphans.is_empty() {
+            return Ok(());
+        }
+        tracing::info!(count = orphans.len(), "removing bodies that nobody adopted");
+        let bodies = Arc::clone(&self.bodies);
+        tokio::task::spawn_blocking(move || {
+            orphans.iter().for_each(|path| bodies.unlink_path(path));
+        })
+        .await
+        .map_err(failed)
+    }
+
+    fn tasks(&self) -> std::sync::MutexGuard<'_, Tasks> {
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl Exchanges for SqliteStore {
+    async fn commit(&self, unit: UnitOfWork) -> Result<(), StoreError> {
+        // A place in the queue first: from the adoption to the hand-over nothing can be interrupted.
+        let place = self.commands.reserve().await.map_err(|_| closed())?;
+        let unit = self.prepare(unit)?;
+        let (answer, result) = oneshot::channel();
+        place.send(Command::Commit(Box::new(unit), answer));
+        result.await.map_err(|_| closed())?
+    }
+
+    async fn load(&self, id: ExchangeId) -> Result<Option<VersionedExchange>, StoreError> {
+        exchange::load(&self.readers, &self.keys, id).await
+    }
+
+    async fn find(&self, key: &LookupKey) -> Result<Vec<ExchangeId>, StoreError> {
+        let LookupKey::Any(text) = key else {
+            return lookup_key::find(&self.readers, &self.keys, key).await;
+        };
+        // Operators paste ids as they see them: the exchange's own, or a Message-ID with its angle brackets.
+        if let Ok(id) = text.trim().parse().map(ExchangeId)
+            && exchange::load(&self.readers, &self.keys, id)
+                .await?
+                .is_some()
+        {
+            return Ok(vec![id]);
+        }
+        let bare = text.trim().trim_start_matches('<').trim_end_matches('>');
+        let key = LookupKey::Any(bare.to_owned());
+        lookup_key::find(&self.readers, &self.keys, &key).await
+    }
+
+    async fn claim(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<Claim>, StoreError> {
+        self.ask(|answer| Command::Claim {
+            now,
+            lease,
+            limit,
+            answer,
+        })
+        .await
+    }
+
+    async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
+        outbox::next_due(&self.readers).await
+    }
+
+    fn due_changed(&self) -> Arc<Notify> {
+        Arc::clone(&self.due)
+    }
+
+    async fn give_back(&self, claim: &Claim, at: Timestamp) -> Result<(), StoreError> {
+        let claim = claim.clone();
+        self.ask(|answer| Command::GiveBack { claim, at, answer })
+            .await
+    }
+
+    async fn list(
+        &self,
+        filter: &ExchangeFilter,
+    ) -> Result<Vec<crate::bridge::exchange::Exchange>, StoreError> {
+        exchange::list(&self.readers, &self.keys, filter).await
+    }
+}
+
+impl Bodies for SqliteStore {
+    fn create_encrypted(&self) -> Result<Box<dyn BodyWriter>, StoreError> {
+        Ok(self.bodies.create(Protection::Encrypted))
+    }
+
+    fn create_sealed(&self) -> Result<Box<dyn BodyWriter>, StoreError> {
+        Ok(self.bodies.create(Protection::Authenticated))
+    }
+
+    fn open(&self, id: BodyId) -> Result<Box<dyn Read + Send>, StoreError> {
+        if let Some(reader) = self.bodies.open(id)? {
+            return Ok(reader);
+        }
+        // The runtime does the asking, so that this thread needs none: it may be any but one of the runtime's own.
+        let (answer, result) = std::sync::mpsc::sync_channel(1);
+        let readers = self.readers.clone();
+        self.runtime.spawn(async move {
+            let _ = answer.send(body::content(&readers, id).await);
+        });
+        let octets = result.recv().map_err(|_| closed())??;
+        self.bodies.open_octets(id, octets)
+    }
+}
+
+fn connect_options(data_dir: &DataDir) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(data_dir.database())
+        .journal_mode(SqliteJournalMode::Wal)
+        // FULL: the log is fsynced at every commit. NORMAL would lose the last commits with the power.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .pragma("secure_delete", "ON")
+        .pragma("temp_store", "MEMORY")
+        .pragma("journal_size_limit", MAX_IDLE_LOG_BYTES.to_string())
+        .disable_statement_logging()
+}
+
+async fn sweep_every(interval: Duration, store: Weak<SqliteStore>) {
+    loop {
+        let Some(open) = store.upgrade() else { return };
+        if let Err(error) = open.sweep().await {
+            tracing::warn!(%error, "the store could not be swept; it is tried again");
+        }
+        drop(open);
+        tokio::time::sleep(interval).await;
+    }
+}
+
+fn closed() -> StoreError {
+    failed("the store is closed")
+}
