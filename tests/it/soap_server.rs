@@ -796,6 +796,7 @@ impl Ground {
         let budget = ByteBudget::new(BUDGET_BYTES);
         let elm = Arc::new(Partner {
             name: "elm".to_owned(),
+            ..Partner::default()
         });
         let of_elm = fingerprint(&partner);
         let parts = Parts {

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{LegKind, Reason, SealedMail};
-use crate::formats::ids::{DirectAddress, DomainName, LegId};
+use super::{Leg, Reason, SealedMail};
+use crate::formats::ids::{DirectAddress, DomainName, LegId, MessageId};
 
 /// Something happened. Time is part of it: nothing in the bridge's decisions reads a clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,31 +18,17 @@ pub struct Event {
 /// What happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EventKind {
-    // --- XDR to Direct -------------------------------------------------------------------------
-    /// The submission was accepted: the exchange, as built, begins its life.
+    // --- both directions -----------------------------------------------------------------------
+    /// The message was accepted: the exchange, as built, begins its life. Fed once, in the unit of work that
+    /// records the exchange.
     Accepted,
-    /// A late look-up found a trusted certificate (DER); the recipient gets the leg given.
-    CertificateFound {
-        /// Whose.
-        recipient: DirectAddress,
-        /// The certificate in DER form.
-        certificate: Vec<u8>,
-        /// The new leg that will serve it.
-        leg: super::Leg,
-    },
-    /// A look-up or a check at sending time ended in a refusal.
+    /// The recipient will not be served. XDR to Direct: a late look-up, or the check of its certificate before
+    /// sealing or sending, ended in a refusal. Direct to XDR: trust failed for it (no MDN then, DST-2).
     RecipientRefused {
         /// Whose.
         recipient: DirectAddress,
         /// Why.
         reason: Reason,
-    },
-    /// A leg's bytes are made and stored.
-    LegSealed {
-        /// Which.
-        leg: LegId,
-        /// The stored bytes.
-        sealed: SealedMail,
     },
     /// A leg cannot be made at all: `tooLarge`, `conversionFailed`, `internal`.
     LegFailed {
@@ -51,12 +37,49 @@ pub enum EventKind {
         /// Why.
         reason: Reason,
     },
+    /// An operator ended the delivery to this recipient.
+    OperatorFailed {
+        /// Whom.
+        recipient: DirectAddress,
+    },
+    /// [`super::Deadlines::queue`] passed: look-ups, SMTP attempts and posts stop here.
+    DeadlineQueue,
+    // --- XDR to Direct -------------------------------------------------------------------------
+    /// A late look-up found a trusted certificate (DER); the recipient gets the leg given.
+    CertificateFound {
+        /// Whose.
+        recipient: DirectAddress,
+        /// The certificate in DER form.
+        certificate: Vec<u8>,
+        /// The new leg that will serve it.
+        leg: Leg,
+    },
+    /// A late look-up did not come to an end; the next one is due at the time given.
+    LookUpDeferred {
+        /// Whose.
+        recipient: DirectAddress,
+        /// What is to be reported if nothing better is known by the deadline, such as `untrusted`.
+        reason: Reason,
+        /// When to try again.
+        retry_at: Timestamp,
+    },
+    /// A leg's bytes are made and stored. If the new exchange does not name them (a recipient left the leg
+    /// meanwhile), they are stale: the caller drops them, and the leg is sealed again.
+    LegSealed {
+        /// Which.
+        leg: LegId,
+        /// For whom: exactly the recipients in its To.
+        recipients: Vec<DirectAddress>,
+        /// The stored bytes.
+        sealed: SealedMail,
+    },
     /// The next hop answered 250 for this recipient.
     SmtpAccepted {
         /// Whom.
         recipient: DirectAddress,
     },
-    /// The next hop refused this recipient for good, or the queue's own check did.
+    /// The next hop refused this recipient for good, or the queue's own check did, or a bounce came that counts
+    /// under DSN-4.
     SmtpRefused {
         /// Whom.
         recipient: DirectAddress,
@@ -72,35 +95,45 @@ pub enum EventKind {
         /// When to try again.
         retry_at: Timestamp,
     },
-    /// A trusted notice about this recipient.
+    /// A trusted notice about this recipient (mdn.md section 5, "Anti-spoof").
     Notice {
         /// Whom it speaks for.
         recipient: DirectAddress,
         /// What it says.
         disposition: Disposition,
     },
-    /// A trusted DSN with Action `failed`, or a bounce under DSN-4.
+    /// A trusted DSN with Action `failed`.
     DsnFailed {
         /// Whom it speaks of.
         recipient: DirectAddress,
     },
-    /// An operator ended the delivery to this recipient.
-    OperatorFailed {
-        /// Whom.
-        recipient: DirectAddress,
-    },
+    /// Tp passed.
+    DeadlineTp,
+    /// Td passed.
+    DeadlineTd,
     // --- Direct to XDR -------------------------------------------------------------------------
-    /// The mail was decrypted, verified and trusted for these recipients; the legs are known.
-    Opened {
-        /// The verified sender.
-        from: DirectAddress,
-        /// The posts to make, with the recipients each serves.
-        legs: Vec<(super::Leg, Vec<DirectAddress>)>,
+    /// The mail was decrypted, verified and trusted; from here on it is a promise.
+    Opened(Opening),
+    /// The mail needs no delivery: it was a notice, or a repetition of a mail that another exchange serves. No
+    /// MDN answers it (LOOP-1).
+    Absorbed,
+    /// The same mail came again for these recipients (DST-6): the MDNs are sent again, nothing is posted.
+    MailRepeated {
+        /// For whom.
+        recipients: Vec<DirectAddress>,
     },
-    /// The content cannot be converted for the endpoint: `conversionFailed` or `tooLarge`.
-    ConversionFailed {
-        /// Why.
-        reason: Reason,
+    /// An MDN was handed to the next hop, or given up (LOOP-2).
+    MdnDone {
+        /// For whom it speaks.
+        recipient: DirectAddress,
+        /// What it says.
+        disposition: MdnToSend,
+    },
+    /// A post is about to leave. Recorded before its first octet where the endpoint is not idempotent: a leg
+    /// found in this state after a crash may have been stored.
+    PostStarted {
+        /// Which leg.
+        leg: LegId,
     },
     /// A post ended.
     Posted {
@@ -109,20 +142,38 @@ pub enum EventKind {
         /// How.
         result: PostResult,
     },
-    /// A deferred response, or an edge's own disposition (COR-5), closed a leg.
+    /// The deferred response to a post arrived. `Deferred` and `AnswerLost` make no sense here and change nothing.
     DeferredAnswer {
         /// Which leg.
         leg: LegId,
-        /// Success or not.
+        /// What it says.
+        result: PostResult,
+    },
+    /// An endpoint with `final_by_disposition` reported what became of one recipient (COR-5).
+    EdgeDisposition {
+        /// Which leg.
+        leg: LegId,
+        /// Whom it speaks of.
+        recipient: DirectAddress,
+        /// Delivered or not.
         success: bool,
     },
-    // --- both ----------------------------------------------------------------------------------
-    /// The queue lifetime ended: look-ups, SMTP attempts and posts stop here.
-    DeadlineQueue,
-    /// Tp passed.
-    DeadlineTp,
-    /// Td passed.
-    DeadlineTd,
+}
+
+/// What opening a mail gave. A recipient of the exchange that is named neither in `legs` nor in `failed` is not
+/// trusted: it is refused in silence (DST-2, RCV-R6).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opening {
+    /// The inner From, bound to the signer.
+    pub from: DirectAddress,
+    /// The inner Message-ID, if there is one.
+    pub message_id: Option<MessageId>,
+    /// Whether the sender asked to be told of final delivery, in a valid form (MDN-10).
+    pub wants_final_delivery: bool,
+    /// The posts to make, with the recipients that each serves.
+    pub legs: Vec<(Leg, Vec<DirectAddress>)>,
+    /// Trusted recipients that cannot be served all the same: `unknownRecipient`, `conversionFailed`, `tooLarge`.
+    pub failed: Vec<(DirectAddress, Reason)>,
 }
 
 /// What an MDN says (mdn.md section 1).
@@ -148,6 +199,11 @@ pub enum Disposition {
 pub enum PostResult {
     /// RegistryResponse Success, with or without warnings.
     Success,
+    /// PartialSuccess, from a lax peer.
+    Partial {
+        /// The recipients in error; none named means that the errors belong to no one recipient.
+        failed: Vec<DirectAddress>,
+    },
     /// Refused for good: a permanent code, a Sender fault, another 4xx, or TLS trust.
     Refused,
     /// Refused for now, or not reached: try again at the time given.
@@ -177,7 +233,8 @@ pub enum Effect {
         /// Which.
         leg: LegId,
     },
-    /// Hand a sealed leg to the next hop of one domain.
+    /// Hand a sealed leg to the next hop of one domain, for its recipients that are still queued. An attempt is
+    /// over within [`super::MAX_SEND_TIME`] and before [`super::Deadlines::queue`], so that "not sent" is definite.
     Send {
         /// Which.
         leg: LegId,
@@ -186,7 +243,8 @@ pub enum Effect {
     },
     /// Decrypt, verify, trust and convert a recorded mail.
     Open,
-    /// Post a leg to its endpoint.
+    /// Post a leg to its endpoint. A leg found in [`super::LegState::Posting`] was under way when a process died:
+    /// the answer is lost.
     Post {
         /// Which.
         leg: LegId,
@@ -237,12 +295,5 @@ impl Scheduled {
     /// `effect`, due at `at`.
     pub fn new(effect: Effect, at: Timestamp) -> Self {
         Self { effect, at }
-    }
-}
-
-impl LegKind {
-    /// Whether this is a mail.
-    pub fn is_mail(&self) -> bool {
-        matches!(self, Self::Mail(_))
     }
 }

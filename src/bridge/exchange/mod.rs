@@ -6,13 +6,20 @@
 
 mod event;
 mod reason;
+#[cfg(test)]
+mod samples;
 mod state;
 mod step;
+mod timers;
+mod to_direct;
+mod to_xdr;
 
-pub use event::{Disposition, Effect, Event, EventKind, MdnToSend, PostResult, Scheduled};
+pub use event::{Disposition, Effect, Event, EventKind, MdnToSend, Opening, PostResult, Scheduled};
 pub use reason::Reason;
 pub use state::{
-    Deadlines, Exchange, Leg, LegKind, LegState, MailLeg, Origin, Outcome, Recipient,
-    RecipientState, SealedMail, XdrLeg,
+    Deadlines, Exchange, Leg, LegKind, LegState, MailLeg, MdnProgress, Origin, Outcome, Recipient,
+    RecipientAnswer, RecipientState, SealedMail, XdrLeg,
 };
 pub use step::step;
+pub use timers::Timers;
+pub use to_direct::MAX_SEND_TIME;

@@ -1,5 +1,7 @@
 //! The state of an exchange: what the store keeps and [`super::step`] changes.
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +18,8 @@ pub struct Exchange {
     pub id: ExchangeId,
     /// Where it came from, and so which way it crosses.
     pub origin: Origin,
+    /// Whether `Accepted` was fed. Nothing happens to an exchange before.
+    pub is_begun: bool,
     /// When the bridge took it over.
     pub accepted_at: Timestamp,
     /// When waiting ends.
@@ -72,6 +76,8 @@ pub struct Deadlines {
     pub processed: Timestamp,
     /// A `dispatched` notice must have come, where it was asked for (Td).
     pub dispatched: Timestamp,
+    /// How long the bodies are kept after the last recipient was settled.
+    pub body_retention: Duration,
 }
 
 /// One mail or one ITI-41 request, with ids and sealed bytes of its own: made once, repeated byte for byte.
@@ -122,8 +128,25 @@ pub struct XdrLeg {
     pub endpoint: String,
     /// Whether a post whose answer was lost may be repeated.
     pub idempotent: bool,
+    /// Whether the endpoint reports delivery by a disposition of its own, after its Success (COR-5).
+    pub final_by_disposition: bool,
     /// How far it got.
     pub state: LegState,
+    /// Whether the answer to some post was lost: its content may have been stored.
+    pub answer_lost: bool,
+    /// Why it ended, where its state alone does not say.
+    pub reason: Option<Reason>,
+    /// What the endpoint said of single recipients. It goes before `state`.
+    pub answers: Vec<RecipientAnswer>,
+}
+
+/// What an endpoint said of one recipient of a leg.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RecipientAnswer {
+    /// Whom it speaks of.
+    pub recipient: DirectAddress,
+    /// Delivered or not.
+    pub success: bool,
 }
 
 /// How far an ITI-41 leg got (mdn.md section 9).
@@ -131,13 +154,13 @@ pub struct XdrLeg {
 pub enum LegState {
     /// The mail is recorded.
     Received,
-    /// Decrypted and trusted: from here on a promise.
+    /// Decrypted and trusted: from here on a promise. A post is due, none is under way.
     Opened,
-    /// A post is under way or will be repeated.
+    /// A post is under way.
     Posting,
-    /// The endpoint answered 202; its response comes later.
+    /// The endpoint answered 202, or Success without finality (COR-5); the rest comes later.
     AwaitingDeferred,
-    /// The answer was lost and the endpoint is not idempotent.
+    /// The answer was lost, and nothing cleared it up: the endpoint is not idempotent, or time ran out.
     InDoubt,
     /// The endpoint answered Success.
     Delivered,
@@ -148,6 +171,18 @@ pub enum LegState {
 }
 
 impl LegState {
+    /// Every state.
+    pub const ALL: [Self; 8] = [
+        Self::Received,
+        Self::Opened,
+        Self::Posting,
+        Self::AwaitingDeferred,
+        Self::InDoubt,
+        Self::Delivered,
+        Self::Refused,
+        Self::Expired,
+    ];
+
     /// Whether nothing can change it any more.
     pub fn is_final(self) -> bool {
         matches!(
@@ -165,7 +200,7 @@ pub struct Recipient {
     /// How far it got, in the direction XDR to Direct. A recipient of the other direction follows its legs' states
     /// and stays `Queued` until they are final.
     pub state: RecipientState,
-    /// Why it failed.
+    /// Why it failed; while it is open, the last reason that a look-up gave.
     pub reason: Option<Reason>,
     /// The legs that carry the message to it: one mail, or one post for each submission set.
     pub legs: Vec<LegId>,
@@ -173,6 +208,19 @@ pub struct Recipient {
     pub certificate: Option<Vec<u8>>,
     /// The one final decision, once it is made.
     pub outcome: Option<Outcome>,
+    /// Direct to XDR: how far its MDNs are.
+    pub mdns: MdnProgress,
+}
+
+/// How far the MDNs to the sender of a mail are, for one recipient.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MdnProgress {
+    /// Whether the recipient is trusted, so that MDNs speak for it.
+    pub is_due: bool,
+    /// Whether `processed` left (or was given up): the final one may follow (DST-5).
+    pub processed_done: bool,
+    /// When they were sent again because the mail came again, within one day (LOOP-4).
+    pub repeated_at: Vec<Timestamp>,
 }
 
 /// The states of mdn.md section 8.
@@ -241,6 +289,59 @@ pub struct Outcome {
     pub failure: Option<Reason>,
 }
 
+impl Recipient {
+    /// A recipient that will be served by `legs`; without one, its certificate is still looked for.
+    pub fn queued(address: DirectAddress, legs: Vec<LegId>, certificate: Option<Vec<u8>>) -> Self {
+        Self {
+            address,
+            state: RecipientState::Queued,
+            reason: None,
+            legs,
+            certificate,
+            outcome: None,
+            mdns: MdnProgress::default(),
+        }
+    }
+
+    /// A recipient that was refused when the message was accepted.
+    pub fn refused(address: DirectAddress, reason: Reason) -> Self {
+        Self {
+            state: RecipientState::Rejected,
+            reason: Some(reason),
+            ..Self::queued(address, Vec::new(), None)
+        }
+    }
+}
+
+impl Leg {
+    /// A mail leg that is not sealed yet.
+    pub fn mail(id: LegId, message_id: MessageId) -> Self {
+        Self {
+            id,
+            kind: LegKind::Mail(MailLeg {
+                message_id,
+                sealed: None,
+            }),
+        }
+    }
+
+    /// What it is if it is a mail.
+    pub fn as_mail(&self) -> Option<&MailLeg> {
+        match &self.kind {
+            LegKind::Mail(mail) => Some(mail),
+            LegKind::Xdr(_) => None,
+        }
+    }
+
+    /// What it is if it is a post.
+    pub fn as_xdr(&self) -> Option<&XdrLeg> {
+        match &self.kind {
+            LegKind::Xdr(post) => Some(post),
+            LegKind::Mail(_) => None,
+        }
+    }
+}
+
 impl Exchange {
     /// Whether every recipient is settled.
     pub fn is_final(&self) -> bool {
@@ -254,10 +355,7 @@ impl Exchange {
 
     /// The mail leg with this id.
     pub fn mail_leg(&self, id: LegId) -> Option<&MailLeg> {
-        self.leg(id).and_then(|leg| match &leg.kind {
-            LegKind::Mail(mail) => Some(mail),
-            LegKind::Xdr(_) => None,
-        })
+        self.leg(id).and_then(Leg::as_mail)
     }
 
     /// The recipients that this leg serves.
@@ -267,11 +365,33 @@ impl Exchange {
             .filter(move |recipient| recipient.legs.contains(&leg))
     }
 
+    /// The recipients of a leg that still wait for the next hop: those that its To names, its envelope serves, and
+    /// an attempt is made for.
+    pub fn queued_recipients_of(&self, leg: LegId) -> impl Iterator<Item = &Recipient> {
+        self.recipients_of(leg)
+            .filter(|recipient| recipient.state == RecipientState::Queued)
+    }
+
+    /// The legs that `earlier`, an earlier state of this exchange, did not have: their ids are new keys.
+    pub fn legs_since<'a>(&'a self, earlier: &'a Self) -> impl Iterator<Item = &'a Leg> {
+        self.legs.iter().filter(|leg| earlier.leg(leg.id).is_none())
+    }
+
+    /// Every body that the exchange owns: what it was received as, and what was sealed.
+    pub fn bodies(&self) -> Vec<BodyId> {
+        let sealed = self
+            .legs
+            .iter()
+            .filter_map(Leg::as_mail)
+            .filter_map(|mail| mail.sealed.as_ref())
+            .map(|sealed| sealed.body);
+        std::iter::once(self.body).chain(sealed).collect()
+    }
+
     /// The domains of the recipients of a leg that still wait for the next hop, each once.
     pub fn queued_domains_of(&self, leg: LegId) -> Vec<DomainName> {
         let mut domains: Vec<DomainName> = self
-            .recipients_of(leg)
-            .filter(|recipient| recipient.state == RecipientState::Queued)
+            .queued_recipients_of(leg)
             .map(|recipient| recipient.address.domain().clone())
             .collect();
         domains.sort();
