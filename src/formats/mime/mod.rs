@@ -1,3 +1,4 @@
 //! MIME messages: writing them (direct.md sections 3 and 4).
 
 pub mod base64_lines;
+pub mod write;
