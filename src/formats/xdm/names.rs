@@ -54,7 +54,7 @@ fn is_iso9660(text: &str, max_chars: usize) -> bool {
 
 /// The path of an entry: its segments, and what was odd about the name.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EntryPath {
+pub(super) struct EntryPath {
     /// Its segments; none is empty, `.` or `..`.
     pub segments: Vec<String>,
     /// Ended with a slash.
@@ -67,13 +67,13 @@ pub struct EntryPath {
 
 impl EntryPath {
     /// The path as one text without a final slash.
-    pub fn joined(&self) -> String {
+    pub(super) fn joined(&self) -> String {
         self.segments.join("/")
     }
 }
 
 /// Reads an entry's name as a path, `\` as `/`. The error says why the whole archive is refused (XDM-60).
-pub fn parse_entry_name(name: &str) -> Result<EntryPath, &'static str> {
+pub(super) fn parse_entry_name(name: &str) -> Result<EntryPath, &'static str> {
     if name.chars().any(char::is_control) {
         return Err("its name holds a control character");
     }

@@ -60,7 +60,12 @@ impl Tree {
         let mut prefixes = HashMap::new();
         for entry in &entries {
             let mut prefix = String::new();
-            for segment in entry.path.segments.split_last().map_or(&[][..], |(_, above)| above) {
+            for segment in entry
+                .path
+                .segments
+                .split_last()
+                .map_or(&[][..], |(_, above)| above)
+            {
                 if !prefix.is_empty() {
                     prefix.push('/');
                 }
@@ -147,8 +152,13 @@ impl Tree {
                     metadata: None,
                 });
             if file.segments.len() == depth + 3 && is_named(file.segments.last(), METADATA_FILE) {
-                odd.case |= file.segments.last().is_some_and(|name| name != METADATA_FILE);
-                odd.case |= segments.get(depth).is_some_and(|name| name != XDM_DIRECTORY);
+                odd.case |= file
+                    .segments
+                    .last()
+                    .is_some_and(|name| name != METADATA_FILE);
+                odd.case |= segments
+                    .get(depth)
+                    .is_some_and(|name| name != XDM_DIRECTORY);
                 set.metadata = Some(file.clone());
             }
         }
@@ -173,10 +183,9 @@ impl Tree {
             })
         });
         for name in [INDEX_FILE, README_FILE] {
-            let page = self
-                .by_path
-                .values()
-                .find(|file| file.segments.len() == depth + 1 && is_named(file.segments.last(), name));
+            let page = self.by_path.values().find(|file| {
+                file.segments.len() == depth + 1 && is_named(file.segments.last(), name)
+            });
             match page.and_then(|file| file.segments.last()) {
                 None => self.findings.push(Finding::warning(
                     "XDM-32",
@@ -192,12 +201,10 @@ impl Tree {
     /// Where `IHE_XDM` lies: at the root, or in one folder that wraps everything (XDM-13).
     fn xdm_depth(&self) -> Option<usize> {
         let at = |depth: usize| {
-            self.by_path
-                .values()
-                .filter(move |file| {
-                    file.segments.len() >= depth + 3
-                        && is_named(file.segments.get(depth), XDM_DIRECTORY)
-                })
+            self.by_path.values().filter(move |file| {
+                file.segments.len() >= depth + 3
+                    && is_named(file.segments.get(depth), XDM_DIRECTORY)
+            })
         };
         if at(0).next().is_some() {
             return Some(0);
@@ -277,12 +284,30 @@ impl Oddities {
         [
             (self.backslash, "entry names use `\\`; `/` is the separator"),
             (self.dot, "entry names hold `.` or empty segments"),
-            (self.directory_without_slash, "a directory entry lacks its final slash"),
-            (self.directory_missing, "a submission set directory has no entry of its own"),
-            (self.clutter, "entries of a desktop system (__MACOSX, .DS_Store) were passed over"),
-            (self.wrapper, "IHE_XDM lies in another folder; it belongs at the root"),
-            (self.case, "IHE_XDM, METADATA.XML, INDEX.HTM or README.TXT is not in upper case"),
-            (self.set_name, "a submission set directory is not named SUBSETnn"),
+            (
+                self.directory_without_slash,
+                "a directory entry lacks its final slash",
+            ),
+            (
+                self.directory_missing,
+                "a submission set directory has no entry of its own",
+            ),
+            (
+                self.clutter,
+                "entries of a desktop system (__MACOSX, .DS_Store) were passed over",
+            ),
+            (
+                self.wrapper,
+                "IHE_XDM lies in another folder; it belongs at the root",
+            ),
+            (
+                self.case,
+                "IHE_XDM, METADATA.XML, INDEX.HTM or README.TXT is not in upper case",
+            ),
+            (
+                self.set_name,
+                "a submission set directory is not named SUBSETnn",
+            ),
         ]
         .into_iter()
         .filter(|(is_seen, _)| *is_seen)

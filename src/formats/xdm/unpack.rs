@@ -261,7 +261,9 @@ impl<R: Read + Seek> SetReader<'_, R> {
         };
         let Some(file) = file else {
             let text = "the document's file is not on the medium";
-            findings.push(error("XDM-43", location("URI"), text).with_code(ErrorCode::XdsMissingDocument));
+            findings.push(
+                error("XDM-43", location("URI"), text).with_code(ErrorCode::XdsMissingDocument),
+            );
             return Ok(None);
         };
         if is_multipart(entry) {
@@ -273,7 +275,11 @@ impl<R: Read + Seek> SetReader<'_, R> {
             let text = "a multipart/related document given as one file is taken as it is";
             findings.push(Finding::warning("XDM-26", location("mimeType"), text));
         }
-        if !file.segments.last().is_some_and(|name| is_iso9660_file_name(name)) {
+        if !file
+            .segments
+            .last()
+            .is_some_and(|name| is_iso9660_file_name(name))
+        {
             let text = "the file's name is not one of ISO 9660 level 1";
             findings.push(Finding::warning("XDM-13", location("URI"), text));
         }
@@ -299,7 +305,11 @@ impl<R: Read + Seek> SetReader<'_, R> {
     ) -> Result<Option<File>, uri::UriFault> {
         let location = || format!("DocumentEntry({}).URI", entry.id);
         let Some(uri) = &entry.uri else {
-            findings.push(Finding::warning("XDM-13", location(), "the entry has no URI"));
+            findings.push(Finding::warning(
+                "XDM-13",
+                location(),
+                "the entry has no URI",
+            ));
             return Ok(None);
         };
         if uri.chars().count() > MAX_URI_CHARS {
@@ -390,18 +400,34 @@ fn verify(entry: &DocumentEntry, facts: &DocumentFacts) -> Vec<Finding> {
     let location = |attribute: &str| format!("DocumentEntry({}).{attribute}", entry.id);
     let mut findings = Vec::new();
     match &entry.hash {
-        None => findings.push(Finding::warning("XDM-40", location("hash"), "the entry has no hash")),
+        None => findings.push(Finding::warning(
+            "XDM-40",
+            location("hash"),
+            "the entry has no hash",
+        )),
         Some(hash) if !hash.eq_ignore_ascii_case(&facts.hash()) => findings.push(
-            error("XDM-40", location("hash"), "the document's SHA-1 is another")
-                .with_code(ErrorCode::XdsNonIdenticalHash),
+            error(
+                "XDM-40",
+                location("hash"),
+                "the document's SHA-1 is another",
+            )
+            .with_code(ErrorCode::XdsNonIdenticalHash),
         ),
         Some(_) => {}
     }
     match &entry.size {
-        None => findings.push(Finding::warning("XDM-40", location("size"), "the entry has no size")),
+        None => findings.push(Finding::warning(
+            "XDM-40",
+            location("size"),
+            "the entry has no size",
+        )),
         Some(size) if size.parse() != Ok(facts.size) => findings.push(
-            error("XDM-40", location("size"), "the document has another length")
-                .with_code(ErrorCode::XdsNonIdenticalSize),
+            error(
+                "XDM-40",
+                location("size"),
+                "the document has another length",
+            )
+            .with_code(ErrorCode::XdsNonIdenticalSize),
         ),
         Some(_) => {}
     }

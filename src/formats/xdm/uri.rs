@@ -10,10 +10,16 @@ pub(super) type UriFault = (&'static str, &'static str);
 /// zip's root. Nothing outside the zip is ever looked at.
 pub(super) fn resolve(uri: &str, base: &[String]) -> Result<Vec<String>, UriFault> {
     if uri.contains(['?', '#']) {
-        return Err(("XDM-61", "the URI has a query or a fragment; a relative path is accepted"));
+        return Err((
+            "XDM-61",
+            "the URI has a query or a fragment; a relative path is accepted",
+        ));
     }
     if has_scheme(uri) {
-        return Err(("XDM-61", "the URI has a scheme; a relative path is accepted"));
+        return Err((
+            "XDM-61",
+            "the URI has a scheme; a relative path is accepted",
+        ));
     }
     let path = percent_decode(uri)
         .ok_or(("XDM-25", "the URI is not percent-encoded UTF-8"))?
@@ -87,23 +93,46 @@ mod tests {
     #[test]
     fn a_relative_uri_is_resolved_beside_the_metadata_and_decoded_once() {
         assert_eq!(resolved("DOC1.XML").unwrap(), "IHE_XDM/SUBSET01/DOC1.XML");
-        assert_eq!(resolved("./A/../DOC1.XML").unwrap(), "IHE_XDM/SUBSET01/DOC1.XML");
+        assert_eq!(
+            resolved("./A/../DOC1.XML").unwrap(),
+            "IHE_XDM/SUBSET01/DOC1.XML"
+        );
         assert_eq!(resolved("../../SHARED/X.PDF").unwrap(), "SHARED/X.PDF");
-        assert_eq!(resolved("a%20b%2541%.xml").unwrap(), "IHE_XDM/SUBSET01/a b%41%.xml");
+        assert_eq!(
+            resolved("a%20b%2541%.xml").unwrap(),
+            "IHE_XDM/SUBSET01/a b%41%.xml"
+        );
         assert_eq!(resolved("%C3%A9.xml").unwrap(), "IHE_XDM/SUBSET01/é.xml");
-        assert_eq!(resolved("SUB\\DOC.XML").unwrap(), "IHE_XDM/SUBSET01/SUB/DOC.XML");
+        assert_eq!(
+            resolved("SUB\\DOC.XML").unwrap(),
+            "IHE_XDM/SUBSET01/SUB/DOC.XML"
+        );
     }
 
     // rule: XDM-60, XDM-61, T-9
     #[test]
     fn a_uri_that_leaves_the_medium_is_refused() {
         for uri in [
-            "http://evil.example/x", "file:///etc/passwd", "//host/x", "/etc/passwd", "C:\\x",
-            "DOC.XML?x", "DOC.XML#x", "%2Fetc/passwd", "http%3A//x", "\\\\host\\x",
+            "http://evil.example/x",
+            "file:///etc/passwd",
+            "//host/x",
+            "/etc/passwd",
+            "C:\\x",
+            "DOC.XML?x",
+            "DOC.XML#x",
+            "%2Fetc/passwd",
+            "http%3A//x",
+            "\\\\host\\x",
         ] {
             assert_eq!(resolved(uri), Err("XDM-61"), "{uri}");
         }
-        for uri in ["../../../x", "..%2F..%2F../x", "%2e%2e/../../x", "a%00b", "a\nb"] {
+        for uri in [
+            "../../../x",
+            "..%2F..%2F../x",
+            "%2e%2e/../../x",
+            "a%00b",
+            "a\nb",
+        ] {
             assert_eq!(resolved(uri), Err("XDM-60"), "{uri}");
         }
         assert_eq!(resolved("%FF"), Err("XDM-25"));
