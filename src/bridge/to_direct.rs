@@ -1,1 +1,376 @@
-//! (being written)
+//! Submission to mail message (xdr.md section 7): the received metadata and documents become one XDM package inside
+//! one message, ready to be signed. This direction loses nothing, unless the destination asks for documents alone.
+
+mod attachments;
+
+use std::io::{self, Write};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::exchange::Reason;
+use crate::formats::{
+    document::{DocumentFacts, DocumentSource},
+    ids::{DirectAddress, MessageId},
+    metadata::{DocumentEntry, Level, Metadata, MetadataError, same_id},
+    mime::{
+        base64_lines::encoded_len,
+        write::{Boundary, Header, HeaderText, Multipart},
+    },
+    smime::{ContentCipher, SealHeader, sealed_len_estimate},
+    xdm::{self, Institution, PackError, PackagePlan, PlannedFile, names::document_file_name},
+};
+use attachments::{AttachmentSink, PlannedAttachment};
+
+/// Where a received `URI` waits for the way back (XDR-82).
+pub const RECEIVED_URI: &str = "urn:xdbridge:2026:receivedURI";
+/// What a slot of that name gets appended if it was received itself, so that it comes back as well.
+pub(super) const RECEIVED_AGAIN: char = '~';
+
+/// What the Subject must contain (XDM-50, CC-3).
+const XDM_PHRASE: &str = "XDM/1.0/DDM";
+/// The Subject of a message that carries no XDM.
+const PLAIN_SUBJECT: &str = "Documents";
+/// The package's name (XDM-51, CC-2).
+const PACKAGE_NAME: &str = "XDM00001.ZIP";
+const XDM_TEXT: &str = "This message carries health documents as an IHE XDM package.\n\
+    Programs that read XDM open the attached ZIP file as it is. To read it by hand,\n\
+    unpack it and open INDEX.HTM.\n";
+const DOCUMENTS_TEXT: &str = "This message carries health documents as attachments.\n";
+/// Asks for a notice of final delivery (MDN-3).
+const FINAL_DELIVERY: &str = "X-DIRECT-FINAL-DESTINATION-DELIVERY=optional,true";
+
+/// How a destination gets its documents: `packaging` (design.md section 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum DirectPackaging {
+    /// One XDM package (XDR-86).
+    #[default]
+    #[serde(rename = "xdm")]
+    Xdm,
+    /// The same, and each document once more as an attachment (XDR-86, CC-4).
+    #[serde(rename = "xdm+documents")]
+    XdmAndDocuments,
+    /// The documents alone, for mailboxes that cannot read XDM. The metadata is lost (XDR-87).
+    #[serde(rename = "documents")]
+    Documents,
+}
+
+/// One leg's message: what goes into it.
+#[derive(Clone, Debug)]
+pub struct Conversion<'a> {
+    /// The received metadata.
+    pub metadata: &'a Metadata,
+    /// Each DocumentEntry's id and the facts of its document.
+    pub documents: &'a [(String, DocumentFacts)],
+    /// The level of the received metadata (XDR-84).
+    pub level: Level,
+    /// The sender.
+    pub from: &'a DirectAddress,
+    /// The recipients of this leg, and nobody else (XDR-81).
+    pub to: &'a [DirectAddress],
+    /// The leg's Message-ID, the same at every retry (MDN-1).
+    pub message_id: &'a MessageId,
+    /// When the exchange was accepted (XDR-85).
+    pub date: Timestamp,
+    /// How the destination gets its documents.
+    pub packaging: DirectPackaging,
+    /// Whether the inner Subject carries the SubmissionSet's title, which may name the patient (XDR-85).
+    pub subject_title: bool,
+    /// Whether to ask for a notice of final delivery (MDN-4).
+    pub wants_final_delivery: bool,
+    /// Who makes the package.
+    pub institution: &'a Institution,
+}
+
+/// Why no message was made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConversionError {
+    /// A leg without recipients.
+    #[error("WR-11: a message needs at least one recipient")]
+    NoRecipient,
+    /// A DocumentEntry has no document.
+    #[error("XDR-82: DocumentEntry {number} has no document")]
+    DocumentMissing {
+        /// Counted from 1, in metadata order.
+        number: usize,
+    },
+    /// The set was refused when it was read.
+    #[error("XDM-40: the submission set was not read without errors")]
+    SetRefused,
+    /// The metadata cannot be changed.
+    #[error("the metadata cannot take what XDM requires")]
+    Metadata(#[from] MetadataError),
+    /// The package cannot be made.
+    #[error("the XDM package cannot be made")]
+    Pack(#[from] PackError),
+    /// The documents cannot be read, or the message not be written.
+    #[error("the message could not be written")]
+    Io(#[from] io::Error),
+}
+
+impl ConversionError {
+    /// Whether a later attempt may succeed.
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::Pack(PackError::Io(_)) => true,
+            Self::NoRecipient
+            | Self::DocumentMissing { .. }
+            | Self::SetRefused
+            | Self::Metadata(_)
+            | Self::Pack(_) => false,
+        }
+    }
+
+    /// What the sender is told once no attempt is left.
+    pub fn reason(&self) -> Reason {
+        if self.is_transient() {
+            Reason::Internal
+        } else {
+            Reason::ConversionFailed
+        }
+    }
+}
+
+/// The metadata as the package carries it: the received XML, edited. Each DocumentEntry gets a `URI`, and `hash` and
+/// `size` where they are absent; a received `URI` waits in [`RECEIVED_URI`] (XDR-82). At level minimal the
+/// SubmissionSet gets the recipients and the sender where it names none (XDR-84). Labels stay as they are (XDR-83).
+pub fn direct_metadata(conversion: &Conversion<'_>) -> Result<Metadata, ConversionError> {
+    let metadata = conversion.metadata;
+    let mut edit = metadata.edit();
+    for document in entry_documents(conversion)? {
+        let (entry, facts) = (document.entry, document.facts);
+        let received = entry.slots.iter().map(|slot| slot.name.as_str());
+        for name in received.filter(|name| is_received_uri(name)) {
+            edit.rename_slot(&entry.id, name, &format!("{name}{RECEIVED_AGAIN}"));
+        }
+        edit.rename_slot(&entry.id, "URI", RECEIVED_URI);
+        edit.set_slot(&entry.id, "URI", &[&document.file_name]);
+        if entry.hash.is_none() {
+            edit.set_slot(&entry.id, "hash", &[&facts.hash()]);
+        }
+        if entry.size.is_none() {
+            edit.set_slot(&entry.id, "size", &[&facts.size.to_string()]);
+        }
+    }
+    if let (Level::Minimal, Some(set)) = (conversion.level, metadata.submission_set()) {
+        if set.intended_recipients.is_empty() {
+            for recipient in conversion.to {
+                edit.add_intended_recipient(recipient);
+            }
+        }
+        if set.authors.is_empty() {
+            edit.add_submission_set_author_telecommunication(conversion.from);
+        }
+    }
+    Ok(edit.finish()?)
+}
+
+/// Whether a slot is [`RECEIVED_URI`], with or without [`RECEIVED_AGAIN`] behind it.
+pub(super) fn is_received_uri(name: &str) -> bool {
+    name.trim_end_matches(RECEIVED_AGAIN) == RECEIVED_URI
+}
+
+/// Writes the entity that is signed: the complete message wrapped as `message/rfc822` (WR-1), CRLF and 7 bit. The
+/// documents are poured through once for the package and once for plain copies; nothing but the zip is held.
+pub fn write_message(
+    conversion: &Conversion<'_>,
+    documents: &mut dyn DocumentSource,
+    out: &mut dyn Write,
+) -> Result<(), ConversionError> {
+    if conversion.to.is_empty() {
+        return Err(ConversionError::NoRecipient);
+    }
+    out.write_all(b"Content-Type: message/rfc822\r\n\r\n")?;
+    let boundary = Boundary::of_message(conversion.message_id, 0);
+    let mut message = Multipart::begin(inner_header(conversion), "mixed", boundary, out)?;
+    match conversion.packaging {
+        DirectPackaging::Xdm | DirectPackaging::XdmAndDocuments => {
+            message.text_part(XDM_TEXT)?;
+            message = attach_package(conversion, documents, message)?;
+        }
+        DirectPackaging::Documents => message.text_part(DOCUMENTS_TEXT)?,
+    }
+    match conversion.packaging {
+        DirectPackaging::XdmAndDocuments | DirectPackaging::Documents => {
+            message = attach_documents(conversion, documents, message)?;
+        }
+        DirectPackaging::Xdm => {}
+    }
+    message.end()?;
+    Ok(())
+}
+
+/// What the outer header repeats from the message inside (WR-3), with the constant Subject (WR-4).
+pub fn outer_header_fields<'a>(
+    conversion: &Conversion<'a>,
+    subject: &'a str,
+    cipher: ContentCipher,
+) -> SealHeader<'a> {
+    SealHeader {
+        from: conversion.from,
+        to: conversion.to,
+        cc: &[],
+        date: conversion.date,
+        message_id: conversion.message_id,
+        in_reply_to: None,
+        references: &[],
+        subject,
+        cipher,
+    }
+}
+
+/// At most how many octets the sealed mail takes on the wire (SM-60): documents that do not compress, two layers of
+/// base64, generous room for headers, certificates and RecipientInfos. For LIM-14, before anything is made.
+pub fn estimate_wire_bytes(
+    packaging: DirectPackaging,
+    metadata_bytes: u64,
+    document_sizes: &[u64],
+    recipients: usize,
+) -> u64 {
+    const ENTRY_BYTES: u64 = 1024;
+    // Header and text of the message, the pages of the package; less is needed of the outer header.
+    const MESSAGE_BYTES: u64 = 24 * 1024;
+    const ADDRESS_BYTES: u64 = 260;
+    let documents: u64 = document_sizes.iter().copied().fold(0, u64::saturating_add);
+    let entries = (document_sizes.len() as u64).saturating_mul(ENTRY_BYTES);
+    let package = encoded_len(
+        documents
+            .saturating_add(metadata_bytes)
+            .saturating_add(entries),
+    );
+    let copies = document_sizes
+        .iter()
+        .map(|size| encoded_len(*size).saturating_add(ENTRY_BYTES))
+        .fold(0, u64::saturating_add);
+    let parts = match packaging {
+        DirectPackaging::Xdm => package,
+        DirectPackaging::XdmAndDocuments => package.saturating_add(copies),
+        DirectPackaging::Documents => copies,
+    };
+    let addresses = (recipients as u64).saturating_mul(ADDRESS_BYTES);
+    let entity = parts
+        .saturating_add(MESSAGE_BYTES)
+        .saturating_add(addresses);
+    sealed_len_estimate(entity, recipients)
+        .saturating_add(MESSAGE_BYTES)
+        .saturating_add(addresses)
+}
+
+/// The inner header: what the receiver relies on (WR-5, WR-11, XDR-85), and the requests for notices, which stand
+/// nowhere else (MDN-2, MDN-3, MDN-5).
+fn inner_header(conversion: &Conversion<'_>) -> Header {
+    let header = Header::default()
+        .addresses("From", std::slice::from_ref(conversion.from))
+        .addresses("To", conversion.to)
+        .text("Subject", &subject(conversion))
+        .date("Date", conversion.date)
+        .message_ids("Message-ID", &[conversion.message_id])
+        .constant("MIME-Version", "1.0")
+        .addresses(
+            "Disposition-Notification-To",
+            std::slice::from_ref(conversion.from),
+        );
+    if conversion.wants_final_delivery {
+        header.constant("Disposition-Notification-Options", FINAL_DELIVERY)
+    } else {
+        header
+    }
+}
+
+fn subject(conversion: &Conversion<'_>) -> HeaderText {
+    let title = conversion
+        .metadata
+        .submission_set()
+        .and_then(|set| set.title.as_deref())
+        .filter(|_| conversion.subject_title)
+        .map(|title| HeaderText::cleaned(title).as_str().to_owned())
+        .filter(|title| !title.is_empty());
+    let text = match (title, conversion.packaging) {
+        (Some(title), DirectPackaging::Documents) => title,
+        (None, DirectPackaging::Documents) => PLAIN_SUBJECT.to_owned(),
+        (Some(title), _) => format!("{title} - {XDM_PHRASE}"),
+        (None, _) => XDM_PHRASE.to_owned(),
+    };
+    HeaderText::cleaned(&text)
+}
+
+/// A DocumentEntry, its document, and the document's file name in the package.
+struct EntryDocument<'a> {
+    entry: &'a DocumentEntry,
+    facts: &'a DocumentFacts,
+    file_name: String,
+}
+
+/// Every DocumentEntry with its document, in metadata order.
+fn entry_documents<'a>(
+    conversion: &Conversion<'a>,
+) -> Result<Vec<EntryDocument<'a>>, ConversionError> {
+    (1..)
+        .zip(conversion.metadata.document_entries())
+        .map(|(number, entry)| {
+            let (_, facts) = conversion
+                .documents
+                .iter()
+                .find(|(id, _)| same_id(id, &entry.id))
+                .ok_or(ConversionError::DocumentMissing { number })?;
+            let media_type = entry.mime_type.as_deref().unwrap_or_default();
+            Ok(EntryDocument {
+                entry,
+                facts,
+                file_name: document_file_name(number, media_type),
+            })
+        })
+        .collect()
+}
+
+fn attach_package<W: Write>(
+    conversion: &Conversion<'_>,
+    documents: &mut dyn DocumentSource,
+    message: Multipart<W>,
+) -> Result<Multipart<W>, ConversionError> {
+    let metadata = direct_metadata(conversion)?;
+    let entries = entry_documents(conversion)?;
+    let documents_bytes = entries.iter().map(|document| document.facts.size).sum();
+    let files = entries
+        .into_iter()
+        .map(|document| PlannedFile {
+            key: document.facts.key,
+            file_name: document.file_name,
+            title: document.entry.title.clone(),
+            media_type: document.entry.mime_type.clone().unwrap_or_default(),
+        })
+        .collect();
+    let plan = PackagePlan {
+        metadata_xml: metadata.xml().as_str(),
+        files,
+        set_title: metadata
+            .submission_set()
+            .and_then(|set| set.title.as_deref()),
+        institution: conversion.institution,
+        documents_bytes,
+    };
+    let zip = xdm::pack(&plan, documents)?;
+    let media_type = "application/zip".parse().map_err(io::Error::other)?;
+    let name = PACKAGE_NAME.parse().map_err(io::Error::other)?;
+    let mut attachment = message.attachment(&media_type, &name)?;
+    attachment.write_all(&zip)?;
+    Ok(attachment.finish()?)
+}
+
+fn attach_documents<W: Write>(
+    conversion: &Conversion<'_>,
+    documents: &mut dyn DocumentSource,
+    message: Multipart<W>,
+) -> Result<Multipart<W>, ConversionError> {
+    let entries = entry_documents(conversion)?;
+    let described = entries.iter().map(|document| {
+        (
+            document.facts.key,
+            document.entry.title.as_deref(),
+            document.entry.mime_type.as_deref().unwrap_or_default(),
+        )
+    });
+    let mut sink = AttachmentSink::new(message, PlannedAttachment::plan(described));
+    documents.pour(&mut sink)?;
+    sink.finish()
+}

@@ -32,6 +32,8 @@ struct ObjectChanges {
     id: String,
     /// In the order in which the slots were first named.
     slots: Vec<SlotChange>,
+    /// Old and new slot names.
+    renames: Vec<(String, String)>,
     /// Author Classifications to add to a SubmissionSet: one authorTelecommunication each.
     author_telecommunications: Vec<String>,
 }
@@ -70,6 +72,14 @@ impl<'a> MetadataEdit<'a> {
         self.change_slot(object_id, name, None)
     }
 
+    /// Gives the slot `from` of an object another name, in its place; nothing happens if the object has no such slot.
+    /// Renames come before all other changes: a slot that is set under the old name is a new one.
+    pub fn rename_slot(&mut self, object_id: &str, from: &str, to: &str) -> &mut Self {
+        let rename = (from.to_owned(), to.to_owned());
+        self.object(object_id).renames.push(rename);
+        self
+    }
+
     fn change_slot(
         &mut self,
         object_id: &str,
@@ -98,6 +108,7 @@ impl<'a> MetadataEdit<'a> {
             self.objects.push(ObjectChanges {
                 id: id.to_owned(),
                 slots: Vec::new(),
+                renames: Vec::new(),
                 author_telecommunications: Vec::new(),
             });
         }
@@ -180,7 +191,8 @@ impl<'a> MetadataEdit<'a> {
                     object: "object of that id",
                 })?;
             let object = Element::at(text, *node)?;
-            let slots = change_slots(&object, &changes.slots, &mut splices)?;
+            rename_slots(&object, &changes.renames, &mut splices)?;
+            let slots = change_slots(&object, changes, &mut splices)?;
             let mut authors = String::new();
             for value in &changes.author_telecommunications {
                 authors.push_str(&object.indented(&object.author(&ids.take(), value)?));
@@ -194,18 +206,39 @@ impl<'a> MetadataEdit<'a> {
     }
 }
 
+/// Gives slots other names: only the attribute is touched. It is written whole, since the tree's range of the value
+/// alone is wrong where much white space stands around the equals sign.
+fn rename_slots(
+    object: &Element<'_, '_, '_>,
+    renames: &[(String, String)],
+    splices: &mut Vec<Splice>,
+) -> Result<(), MetadataError> {
+    for slot in object.node.children().filter(|child| is_rim(child, "Slot")) {
+        let Some(name) = slot.attribute_node("name") else {
+            continue;
+        };
+        if let Some((_, to)) = renames.iter().find(|(from, _)| from == name.value()) {
+            splices.push(Splice {
+                range: name.range(),
+                text: format!("name=\"{}\"", escape(to)?),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// Changes the slots that are there, and gives back those to add.
 fn change_slots(
     object: &Element<'_, '_, '_>,
-    changes: &[SlotChange],
+    changes: &ObjectChanges,
     splices: &mut Vec<Splice>,
 ) -> Result<String, MetadataError> {
     let mut added = String::new();
-    for change in changes {
-        let mut present = object
-            .node
-            .children()
-            .filter(|child| is_rim(child, "Slot") && child.attribute("name") == Some(&change.name));
+    for change in &changes.slots {
+        let is_renamed = changes.renames.iter().any(|(from, _)| *from == change.name);
+        let mut present = object.node.children().filter(|child| {
+            !is_renamed && is_rim(child, "Slot") && child.attribute("name") == Some(&change.name)
+        });
         if let Some(values) = &change.values {
             match present.next() {
                 Some(slot) => Element::at(object.text, slot)?.refill(values, splices)?,

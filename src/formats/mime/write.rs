@@ -155,6 +155,11 @@ impl Boundary {
         let short = digest.get(..16).unwrap_or(&digest);
         Self(format!("=_{level}_{}", hex(short)))
     }
+
+    /// The boundary without the dashes before it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 impl fmt::Debug for Boundary {
@@ -211,7 +216,9 @@ impl Header {
     #[must_use]
     pub fn text(mut self, name: &'static str, text: &HeaderText) -> Self {
         let column = name.len() + 2;
-        let folded = fold(&text.0, column).unwrap_or_else(|| encoded_words(&text.0));
+        let folded = fold(&text.0, column)
+            .or_else(|| encode_up_to_plain_tail(&text.0))
+            .unwrap_or_else(|| encoded_words(&text.0));
         self.text += &format!("{name}: {folded}\r\n");
         self
     }
@@ -260,20 +267,20 @@ impl Header {
 }
 
 /// A multipart entity that is being written, part by part.
-pub struct Multipart<'w> {
-    out: &'w mut dyn Write,
+pub struct Multipart<W: Write> {
+    out: W,
     boundary: Boundary,
 }
 
-impl<'w> Multipart<'w> {
+impl<W: Write> Multipart<W> {
     /// Writes `header`, which names `boundary`, and begins the body.
     pub fn begin(
         header: Header,
         subtype: &'static str,
         boundary: Boundary,
-        out: &'w mut dyn Write,
+        mut out: W,
     ) -> io::Result<Self> {
-        header.multipart(subtype, &boundary).write_to(out)?;
+        header.multipart(subtype, &boundary).write_to(&mut out)?;
         Ok(Self { out, boundary })
     }
 
@@ -284,7 +291,7 @@ impl<'w> Multipart<'w> {
             Header::default()
                 .constant("Content-Type", "text/plain; charset=us-ascii")
                 .constant("Content-Transfer-Encoding", "7bit")
-                .write_to(self.out)?;
+                .write_to(&mut self.out)?;
             for line in text.lines() {
                 self.out.write_all(line.as_bytes())?;
                 self.out.write_all(b"\r\n")?;
@@ -294,8 +301,8 @@ impl<'w> Multipart<'w> {
         Header::default()
             .constant("Content-Type", "text/plain; charset=utf-8")
             .constant("Content-Transfer-Encoding", "base64")
-            .write_to(self.out)?;
-        let mut encoder = Base64Lines::new(&mut *self.out);
+            .write_to(&mut self.out)?;
+        let mut encoder = Base64Lines::new(&mut self.out);
         for line in text.lines() {
             encoder.write_all(line.as_bytes())?;
             encoder.write_all(b"\r\n")?;
@@ -304,21 +311,22 @@ impl<'w> Multipart<'w> {
         Ok(())
     }
 
-    /// Begins an attachment in base64: write its octets, then [`Attachment::finish`].
+    /// Begins an attachment in base64: write its octets, then [`Attachment::finish`] gives the entity back.
     pub fn attachment(
-        &mut self,
+        mut self,
         media_type: &MediaType,
         name: &FileName,
-    ) -> io::Result<Attachment<'_>> {
+    ) -> io::Result<Attachment<W>> {
         self.delimiter()?;
-        Header::attachment(media_type, name).write_to(self.out)?;
+        Header::attachment(media_type, name).write_to(&mut self.out)?;
         Ok(Attachment {
-            encoder: Base64Lines::new(&mut *self.out),
+            encoder: Base64Lines::new(self.out),
+            boundary: self.boundary,
         })
     }
 
     /// Ends the entity.
-    pub fn end(self) -> io::Result<()> {
+    pub fn end(mut self) -> io::Result<()> {
         write!(self.out, "--{}--\r\n", self.boundary.0)
     }
 
@@ -329,19 +337,22 @@ impl<'w> Multipart<'w> {
 }
 
 /// The octets of one attachment.
-pub struct Attachment<'w> {
-    encoder: Base64Lines<&'w mut dyn Write>,
+pub struct Attachment<W: Write> {
+    encoder: Base64Lines<W>,
+    boundary: Boundary,
 }
 
-impl Attachment<'_> {
+impl<W: Write> Attachment<W> {
     /// Ends the attachment.
-    pub fn finish(self) -> io::Result<()> {
-        self.encoder.finish()?;
-        Ok(())
+    pub fn finish(self) -> io::Result<Multipart<W>> {
+        Ok(Multipart {
+            out: self.encoder.finish()?,
+            boundary: self.boundary,
+        })
     }
 }
 
-impl Write for Attachment<'_> {
+impl<W: Write> Write for Attachment<W> {
     fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
         self.encoder.write(octets)
     }
@@ -389,6 +400,17 @@ fn fold(text: &str, column: usize) -> Option<String> {
         column += word.len();
     }
     Some(folded)
+}
+
+/// Encodes up to the last word that needs it, and leaves the rest readable for those who search the raw header.
+fn encode_up_to_plain_tail(text: &str) -> Option<String> {
+    let (last, _) = text
+        .char_indices()
+        .rfind(|(_, c)| !matches!(c, ' '..='~'))?;
+    let (head, tail) = text.split_at_checked(last + text.get(last..)?.find(' ')?)?;
+    // White space between an encoded word and plain text counts (RFC 2047 §6.2): here it is the one of the fold.
+    let plain = fold(tail.strip_prefix(' ')?, 1)?;
+    Some(format!("{}\r\n {plain}", encoded_words(head)))
 }
 
 /// RFC 2047 encoded words in base64, none cutting a character, one on each line.
@@ -477,8 +499,7 @@ mod tests {
         let media_type = "application/zip".parse().unwrap();
         let mut attachment = parts.attachment(&media_type, name).unwrap();
         attachment.write_all(octets).unwrap();
-        attachment.finish().unwrap();
-        parts.end().unwrap();
+        attachment.finish().unwrap().end().unwrap();
         out
     }
 
