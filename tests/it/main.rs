@@ -4,5 +4,7 @@
 mod architecture;
 mod conformance;
 mod dependencies;
+mod smtp_client;
+mod smtp_client_tls;
 mod soap_server;
 mod support;

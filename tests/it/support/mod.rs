@@ -1,4 +1,7 @@
 //! Test grounds: builders, counterparts and servers that the behaviour files share.
 
 pub(crate) mod folder;
+pub(crate) mod mail;
+pub(crate) mod scripted_smtp;
+pub(crate) mod smtp_ground;
 pub(crate) mod tls;
