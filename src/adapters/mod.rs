@@ -3,6 +3,7 @@
 
 pub mod clock;
 pub mod dns;
+pub mod operator;
 pub mod smtp_client;
 pub mod soap_server;
 pub mod store;

@@ -6,5 +6,6 @@ mod conformance;
 mod dependencies;
 mod smtp_client;
 mod smtp_client_tls;
+mod operator;
 mod soap_server;
 mod support;

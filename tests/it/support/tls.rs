@@ -152,9 +152,25 @@ pub(crate) fn connect_plain(to: SocketAddr) -> TcpStream {
     socket
 }
 
-/// A TLS connection that says exactly what it is told to.
-pub(crate) struct Connection {
-    stream: SslStream<TcpStream>,
+/// A connection that says exactly what it is told to.
+pub(crate) struct Connection<S = SslStream<TcpStream>> {
+    stream: S,
+}
+
+impl Connection<TcpStream> {
+    /// One without TLS.
+    pub(crate) fn plain(to: SocketAddr) -> Self {
+        Self {
+            stream: connect_plain(to),
+        }
+    }
+}
+
+impl Connection {
+    /// Breaks the connection off without a word.
+    pub(crate) fn break_off(self) {
+        let _ = self.stream.get_ref().shutdown(std::net::Shutdown::Both);
+    }
 }
 
 /// An HTTP answer.
@@ -175,7 +191,7 @@ impl HttpAnswer {
     }
 }
 
-impl Connection {
+impl<S: Read + Write> Connection<S> {
     /// Sends octets as they are.
     pub(crate) fn send(&mut self, octets: impl AsRef<[u8]>) -> std::io::Result<()> {
         self.stream.write_all(octets.as_ref())?;
@@ -215,10 +231,5 @@ impl Connection {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest)?;
         Ok(rest)
-    }
-
-    /// Breaks the connection off without a word.
-    pub(crate) fn break_off(self) {
-        let _ = self.stream.get_ref().shutdown(std::net::Shutdown::Both);
     }
 }

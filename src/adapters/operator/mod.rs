@@ -1,0 +1,182 @@
+//! The operators' listener: whether the process lives (`/healthz`), whether it can work (`/readyz`), and what it
+//! measures (`/metrics`). On loopback it speaks plain HTTP by default; on any other address only TLS, and only to
+//! those who know the token (T-35).
+
+mod answer;
+mod measured;
+mod settings;
+mod tls;
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    sync::Arc,
+    time::Duration,
+};
+
+use actix_web::{
+    App, HttpServer,
+    dev::Server,
+    web::{self, Data},
+};
+use openssl::ssl::SslAcceptorBuilder;
+use secrecy::SecretString;
+use tokio::{runtime::Handle, task::AbortHandle, time};
+
+pub use self::{
+    measured::{Measured, MeasuredError},
+    settings::OperatorConfig,
+    tls::OperatorFileError,
+};
+use crate::flows::{budget::ByteBudget, ports::Readiness};
+
+/// How often histograms are folded, so that they take no more room when nobody asks for them.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// Operators and their tools are few.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a stop waits for an answer that is on its way.
+const DRAIN_SECONDS: u64 = 2;
+
+/// What the listener works with.
+pub struct OperatorParts {
+    /// What `/readyz` asks.
+    pub readiness: Vec<Arc<dyn Readiness>>,
+    /// What `/metrics` shows.
+    pub measured: Measured,
+    /// The byte budget, whose use is measured.
+    pub budget: ByteBudget,
+    /// Where the questions of `/readyz` run.
+    pub flows: Handle,
+}
+
+/// Why the listener cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum OperatorError {
+    /// Others could reach it, and it would tell them everything.
+    #[error(
+        "operator.bind: {address} can be reached from outside; what would be accepted: a loopback address, or \
+         operator.certificate, operator.key and operator.token_file beside it"
+    )]
+    Unprotected {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// One of the two files that belong together is missing.
+    #[error("operator.certificate and operator.key belong together: set both or none")]
+    HalfIdentity,
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] OperatorFileError),
+    /// The address is taken, or not ours.
+    #[error("operator.bind: cannot listen on {address}")]
+    Bind {
+        /// The address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// A listener that is bound and not yet served.
+pub struct OperatorListener {
+    listener: TcpListener,
+    address: SocketAddr,
+    acceptor: Option<SslAcceptorBuilder>,
+    shared: Data<Shared>,
+}
+
+/// What the one worker needs.
+struct Shared {
+    token: Option<SecretString>,
+    readiness_timeout: Duration,
+    parts: OperatorParts,
+    upkeep: AbortHandle,
+}
+
+impl OperatorListener {
+    /// Checks that the listener is protected as its address demands, reads its files and binds it.
+    pub fn bind(config: &OperatorConfig, parts: OperatorParts) -> Result<Self, OperatorError> {
+        let identity = match (&config.certificate, &config.key) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(OperatorError::HalfIdentity),
+        };
+        let is_protected = identity.is_some() && config.token_file.is_some();
+        if !config.bind.ip().is_loopback() && !is_protected {
+            return Err(OperatorError::Unprotected {
+                address: config.bind,
+            });
+        }
+        let acceptor = identity
+            .map(|(certificate, key)| tls::acceptor(certificate, key))
+            .transpose()?;
+        let token = config.token_file.as_deref().map(tls::token).transpose()?;
+        let bind_error = |source| OperatorError::Bind {
+            address: config.bind,
+            source,
+        };
+        let listener = TcpListener::bind(config.bind).map_err(bind_error)?;
+        let address = listener.local_addr().map_err(bind_error)?;
+        let upkeep = keep_up(&parts);
+        Ok(Self {
+            listener,
+            address,
+            acceptor,
+            shared: Data::new(Shared {
+                token,
+                readiness_timeout: config.readiness_timeout,
+                parts,
+                upkeep,
+            }),
+        })
+    }
+
+    /// The address that it is bound to, with the port that the system chose for port 0.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The server, to be awaited in an actix system. It ends when its handle is stopped.
+    pub fn into_server(self) -> io::Result<Server> {
+        let Self {
+            listener,
+            acceptor,
+            shared,
+            ..
+        } = self;
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .default_service(web::to(answer::answer))
+        })
+        .workers(1)
+        .max_connections(MAX_CONNECTIONS)
+        .shutdown_timeout(DRAIN_SECONDS)
+        .disable_signals();
+        let server = match acceptor {
+            Some(acceptor) => server.listen_openssl(listener, acceptor)?,
+            None => server.listen(listener)?,
+        };
+        Ok(server.run())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.upkeep.abort();
+    }
+}
+
+fn keep_up(parts: &OperatorParts) -> AbortHandle {
+    let measured = parts.measured.clone();
+    let upkeep = async move {
+        let mut period = time::interval(UPKEEP_PERIOD);
+        loop {
+            period.tick().await;
+            measured.keep_up();
+        }
+    };
+    parts.flows.spawn(upkeep).abort_handle()
+}
