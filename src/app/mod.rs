@@ -1,3 +1,4 @@
 //! Joins settings, picks the concrete adapters, and holds one file for each subcommand.
 
 pub mod http_thread;
+pub mod logging;
