@@ -2,3 +2,4 @@
 
 pub mod http_thread;
 pub mod logging;
+pub mod process;
