@@ -4,8 +4,8 @@
 mod architecture;
 mod conformance;
 mod dependencies;
+mod operator;
 mod smtp_client;
 mod smtp_client_tls;
-mod operator;
 mod soap_server;
 mod support;
