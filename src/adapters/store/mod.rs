@@ -142,8 +142,14 @@ impl SqliteStore {
         let bodies = Arc::new(BodyStore::new(data_dir.bodies(), Arc::clone(&keys)));
         let options = connect_options(&data_dir);
 
-        let mut connection = options.connect().await?;
-        MIGRATIONS.run(&mut connection).await?;
+        // A pool of one: the migrator cannot borrow a lone connection in a future that may change threads.
+        let first = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await?;
+        MIGRATIONS.run(&first).await?;
+        let mut connection = first.acquire().await?.detach();
+        first.close().await;
         outbox::release_all(&mut connection, clock.now()).await?;
         let chain = audit::Chain::resume(&mut connection, &keys, node)
             .await?
