@@ -22,8 +22,8 @@ use crate::formats::{
 };
 use attachments::{AttachmentSink, PlannedAttachment};
 
-/// Where a received `URI` waits for the way back (XDR-82).
-pub const RECEIVED_URI: &str = "urn:xdbridge:2026:receivedURI";
+pub use crate::formats::metadata::fidelity::RECEIVED_URI;
+
 /// What a slot of that name gets appended if it was received itself, so that it comes back as well.
 pub(super) const RECEIVED_AGAIN: char = '~';
 

@@ -1,9 +1,5 @@
 //! The ebRIM spelling of metadata (ebXML RIM 3.0; metadata.md section 1), read as it stands: every registry object
 //! with its slots, classifications and external identifiers in document order. Nothing is judged here.
-#![expect(
-    dead_code,
-    reason = "the validation rules, which come next, read these fields"
-)]
 
 use std::{borrow::Cow, collections::HashMap};
 
@@ -67,6 +63,8 @@ pub(super) struct RegistryObject {
     pub(super) labels: Vec<String>,
     /// Whether its children stand in the order of XDR-5.
     pub(super) is_in_schema_order: bool,
+    /// The line it begins on, from 1.
+    pub(super) line: usize,
 }
 
 /// The content of one `lcm:SubmitObjectsRequest`.
@@ -114,6 +112,11 @@ pub(super) fn object_lists<'a, 'input>(
 /// Reads the content of the request whose element is `root`; `None` if it is no such request.
 pub(super) fn read(root: Node<'_, '_>) -> Option<Registry> {
     let mut registry = Registry::default();
+    let mut lines = Lines {
+        text: root.document().input_text(),
+        counted: 0,
+        line: 1,
+    };
     for list in object_lists(root)? {
         registry.lists += 1;
         for node in list.children().filter(Node::is_element) {
@@ -122,7 +125,8 @@ pub(super) fn read(root: Node<'_, '_>) -> Option<Registry> {
                     .loose_classifications
                     .push(read_classification(node));
             } else if !is_rim(&node, "ObjectRef") {
-                registry.objects.push(read_object(node));
+                let line = lines.of(node.range().start);
+                registry.objects.push(read_object(node, line));
             }
         }
     }
@@ -146,7 +150,24 @@ fn apply_loose_labels(registry: &mut Registry) {
     }
 }
 
-fn read_object(node: Node<'_, '_>) -> RegistryObject {
+/// Counts lines while it goes through the text once.
+struct Lines<'a> {
+    text: &'a str,
+    counted: usize,
+    line: usize,
+}
+
+impl Lines<'_> {
+    /// The line of an offset that is not before the one asked for last.
+    fn of(&mut self, offset: usize) -> usize {
+        let passed = self.text.get(self.counted..offset).unwrap_or_default();
+        self.line += passed.bytes().filter(|octet| *octet == b'\n').count();
+        self.counted = offset.max(self.counted);
+        self.line
+    }
+}
+
+fn read_object(node: Node<'_, '_>, line: usize) -> RegistryObject {
     let kind = match node.tag_name().name() {
         _ if node.tag_name().namespace() != Some(RIM) => ElementKind::Other,
         "ExtrinsicObject" => ElementKind::ExtrinsicObject,
@@ -169,6 +190,7 @@ fn read_object(node: Node<'_, '_>) -> RegistryObject {
         external_identifiers: Vec::new(),
         labels: Vec::new(),
         is_in_schema_order: is_in_schema_order(node),
+        line,
     };
     for child in node.children() {
         if is_rim(&child, "Classification") {

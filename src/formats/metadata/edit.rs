@@ -36,6 +36,8 @@ struct ObjectChanges {
     renames: Vec<(String, String)>,
     /// Author Classifications to add to a SubmissionSet: one authorTelecommunication each.
     author_telecommunications: Vec<String>,
+    /// Whether the author Classifications that an earlier edit added are removed.
+    removes_added_authors: bool,
 }
 
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl<'a> MetadataEdit<'a> {
                 slots: Vec::new(),
                 renames: Vec::new(),
                 author_telecommunications: Vec::new(),
+                removes_added_authors: false,
             });
         }
         &mut self.objects[at]
@@ -147,6 +150,12 @@ impl<'a> MetadataEdit<'a> {
                 .push(Xtn::for_address(address).to_string()),
             None => self.lacks_submission_set = true,
         }
+        self
+    }
+
+    /// Removes the author Classifications that [`Self::add_submission_set_author_telecommunication`] added.
+    pub(super) fn remove_added_authors(&mut self, object_id: &str) -> &mut Self {
+        self.object(object_id).removes_added_authors = true;
         self
     }
 
@@ -193,6 +202,15 @@ impl<'a> MetadataEdit<'a> {
             let object = Element::at(text, *node)?;
             rename_slots(&object, &changes.renames, &mut splices)?;
             let slots = change_slots(&object, changes, &mut splices)?;
+            if changes.removes_added_authors {
+                let added = object.node.children().filter(|child| {
+                    is_rim(child, "Classification")
+                        && child
+                            .attribute("id")
+                            .is_some_and(|id| id.starts_with(ADDED_AUTHOR))
+                });
+                splices.extend(added.map(|author| object.removal(author)));
+            }
             let mut authors = String::new();
             for value in &changes.author_telecommunications {
                 authors.push_str(&object.indented(&object.author(&ids.take(), value)?));
@@ -385,6 +403,9 @@ impl<'t, 'a, 'input> Element<'t, 'a, 'input> {
     }
 }
 
+/// What the ids of added author Classifications begin with.
+const ADDED_AUTHOR: &str = "xdbridge-author-";
+
 /// Ids that occur nowhere in the text yet.
 struct UnusedIds<'t> {
     text: &'t str,
@@ -394,7 +415,7 @@ struct UnusedIds<'t> {
 impl UnusedIds<'_> {
     fn take(&mut self) -> String {
         loop {
-            let id = format!("xdbridge-author-{}", self.next);
+            let id = format!("{ADDED_AUTHOR}{}", self.next);
             self.next += 1;
             if !self.text.contains(&id) {
                 return id;

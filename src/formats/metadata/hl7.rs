@@ -422,17 +422,20 @@ impl Xtn {
 
     /// The address without a display name around it (XDR-67); `None` if this is no e-mail address.
     pub fn address(&self) -> Option<Result<DirectAddress, AddressError>> {
-        self.is_email().then(|| {
-            let bracketed = self
-                .email
-                .rsplit_once('<')
-                .and_then(|(_, rest)| rest.split_once('>'))
-                .map(|(inside, _)| inside.trim());
-            bracketed.unwrap_or(&self.email).parse()
-        })
+        self.is_email().then(|| self.bare_email().parse())
     }
 
-    /// Whether it is in the form of MD-45, for e-mail of XDR-63.
+    /// The e-mail address without a display name around it.
+    fn bare_email(&self) -> &str {
+        self.email
+            .rsplit_once('<')
+            .and_then(|(_, rest)| rest.split_once('>'))
+            .map_or(self.email.as_str(), |(inside, _)| inside)
+            .trim()
+    }
+
+    /// Whether it is in the form of MD-45, for e-mail of XDR-63. That the address is a good one is not asked:
+    /// a bad one concerns its recipient alone.
     pub fn check(&self) -> Result<(), Hl7Error> {
         if self.email.is_empty() && !self.telephone.is_empty() && self.equipment != "Internet" {
             return Ok(());
@@ -440,13 +443,43 @@ impl Xtn {
         let is_exact = self.equipment == "Internet"
             && matches!(self.use_code.as_str(), "" | "NET")
             && !self.has_more;
-        match self.address() {
-            Some(Ok(_)) if is_exact => Ok(()),
-            _ => refuse(
-                "XDR-63",
-                "an XTN: ^^Internet^user@domain, or a telephone number in components 5 to 8 or 12",
-            ),
+        if is_exact && is_addr_spec(&self.email) {
+            return Ok(());
         }
+        refuse(
+            "XDR-63",
+            "an XTN: ^^Internet^user@domain, or a telephone number in components 5 to 8 or 12",
+        )
+    }
+
+    /// Whether it is an e-mail address in a form that is read all the same: a display name around it (XDR-67),
+    /// `Internet` in another case, another use code.
+    pub fn is_loose_email(&self) -> bool {
+        self.is_email() && self.telephone.is_empty() && is_addr_spec(self.bare_email())
+    }
+}
+
+/// Whether `text` has the shape `user@domain`.
+fn is_addr_spec(text: &str) -> bool {
+    text.rsplit_once('@').is_some_and(|(local, domain)| {
+        let has_odd = |part: &str| part.contains(|c: char| c.is_whitespace() || "<>".contains(c));
+        !local.is_empty() && !domain.is_empty() && !has_odd(local) && !has_odd(domain)
+    })
+}
+
+/// Checks a CXi, `Id^^^[&OID&ISO]^TypeCode` (MD-48).
+pub fn check_cxi(text: &str) -> Result<(), Hl7Error> {
+    let components = Components::of(text.trim());
+    let authority = components.authority(4);
+    let is_good = !components.raw(1).is_empty()
+        && !components.raw(5).is_empty()
+        && (authority.is_empty() || authority.is_iso_oid())
+        // Component 6 is the home community that later editions of the type add.
+        && components.has_only(&[1, 4, 5, 6]);
+    if is_good {
+        Ok(())
+    } else {
+        refuse("MD-48", "a CXi of the form Id^^^&OID&ISO^TypeCode")
     }
 }
 

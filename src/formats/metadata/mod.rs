@@ -7,9 +7,11 @@
 
 mod ebrim;
 mod edit;
+pub mod fidelity;
 pub mod hl7;
 mod model;
 pub mod uuids;
+pub mod validate;
 
 use std::borrow::Cow;
 
@@ -25,6 +27,7 @@ use super::{
 
 pub use ebrim::Slot;
 pub use edit::MetadataEdit;
+pub use fidelity::equal_metadata;
 pub use model::{Association, Author, Code, DocumentEntry, Folder, SubmissionSet};
 
 use ebrim::{ElementKind, Registry};

@@ -1,8 +1,4 @@
 //! The metadata objects as XDS names them: views with owned strings, white space around values taken off.
-#![expect(
-    dead_code,
-    reason = "the validation rules, which come next, read these fields"
-)]
 
 use super::{
     ebrim::{Classification, RegistryObject, Slot},

@@ -1,0 +1,732 @@
+//! The attributes of the XDS objects as data (metadata.md section 3): how each is coded, of which type it is, and
+//! who must send it. Presence, cardinality and types are checked from this one table.
+
+use std::collections::HashMap;
+
+pub use super::datatypes::DataType;
+
+use super::{
+    super::{
+        Level,
+        ebrim::{Classification, RegistryObject},
+        model::REFERENCE_ID_LIST,
+        uuids::{self, document_entry as de, folder as fd, submission_set as ss},
+    },
+    ALL, Container, METADATA_ERROR, Object, ObjectKind, Profile, Report, Rule, Scope,
+};
+
+/// How an attribute is coded (metadata.md section 1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// An XML attribute of the object.
+    Xml(&'static str),
+    /// A slot of this name.
+    Slot(&'static str),
+    /// A Classification of this scheme that holds a code.
+    Code(&'static str),
+    /// A Classification of this scheme that holds an author.
+    Author(&'static str),
+    /// An ExternalIdentifier of this scheme; its Name should be the text beside it.
+    Identifier(&'static str, &'static str),
+    /// `rim:Name`.
+    Name,
+    /// `rim:Description`.
+    Description,
+}
+
+/// Who must send an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Optionality {
+    /// Required.
+    Required,
+    /// Required if known: a receiver can never check it (MD-20).
+    IfKnown,
+    /// Optional.
+    Optional,
+}
+
+/// One attribute: a row of metadata.md section 3.
+#[derive(Clone, Copy, Debug)]
+pub struct Attribute {
+    /// Whose.
+    pub object: ObjectKind,
+    /// Its XDS name.
+    pub name: &'static str,
+    /// How it is coded.
+    pub form: Form,
+    /// Which form its values have.
+    pub data_type: DataType,
+    /// Whether there may be several values.
+    pub is_multiple: bool,
+    /// Column DS: XDR Document Source.
+    pub full: Optionality,
+    /// Column MS: XDR Metadata-Limited Source.
+    pub limited: Optionality,
+    /// Column MC: XDM Media Creator.
+    pub xdm: Optionality,
+    /// Column MIN: Direct minimal metadata, as it is sent.
+    pub minimal: Optionality,
+}
+
+impl Attribute {
+    /// Whether no submission can do without it, at any level and in any profile (MD-22, MD-23).
+    pub fn is_indispensable(&self) -> bool {
+        matches!(
+            self.name,
+            "entryUUID" | "objectType" | "mimeType" | "uniqueId" | "sourceId"
+        )
+    }
+
+    /// Whether the object holds a value of it.
+    fn is_present(&self, object: &RegistryObject) -> bool {
+        match self.form {
+            Form::Name => object.name.is_some(),
+            Form::Description => object.description.is_some(),
+            Form::Code(scheme) | Form::Author(scheme) => {
+                classifications(object, scheme).next().is_some()
+            }
+            Form::Xml(_) | Form::Slot(_) | Form::Identifier(..) => self
+                .values(object)
+                .iter()
+                .any(|value| !value.trim().is_empty()),
+        }
+    }
+
+    /// Its values that have a type: those of XML attributes, slots and ExternalIdentifiers.
+    pub(super) fn values<'a>(&self, object: &'a RegistryObject) -> Vec<&'a str> {
+        match self.form {
+            Form::Xml(name) => object.attribute(name).into_iter().collect(),
+            Form::Slot(name) => object
+                .slots
+                .iter()
+                .filter(|slot| slot.name == name)
+                .flat_map(|slot| slot.values.iter().map(String::as_str))
+                .collect(),
+            Form::Identifier(scheme, _) => object
+                .external_identifiers
+                .iter()
+                .filter(|identifier| is_scheme(identifier.scheme.as_deref(), scheme))
+                .filter_map(|identifier| identifier.value.as_deref())
+                .collect(),
+            Form::Name => object.name.as_deref().into_iter().collect(),
+            Form::Description => object.description.as_deref().into_iter().collect(),
+            Form::Code(_) | Form::Author(_) => Vec::new(),
+        }
+    }
+}
+
+pub(super) fn classifications<'a>(
+    object: &'a RegistryObject,
+    scheme: &'static str,
+) -> impl Iterator<Item = &'a Classification> {
+    object
+        .classifications
+        .iter()
+        .filter(move |candidate| is_scheme(candidate.scheme.as_deref(), scheme))
+}
+
+fn is_scheme(scheme: Option<&str>, uuid: &str) -> bool {
+    scheme.is_some_and(|scheme| uuids::is(scheme, uuid))
+}
+
+const R: Optionality = Optionality::Required;
+const R2: Optionality = Optionality::IfKnown;
+const O: Optionality = Optionality::Optional;
+
+/// Columns in the order of metadata.md section 3: DS, MS, MC, MIN.
+const fn row(
+    object: ObjectKind,
+    name: &'static str,
+    form: Form,
+    data_type: DataType,
+    is_multiple: bool,
+    [full, limited, xdm, minimal]: [Optionality; 4],
+) -> Attribute {
+    Attribute {
+        object,
+        name,
+        form,
+        data_type,
+        is_multiple,
+        full,
+        limited,
+        xdm,
+        minimal,
+    }
+}
+
+const fn entry(
+    name: &'static str,
+    form: Form,
+    data_type: DataType,
+    columns: [Optionality; 4],
+) -> Attribute {
+    row(
+        ObjectKind::DocumentEntry,
+        name,
+        form,
+        data_type,
+        false,
+        columns,
+    )
+}
+
+const fn entry_list(
+    name: &'static str,
+    form: Form,
+    data_type: DataType,
+    columns: [Optionality; 4],
+) -> Attribute {
+    row(
+        ObjectKind::DocumentEntry,
+        name,
+        form,
+        data_type,
+        true,
+        columns,
+    )
+}
+
+const fn set(
+    name: &'static str,
+    form: Form,
+    data_type: DataType,
+    columns: [Optionality; 4],
+) -> Attribute {
+    row(
+        ObjectKind::SubmissionSet,
+        name,
+        form,
+        data_type,
+        false,
+        columns,
+    )
+}
+
+const fn set_list(
+    name: &'static str,
+    form: Form,
+    data_type: DataType,
+    columns: [Optionality; 4],
+) -> Attribute {
+    row(
+        ObjectKind::SubmissionSet,
+        name,
+        form,
+        data_type,
+        true,
+        columns,
+    )
+}
+
+const fn folder(
+    name: &'static str,
+    form: Form,
+    data_type: DataType,
+    [full, limited, xdm]: [Optionality; 3],
+) -> Attribute {
+    // The tables have no column MIN for folders: what a limited source may leave out, a minimal one may.
+    let columns = [full, limited, xdm, limited];
+    row(ObjectKind::Folder, name, form, data_type, false, columns)
+}
+
+/// Every attribute of metadata.md section 3, but the labels (MD-81).
+pub static ATTRIBUTES: &[Attribute] = &[
+    entry(
+        "entryUUID",
+        Form::Xml("id"),
+        DataType::EntryId,
+        [R, R, R, R],
+    ),
+    entry(
+        "objectType",
+        Form::Xml("objectType"),
+        DataType::Text,
+        [R, R, R, R],
+    ),
+    entry(
+        "mimeType",
+        Form::Xml("mimeType"),
+        DataType::MimeType,
+        [R, R, R, R],
+    ),
+    entry(
+        "uniqueId",
+        Form::Identifier(de::UNIQUE_ID, "XDSDocumentEntry.uniqueId"),
+        DataType::Identifier,
+        [R, R, R, R],
+    ),
+    entry(
+        "patientId",
+        Form::Identifier(de::PATIENT_ID, "XDSDocumentEntry.patientId"),
+        DataType::Cx,
+        [R, R2, R2, R2],
+    ),
+    entry(
+        "sourcePatientId",
+        Form::Slot("sourcePatientId"),
+        DataType::Cx,
+        [R, R2, R2, R2],
+    ),
+    entry_list(
+        "sourcePatientInfo",
+        Form::Slot("sourcePatientInfo"),
+        DataType::PatientInfo,
+        [O, R2, R2, R2],
+    ),
+    entry_list(
+        "author",
+        Form::Author(de::AUTHOR),
+        DataType::Text,
+        [R2, R2, R2, R2],
+    ),
+    entry(
+        "classCode",
+        Form::Code(de::CLASS_CODE),
+        DataType::Text,
+        [R, R2, R2, R2],
+    ),
+    entry(
+        "typeCode",
+        Form::Code(de::TYPE_CODE),
+        DataType::Text,
+        [R, R2, R2, R2],
+    ),
+    entry(
+        "formatCode",
+        Form::Code(de::FORMAT_CODE),
+        DataType::Text,
+        [R, R2, R2, R],
+    ),
+    entry_list(
+        "confidentialityCode",
+        Form::Code(de::CONFIDENTIALITY_CODE),
+        DataType::Text,
+        [R, R2, R2, R2],
+    ),
+    entry(
+        "healthcareFacilityTypeCode",
+        Form::Code(de::HEALTHCARE_FACILITY_TYPE_CODE),
+        DataType::Text,
+        [R, R2, R2, R2],
+    ),
+    entry(
+        "practiceSettingCode",
+        Form::Code(de::PRACTICE_SETTING_CODE),
+        DataType::Text,
+        [R, R2, R2, R2],
+    ),
+    entry_list(
+        "eventCodeList",
+        Form::Code(de::EVENT_CODE_LIST),
+        DataType::Text,
+        [O, O, O, O],
+    ),
+    entry(
+        "creationTime",
+        Form::Slot("creationTime"),
+        DataType::Dtm,
+        [R, R2, R2, R2],
+    ),
+    entry(
+        "languageCode",
+        Form::Slot("languageCode"),
+        DataType::Language,
+        [R, R2, R2, R2],
+    ),
+    entry(
+        "serviceStartTime",
+        Form::Slot("serviceStartTime"),
+        DataType::Dtm,
+        [R2, R2, R2, R2],
+    ),
+    entry(
+        "serviceStopTime",
+        Form::Slot("serviceStopTime"),
+        DataType::Dtm,
+        [R2, R2, R2, R2],
+    ),
+    entry("hash", Form::Slot("hash"), DataType::Hash, [O, O, R, O]),
+    entry("size", Form::Slot("size"), DataType::Size, [O, O, R, O]),
+    // A long URI may be split into several values (XDM-24).
+    entry_list("URI", Form::Slot("URI"), DataType::Text, [O, O, R, O]),
+    entry("title", Form::Name, DataType::Text, [O, O, O, O]),
+    entry("comments", Form::Description, DataType::Text, [O, O, O, O]),
+    entry(
+        "legalAuthenticator",
+        Form::Slot("legalAuthenticator"),
+        DataType::Xcn,
+        [O, O, O, O],
+    ),
+    entry_list(
+        "referenceIdList",
+        Form::Slot(REFERENCE_ID_LIST),
+        DataType::Cxi,
+        [O, O, O, O],
+    ),
+    entry(
+        "repositoryUniqueId",
+        Form::Slot("repositoryUniqueId"),
+        DataType::Oid,
+        [O, O, O, O],
+    ),
+    entry(
+        "homeCommunityId",
+        Form::Xml("home"),
+        DataType::HomeCommunity,
+        [O, O, O, O],
+    ),
+    entry(
+        "availabilityStatus",
+        Form::Xml("status"),
+        DataType::Status,
+        [O, O, O, O],
+    ),
+    entry(
+        "documentAvailability",
+        Form::Slot("documentAvailability"),
+        DataType::Text,
+        [O, O, O, O],
+    ),
+    set(
+        "entryUUID",
+        Form::Xml("id"),
+        DataType::EntryId,
+        [R, R, R, R],
+    ),
+    set_list(
+        "author",
+        Form::Author(ss::AUTHOR),
+        DataType::Text,
+        [R2, R2, R2, R],
+    ),
+    set(
+        "contentTypeCode",
+        Form::Code(ss::CONTENT_TYPE_CODE),
+        DataType::Text,
+        [R, R2, R2, R2],
+    ),
+    set_list(
+        "intendedRecipient",
+        Form::Slot("intendedRecipient"),
+        DataType::IntendedRecipient,
+        // Column MIN says R; MD-23 takes `direct:to` for it.
+        [R2, R2, R2, R2],
+    ),
+    set(
+        "patientId",
+        Form::Identifier(ss::PATIENT_ID, "XDSSubmissionSet.patientId"),
+        DataType::Cx,
+        [R, R2, R2, R2],
+    ),
+    set(
+        "sourceId",
+        Form::Identifier(ss::SOURCE_ID, "XDSSubmissionSet.sourceId"),
+        DataType::SystemId,
+        [R, R, R, R],
+    ),
+    set(
+        "submissionTime",
+        Form::Slot("submissionTime"),
+        DataType::Dtm,
+        [R, R, R, R],
+    ),
+    set(
+        "uniqueId",
+        Form::Identifier(ss::UNIQUE_ID, "XDSSubmissionSet.uniqueId"),
+        DataType::SystemId,
+        [R, R, R, R],
+    ),
+    set("title", Form::Name, DataType::Text, [O, O, O, O]),
+    set("comments", Form::Description, DataType::Text, [O, O, O, O]),
+    set(
+        "homeCommunityId",
+        Form::Xml("home"),
+        DataType::HomeCommunity,
+        [O, O, O, O],
+    ),
+    set(
+        "availabilityStatus",
+        Form::Xml("status"),
+        DataType::Status,
+        [O, O, O, O],
+    ),
+    folder("entryUUID", Form::Xml("id"), DataType::EntryId, [R, R, R]),
+    folder(
+        "uniqueId",
+        Form::Identifier(fd::UNIQUE_ID, "XDSFolder.uniqueId"),
+        DataType::SystemId,
+        [R, R, R],
+    ),
+    row(
+        ObjectKind::Folder,
+        "codeList",
+        Form::Code(fd::CODE_LIST),
+        DataType::Text,
+        true,
+        [R, R2, R2, R2],
+    ),
+    folder(
+        "patientId",
+        Form::Identifier(fd::PATIENT_ID, "XDSFolder.patientId"),
+        DataType::Cx,
+        [R, R2, R2],
+    ),
+    folder("title", Form::Name, DataType::Text, [R, O, O]),
+    folder("comments", Form::Description, DataType::Text, [O, O, O]),
+    folder(
+        "lastUpdateTime",
+        Form::Slot("lastUpdateTime"),
+        DataType::Dtm,
+        [O, O, O],
+    ),
+    folder(
+        "homeCommunityId",
+        Form::Xml("home"),
+        DataType::HomeCommunity,
+        [O, O, O],
+    ),
+    folder(
+        "availabilityStatus",
+        Form::Xml("status"),
+        DataType::Status,
+        [O, O, O],
+    ),
+    row(
+        ObjectKind::Association,
+        "entryUUID",
+        Form::Xml("id"),
+        DataType::EntryId,
+        false,
+        [R, R, R, R],
+    ),
+    row(
+        ObjectKind::Association,
+        "SubmissionSetStatus",
+        Form::Slot("SubmissionSetStatus"),
+        DataType::Text,
+        false,
+        [O, O, O, O],
+    ),
+    row(
+        ObjectKind::Association,
+        "documentation",
+        Form::Code(uuids::ASSOCIATION_DOCUMENTATION),
+        DataType::Text,
+        false,
+        [O, O, O, O],
+    ),
+];
+
+/// The attributes of one kind of object.
+pub(super) fn attributes_of(kind: ObjectKind) -> impl Iterator<Item = &'static Attribute> {
+    ATTRIBUTES
+        .iter()
+        .filter(move |attribute| attribute.object == kind)
+}
+
+pub(super) static RULES: &[Rule] = &[
+    Rule {
+        id: "MD-94",
+        levels: ALL,
+        object: ObjectKind::Any,
+        code: METADATA_ERROR,
+        asks: "every attribute that is required at the message's level",
+        check: required_attributes,
+    },
+    Rule {
+        id: "MD-23",
+        levels: &[Level::Minimal],
+        object: ObjectKind::SubmissionSet,
+        code: METADATA_ERROR,
+        asks: "a recipient, in intendedRecipient or direct:to",
+        check: a_recipient,
+    },
+    Rule {
+        id: "MD-84",
+        levels: ALL,
+        object: ObjectKind::Any,
+        code: METADATA_ERROR,
+        asks: "one Classification or ExternalIdentifier for a single-valued attribute, of a known scheme",
+        check: schemes,
+    },
+    Rule {
+        id: "MD-85",
+        levels: ALL,
+        object: ObjectKind::Any,
+        code: METADATA_ERROR,
+        asks: "each slot name once in an object, one value in a single-valued slot",
+        check: slots_once,
+    },
+    Rule {
+        id: "MD-8",
+        levels: ALL,
+        object: ObjectKind::Any,
+        code: None,
+        asks: "an extra slot whose name is a URN",
+        check: extra_slots,
+    },
+];
+
+/// What the absence of an attribute means.
+fn judge_absence(scope: &Scope<'_>, attribute: &Attribute) -> Option<bool> {
+    let context = scope.context;
+    let is_required = |column: Optionality| column == Optionality::Required;
+    let is_xdm = context.container == Container::Xdm;
+    match context.effective_level() {
+        _ if attribute.is_indispensable() => Some(true),
+        Level::Minimal if is_xdm && is_required(attribute.xdm) => {
+            // submissionTime is R in both columns; at minimal nobody insists on it (MD-23).
+            Some(!is_required(attribute.minimal))
+        }
+        Level::Minimal => is_required(attribute.minimal).then_some(false),
+        _ if is_xdm => is_required(attribute.xdm).then_some(true),
+        Level::Limited => is_required(attribute.limited).then_some(true),
+        Level::Full => {
+            is_required(attribute.full).then_some(context.profile == Profile::FullStrict)
+        }
+    }
+}
+
+fn required_attributes(scope: &Scope<'_>, report: &mut Report<'_>) {
+    for object in &scope.objects {
+        for attribute in attributes_of(object.kind) {
+            // Rules of their own: MD-86 and MD-87.
+            if matches!(attribute.name, "objectType" | "mimeType") {
+                continue;
+            }
+            if let Some(is_error) = judge_absence(scope, attribute)
+                && !attribute.is_present(object.registry)
+            {
+                let level = scope.context.effective_level().as_str();
+                let text = format!(
+                    "{} is missing; {level} metadata needs it as {}",
+                    attribute.name,
+                    attribute.form.describe()
+                );
+                report.tell(is_error, object.at(attribute.name), text);
+            }
+        }
+    }
+}
+
+impl Form {
+    /// Where the attribute is looked for, in ebRIM words.
+    fn describe(self) -> String {
+        match self {
+            Self::Xml(name) => format!("the XML attribute {name}"),
+            Self::Slot(name) => format!("the Slot {name}"),
+            Self::Code(scheme) | Self::Author(scheme) => {
+                format!("a Classification of scheme {scheme}")
+            }
+            Self::Identifier(scheme, _) => format!("an ExternalIdentifier of scheme {scheme}"),
+            Self::Name => "a Name".to_owned(),
+            Self::Description => "a Description".to_owned(),
+        }
+    }
+}
+
+fn a_recipient(scope: &Scope<'_>, report: &mut Report<'_>) {
+    if scope.context.has_recipient || scope.context.container == Container::Xdm {
+        return;
+    }
+    for set in scope.metadata.submission_sets() {
+        if set.intended_recipients.is_empty() {
+            let object = Object {
+                kind: ObjectKind::SubmissionSet,
+                registry: &set.registry,
+            };
+            report.refuse(
+                object.at("intendedRecipient"),
+                "no recipient: name one in intendedRecipient or direct:to",
+            );
+        }
+    }
+}
+
+fn schemes(scope: &Scope<'_>, report: &mut Report<'_>) {
+    for object in &scope.objects {
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        let classified = object
+            .registry
+            .classifications
+            .iter()
+            .filter_map(|classification| classification.scheme.as_deref());
+        let identified = object
+            .registry
+            .external_identifiers
+            .iter()
+            .map(|identifier| identifier.scheme.as_deref().unwrap_or_default());
+        for scheme in classified.chain(identified) {
+            *counts
+                .entry(scheme.trim().to_ascii_lowercase())
+                .or_default() += 1;
+        }
+        for attribute in attributes_of(object.kind) {
+            let (Form::Code(scheme) | Form::Author(scheme) | Form::Identifier(scheme, _)) =
+                attribute.form
+            else {
+                continue;
+            };
+            let count = counts.remove(scheme).unwrap_or(0);
+            if count > 1 && !attribute.is_multiple {
+                report.refuse(
+                    object.at(attribute.name),
+                    format!("{} occurs {count} times; it may occur once", attribute.name),
+                );
+            }
+        }
+        // What is left is of no known scheme: it is carried.
+        let unknown: usize = counts.values().sum();
+        if unknown > 0 {
+            report.warn(
+                object.name(),
+                format!("{unknown} Classifications or ExternalIdentifiers of unknown scheme, carried as they are"),
+            );
+        }
+    }
+}
+
+fn slots_once(scope: &Scope<'_>, report: &mut Report<'_>) {
+    for object in &scope.objects {
+        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for slot in &object.registry.slots {
+            *counts.entry(&slot.name).or_default() += 1;
+        }
+        let mut repeated: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 1).collect();
+        repeated.sort_unstable();
+        for (name, count) in repeated {
+            let text = format!("the slot occurs {count} times; its values belong into one slot");
+            report.refuse(object.at(&short(name)), text);
+        }
+        for attribute in attributes_of(object.kind).filter(|attribute| !attribute.is_multiple) {
+            if let Form::Slot(name) = attribute.form
+                && let Some(slot) = object.registry.slots.iter().find(|slot| slot.name == name)
+                && slot.values.len() > 1
+            {
+                let text = format!("{} values; one is accepted", slot.values.len());
+                report.refuse(object.at(attribute.name), text);
+            }
+        }
+    }
+}
+
+fn extra_slots(scope: &Scope<'_>, report: &mut Report<'_>) {
+    for object in &scope.objects {
+        for slot in &object.registry.slots {
+            let is_known = attributes_of(object.kind)
+                .any(|attribute| matches!(attribute.form, Form::Slot(known) if known == slot.name));
+            if !is_known && !slot.name.starts_with("urn:") {
+                report.warn(
+                    object.at(&short(&slot.name)),
+                    "a slot of unknown name, carried as it is; the name of an extra slot should be a URN",
+                );
+            }
+        }
+    }
+}
+
+/// A slot name as a location shows it.
+fn short(name: &str) -> String {
+    name.chars().take(super::MAX_ID_CHARACTERS).collect()
+}
