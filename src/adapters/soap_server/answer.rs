@@ -25,7 +25,9 @@ use super::{
     Shared,
     body::{self, Bounds, Fed, GROWTH_STEP_BYTES},
     pace::Pace,
-    tls, wsdl,
+    tls,
+    watch::{Running, Watch},
+    wsdl,
 };
 use crate::{
     bridge::partner::Partner,
@@ -63,6 +65,7 @@ pub(super) async fn answer(
     shared: Data<Shared>,
 ) -> HttpResponse<AnswerBody> {
     let began = Instant::now();
+    let running = request.conn_data::<Watch>().map(Watch::request);
     let mut account = Account::default();
     let answer = route(&request, &mut payload, &shared, &mut account).await;
     tell(&request, &answer, &account, began.elapsed());
@@ -72,6 +75,7 @@ pub(super) async fn answer(
         AnswerBody {
             bytes: answer.body,
             _unread: payload,
+            _running: running,
         },
     );
     for (name, value) in answer.headers {
@@ -290,11 +294,13 @@ impl Answer {
     }
 }
 
-/// The answer's octets. It keeps what is unread of the request until the answer is out: actix would else read a
-/// chunked body to its end, however long that is.
+/// The answer's octets, and what must last until they are out.
 pub(super) struct AnswerBody {
     bytes: Bytes,
+    /// What is unread of the request: once it is dropped, actix reads a chunked body to its end, however long that
+    /// is.
     _unread: web::Payload,
+    _running: Option<Running>,
 }
 
 impl MessageBody for AnswerBody {

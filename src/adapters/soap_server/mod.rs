@@ -7,21 +7,29 @@ mod body;
 mod pace;
 mod settings;
 mod tls;
+mod watch;
 mod wsdl;
 
 use std::{
+    any::Any,
     io,
     net::{SocketAddr, TcpListener},
     sync::Arc,
+    time::Duration,
 };
 
+use actix_tls::accept::openssl::TlsStream;
 use actix_web::{
     App, HttpServer,
-    dev::Server,
+    dev::{Extensions, Server},
+    rt::net::TcpStream,
     web::{self, Data},
 };
 use openssl::ssl::SslAcceptorBuilder;
 use tokio::runtime::Handle;
+use tracing::warn;
+
+use self::watch::Watch;
 
 pub use self::{settings::SoapServerConfig, tls::TlsError};
 use crate::{
@@ -131,6 +139,7 @@ impl SoapListener {
         } = self;
         let workers = config.workers.max(1);
         let connections = config.max_connections.div_ceil(workers).max(1);
+        let longest_pause = config.keep_alive.saturating_add(config.head_timeout);
         let server = HttpServer::new(move || {
             App::new()
                 .app_data(shared.clone())
@@ -147,9 +156,28 @@ impl SoapListener {
         .shutdown_timeout(config.drain_timeout.as_secs())
         .tcp_nodelay(true)
         .disable_signals()
-        .on_connect(tls::remember_peer)
+        .on_connect(move |connection, extensions| {
+            greet(connection, extensions, longest_pause);
+        })
         .listen_openssl(listener, acceptor)?
         .run();
         Ok(server)
+    }
+}
+
+/// Puts what is known of a new connection where the handler finds it, and watches it.
+fn greet(connection: &dyn Any, extensions: &mut Extensions, longest_pause: Duration) {
+    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else {
+        return;
+    };
+    let address = stream.get_ref().peer_addr();
+    let address = address.map_or_else(|_| String::new(), |address| address.to_string());
+    extensions.insert(tls::peer_of(stream.ssl(), address));
+    match Watch::start(stream.get_ref(), longest_pause) {
+        Ok(watch) => {
+            extensions.insert(watch);
+        }
+        // Out of file descriptors, most likely: served all the same, under the timeouts of actix alone.
+        Err(error) => warn!(%error, "a connection cannot be watched: {error}"),
     }
 }

@@ -43,7 +43,8 @@ pub struct SoapServerConfig {
     /// Slowest body, in octets per second; 0 for no such limit. Time in which we do not read does not count.
     /// Default 1024.
     pub min_bytes_per_second: u64,
-    /// How long a connection without a request stays open. Default `"60s"`.
+    /// How long a connection without a request stays open. A next request's head must be complete, and an answer be
+    /// taken, within this and `head_timeout` together. Default `"60s"`.
     #[serde(with = "duration_text")]
     pub keep_alive: Duration,
     /// How long a connection that we close is still read from, so that the peer can take our answer. Default

@@ -1,10 +1,8 @@
 //! TLS of the XDR listener: mutual, 1.2 or later. A client without a certificate, or with one that ends in none of
 //! ours, fails in the handshake (NHIN-51, NHIN-61).
 
-use std::{any::Any, fs, os::unix::fs::PermissionsExt, path::Path, path::PathBuf};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, path::PathBuf};
 
-use actix_tls::accept::openssl::TlsStream;
-use actix_web::{dev::Extensions, rt::net::TcpStream};
 use bytes::Bytes;
 use openssl::{
     error::ErrorStack,
@@ -191,17 +189,8 @@ fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
     })
 }
 
-/// Puts the peer of a new connection where the handler finds it.
-pub(super) fn remember_peer(connection: &dyn Any, extensions: &mut Extensions) {
-    let Some(stream) = connection.downcast_ref::<TlsStream<TcpStream>>() else {
-        return;
-    };
-    let address = stream.get_ref().peer_addr();
-    let address = address.map_or_else(|_| String::new(), |address| address.to_string());
-    extensions.insert(peer_of(stream.ssl(), address));
-}
-
-fn peer_of(ssl: &SslRef, address: String) -> TlsPeer {
+/// The peer, as the finished handshake tells.
+pub(super) fn peer_of(ssl: &SslRef, address: String) -> TlsPeer {
     let der = ssl
         .peer_certificate()
         .and_then(|certificate| certificate.to_der().ok());
