@@ -1,1 +1,491 @@
-//! (being written)
+//! Who sends and who receives a submission (xdr.md section 6).
+//!
+//! A recipient in a domain that this bridge serves itself is routed like any other (MR-5): only where its sealed mail
+//! is handed to, our own accept step instead of SMTP, differs, and that is the sending flow's matter.
+
+use serde::{Deserialize, Serialize};
+
+use super::exchange::Reason;
+use crate::formats::{
+    finding::Finding,
+    ids::{AddressError, DirectAddress},
+    metadata::{
+        SubmissionSet,
+        hl7::{IntendedRecipient, Xtn},
+    },
+    redacted::Redacted,
+    xdr::ErrorCode,
+};
+
+/// Where mail for an organisation goes whose intendedRecipient value has no e-mail address: `[[route]]` (NHIN-26).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteConfig {
+    /// The organisation as the value names it (XON.10): an OID or home community id such as `"2.999.7"`, with or
+    /// without `urn:oid:`, or a local identifier. No default.
+    pub organisation: String,
+    /// The OID of the authority that gave a local identifier (XON.6), such as `"2.999.5"`. Default: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub authority: Option<String>,
+    /// The Direct address that serves it, such as `"intake@direct.elm.example"`. No default.
+    pub address: String,
+}
+
+/// The routes of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Routes {
+    all: Vec<Route>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Route {
+    organisation: String,
+    authority: Option<String>,
+    address: DirectAddress,
+}
+
+impl Routes {
+    /// The routes of these settings, or everything that is wrong with them.
+    pub fn read(configs: &[RouteConfig]) -> Result<Self, Vec<String>> {
+        let mut all: Vec<Route> = Vec::new();
+        let mut problems = Vec::new();
+        for (index, config) in configs.iter().enumerate() {
+            let organisation = bare_oid(&config.organisation);
+            let authority = config.authority.as_deref().map(bare_oid);
+            if organisation.is_empty() {
+                problems.push(format!(
+                    "route[{index}].organisation: an OID or a local identifier, such as \"2.999.7\""
+                ));
+            }
+            let is_taken = all
+                .iter()
+                .any(|route| route.organisation == organisation && route.authority == authority);
+            if is_taken {
+                problems.push(format!(
+                    "route[{index}].organisation: one that no other route has"
+                ));
+            }
+            match config.address.parse() {
+                Ok(address) => all.push(Route {
+                    organisation,
+                    authority,
+                    address,
+                }),
+                Err(error) => {
+                    problems.push(format!("route[{index}].address: a Direct address; {error}"))
+                }
+            }
+        }
+        if problems.is_empty() {
+            Ok(Self { all })
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn find(&self, value: &IntendedRecipient) -> Option<&DirectAddress> {
+        let organisation = value.organisation.as_ref()?;
+        let id = bare_oid(&organisation.id);
+        let authority = bare_oid(&organisation.authority.universal_id);
+        self.all
+            .iter()
+            .find(|route| {
+                let is_authority = route.authority.as_ref().is_none_or(|own| *own == authority);
+                !id.is_empty() && route.organisation == id && is_authority
+            })
+            .map(|route| &route.address)
+    }
+}
+
+fn bare_oid(text: &str) -> String {
+    let text = text.trim();
+    text.strip_prefix("urn:oid:").unwrap_or(text).to_owned()
+}
+
+/// Whom a submission goes to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recipients {
+    /// The addresses, each once, in the order given, as they were written.
+    pub addresses: Vec<DirectAddress>,
+    /// Values that name nobody who can be served: refused recipients of their own (XDR-32).
+    pub refused: Vec<RefusedValue>,
+    /// Warnings: values that were passed over.
+    pub findings: Vec<Finding>,
+}
+
+/// A value of intendedRecipient that gave no address. It has no state in an exchange: there is nobody to send a
+/// disposition about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefusedValue {
+    /// What was written: the broken address, or the whole value.
+    pub written: Redacted<String>,
+    /// `badAddress` or `unknownRecipient`.
+    pub reason: Reason,
+}
+
+/// The sender of a submission: `direct:from` of the address block, else the first e-mail address of an author
+/// (XDR-65). Missing stays missing: there is no default sender.
+pub fn sender(
+    block_from: Option<&DirectAddress>,
+    submission_set: &SubmissionSet,
+) -> Result<DirectAddress, Finding> {
+    if let Some(from) = block_from {
+        return Ok(from.clone());
+    }
+    let authors = submission_set.authors.iter();
+    let written: Option<(String, Result<DirectAddress, AddressError>)> = authors
+        .flat_map(|author| &author.telecommunications)
+        .map(|value| Xtn::read(value))
+        .find_map(|value| value.address().map(|address| (value.email, address)));
+    let location = format!("SubmissionSet({}).author", submission_set.id);
+    match written {
+        Some((_, Ok(address))) => Ok(address),
+        Some((text, Err(error))) => Err(Finding::error(
+            "ADR-7",
+            ErrorCode::XdsRepositoryMetadataError,
+            location,
+            format!("no sender: authorTelecommunication holds no usable address: {error}"),
+        )
+        .with_value(text)),
+        None => Err(Finding::error(
+            "XDR-65",
+            ErrorCode::XdsRepositoryMetadataError,
+            location,
+            "no sender: give direct:from in the address block, or an author with \
+             authorTelecommunication ^^Internet^user@domain",
+        )),
+    }
+}
+
+/// The recipients of a submission, by the precedence of XDR-60: `direct:to` alone; else the intendedRecipient values
+/// with an e-mail address; else those that a route maps to one. At most `max_recipients` (LIM-9). The errors are the
+/// whole Failure to answer.
+pub fn recipients(
+    block_to: &[DirectAddress],
+    submission_set: &SubmissionSet,
+    routes: &Routes,
+    max_recipients: usize,
+) -> Result<Recipients, Vec<Finding>> {
+    let location = format!("SubmissionSet({}).intendedRecipient", submission_set.id);
+    let found = if block_to.is_empty() {
+        by_metadata(submission_set, routes, &location)?
+    } else {
+        Recipients {
+            addresses: block_to.to_vec(),
+            ..Recipients::default()
+        }
+    };
+    let addresses = each_once(found.addresses);
+    if addresses.len() + found.refused.len() > max_recipients {
+        return Err(vec![Finding::error(
+            "LIM-9",
+            ErrorCode::XdsRepositoryOutOfResources,
+            location,
+            format!("more than {max_recipients} recipients in one submission"),
+        )]);
+    }
+    Ok(Recipients { addresses, ..found })
+}
+
+fn by_metadata(
+    submission_set: &SubmissionSet,
+    routes: &Routes,
+    location: &str,
+) -> Result<Recipients, Vec<Finding>> {
+    if submission_set.intended_recipients.is_empty() {
+        return Err(vec![Finding::error(
+            "XDR-60",
+            ErrorCode::XdsRepositoryMetadataError,
+            location,
+            "no recipient: give direct:to in the address block, or an intendedRecipient such as \
+             ||^^Internet^user@domain",
+        )]);
+    }
+    let mut with_address = Vec::new();
+    let mut broken = Vec::new();
+    let mut without_address = Vec::new();
+    for text in &submission_set.intended_recipients {
+        let value = IntendedRecipient::read(text);
+        match value.address() {
+            Some(Ok(address)) => with_address.push(address),
+            Some(Err(_)) => {
+                let telecommunication = value.telecommunication.map(|xtn| xtn.email);
+                broken.push(refused(
+                    telecommunication.unwrap_or_else(|| text.clone()),
+                    Reason::BadAddress,
+                ));
+            }
+            None => without_address.push((text, value)),
+        }
+    }
+    let is_routed = with_address.is_empty();
+    let mut found = Recipients {
+        addresses: with_address,
+        refused: broken,
+        findings: Vec::new(),
+    };
+    for (text, value) in without_address {
+        if !is_routed {
+            // Where e-mail addresses are given, they alone are the recipients (XDR-60).
+            let passed_over = Finding::warning(
+                "XDR-60",
+                location,
+                "a value without an e-mail address beside values with one is no recipient",
+            );
+            found.findings.push(passed_over.with_value(text));
+            continue;
+        }
+        match routes.find(&value) {
+            Some(address) => found.addresses.push(address.clone()),
+            None => found
+                .refused
+                .push(refused(text.clone(), Reason::UnknownRecipient)),
+        }
+    }
+    if found.addresses.is_empty() {
+        let errors = found.refused.iter().map(|value| {
+            Finding::error(
+                "XDR-60",
+                ErrorCode::UnknownRecipient,
+                location,
+                value.reason.context(),
+            )
+            .with_value(value.written.expose())
+        });
+        return Err(errors.collect());
+    }
+    Ok(found)
+}
+
+fn refused(written: String, reason: Reason) -> RefusedValue {
+    RefusedValue {
+        written: Redacted::new(written),
+        reason,
+    }
+}
+
+/// Equal addresses collapse to the first one (XDR-69).
+fn each_once(addresses: Vec<DirectAddress>) -> Vec<DirectAddress> {
+    let mut seen = std::collections::HashSet::new();
+    addresses
+        .into_iter()
+        .filter(|address| seen.insert(address.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::{
+        limits::Limits,
+        metadata::{Metadata, uuids},
+        xml::kept::KeptXml,
+    };
+
+    const AUTHOR: &str = "urn:uuid:a7058bb9-b4e4-4307-ba5b-e3f0ab85e12d";
+
+    /// A submission set with these values of intendedRecipient and authorTelecommunication.
+    fn submission_set(intended: &[&str], telecommunications: &[&str]) -> SubmissionSet {
+        let slot = |name: &str, values: &[&str]| {
+            let values: String = values
+                .iter()
+                .map(|value| value.replace('&', "&amp;").replace('<', "&lt;"))
+                .map(|value| format!("<rim:Value>{value}</rim:Value>"))
+                .collect();
+            format!(r#"<rim:Slot name="{name}"><rim:ValueList>{values}</rim:ValueList></rim:Slot>"#)
+        };
+        let text = format!(
+            r#"<lcm:SubmitObjectsRequest xmlns:lcm="urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0"
+                 xmlns:rim="urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0"><rim:RegistryObjectList>
+               <rim:RegistryPackage id="set">{}
+               <rim:Classification id="a" classificationScheme="{AUTHOR}" classifiedObject="set"
+                 nodeRepresentation="">{}</rim:Classification>
+               <rim:Classification id="n" classifiedObject="set" classificationNode="{}"/>
+               </rim:RegistryPackage></rim:RegistryObjectList></lcm:SubmitObjectsRequest>"#,
+            slot("intendedRecipient", intended),
+            slot("authorTelecommunication", telecommunications),
+            uuids::submission_set::NODE,
+        );
+        let metadata = Metadata::read(KeptXml::from_checked(text), &Limits::default()).unwrap();
+        metadata.submission_set().unwrap().clone()
+    }
+
+    fn address(text: &str) -> DirectAddress {
+        text.parse().unwrap()
+    }
+
+    fn written(found: &Recipients) -> Vec<String> {
+        found
+            .addresses
+            .iter()
+            .map(DirectAddress::to_string)
+            .collect()
+    }
+
+    fn refusals(found: &Recipients) -> Vec<(&str, Reason)> {
+        found
+            .refused
+            .iter()
+            .map(|value| (value.written.expose().as_str(), value.reason))
+            .collect()
+    }
+
+    fn elm() -> Routes {
+        Routes::read(&[RouteConfig {
+            organisation: "urn:oid:2.999.7".into(),
+            authority: None,
+            address: "intake@direct.elm.example".into(),
+        }])
+        .unwrap()
+    }
+
+    // rule: XDR-60
+    #[test]
+    fn the_address_block_alone_decides_where_it_is_given() {
+        let set = submission_set(&["||^^Internet^other@hisp.example"], &[]);
+        let to = [address("ada@hisp.example")];
+        let found = recipients(&to, &set, &elm(), 100).unwrap();
+        assert_eq!(written(&found), ["ada@hisp.example"]);
+    }
+
+    // rule: XDR-60, XDR-62, XDR-64, XDR-67, ADR-7
+    #[test]
+    fn intended_recipients_with_e_mail_are_the_recipients_and_broken_ones_are_refused() {
+        let set = submission_set(
+            &[
+                "||^^Internet^Ada@hisp.example",
+                "|Okafor^Ngozi|\n ^^Internet^Ngozi <ngozi@clinic.example>",
+                "||^^Internet^not an address",
+                "Elm Street Clinic^^^^^^^^^2.999.7",
+            ],
+            &[],
+        );
+        let found = recipients(&[], &set, &elm(), 100).unwrap();
+        assert_eq!(
+            written(&found),
+            ["Ada@hisp.example", "ngozi@clinic.example"]
+        );
+        assert_eq!(refusals(&found), [("not an address", Reason::BadAddress)]);
+        assert_eq!(found.findings.len(), 1);
+    }
+
+    // rule: NHIN-26, XDR-60
+    #[test]
+    fn a_route_serves_values_without_e_mail() {
+        let set = submission_set(
+            &[
+                "Elm Street Clinic^^^^^^^^^2.999.7",
+                "Nobody^^^^^^^^^2.999.8",
+                "||^^Internet^broken@",
+            ],
+            &[],
+        );
+        let found = recipients(&[], &set, &elm(), 100).unwrap();
+        assert_eq!(written(&found), ["intake@direct.elm.example"]);
+        assert_eq!(
+            refusals(&found),
+            [
+                ("broken@", Reason::BadAddress),
+                ("Nobody^^^^^^^^^2.999.8", Reason::UnknownRecipient)
+            ]
+        );
+    }
+
+    // rule: NHIN-26
+    #[test]
+    fn a_local_identifier_is_routed_only_under_its_authority() {
+        let routes = Routes::read(&[RouteConfig {
+            organisation: "17".into(),
+            authority: Some("2.999.5".into()),
+            address: "intake@direct.elm.example".into(),
+        }])
+        .unwrap();
+        for (value, is_routed) in [
+            ("Elm^^^^^&2.999.5&ISO^^^^17", true),
+            ("Elm^^^^^&2.999.6&ISO^^^^17", false),
+            ("Elm^^^^^^^^^17", false),
+        ] {
+            let set = submission_set(&[value], &[]);
+            assert_eq!(recipients(&[], &set, &routes, 100).is_ok(), is_routed);
+        }
+    }
+
+    // rule: XDR-60
+    #[test]
+    fn values_of_which_none_is_usable_fail_one_by_one_and_no_value_at_all_otherwise() {
+        let set = submission_set(&["|Quill^Ada", "||^^Internet^x"], &[]);
+        let errors = recipients(&[], &set, &elm(), 100).unwrap_err();
+        assert_eq!(errors.len(), 2);
+        for error in &errors {
+            assert_eq!(error.code, Some(ErrorCode::UnknownRecipient));
+            assert!(!format!("{error:?}").contains("Quill"));
+        }
+        let none = recipients(&[], &submission_set(&[], &[]), &elm(), 100).unwrap_err();
+        assert_eq!(none[0].code, Some(ErrorCode::XdsRepositoryMetadataError));
+        assert!(none[0].text.starts_with("no recipient"));
+    }
+
+    // rule: XDR-69, LIM-9
+    #[test]
+    fn duplicates_collapse_to_the_first_before_recipients_are_counted() {
+        let to = ["A@hisp.example", "b@hisp.example", "a@HISP.example"].map(address);
+        let set = submission_set(&[], &[]);
+        let found = recipients(&to, &set, &elm(), 2).unwrap();
+        assert_eq!(written(&found), ["A@hisp.example", "b@hisp.example"]);
+        let error = &recipients(&to, &set, &elm(), 1).unwrap_err()[0];
+        assert_eq!(error.code, Some(ErrorCode::XdsRepositoryOutOfResources));
+    }
+
+    // rule: XDR-65
+    #[test]
+    fn the_sender_is_the_block_s_or_the_first_author_s_and_never_made_up() {
+        let telephone = "^PRN^PH^^1^555^0100";
+        let set = submission_set(&[], &[telephone, "^^Internet^lee@direct.harbor.example"]);
+        let from = address("desk@direct.harbor.example");
+        assert_eq!(sender(Some(&from), &set).unwrap(), from);
+        assert_eq!(
+            sender(None, &set).unwrap(),
+            address("lee@direct.harbor.example")
+        );
+        let error = sender(None, &submission_set(&[], &[telephone])).unwrap_err();
+        assert_eq!(error.code, Some(ErrorCode::XdsRepositoryMetadataError));
+        assert!(error.text.starts_with("no sender"));
+    }
+
+    // rule: ADR-7, XDR-65
+    #[test]
+    fn a_broken_author_address_is_refused_and_never_passed_over() {
+        let values = ["^^Internet^lee@", "^^Internet^lee@direct.harbor.example"];
+        let error = sender(None, &submission_set(&[], &values)).unwrap_err();
+        assert_eq!(error.code, Some(ErrorCode::XdsRepositoryMetadataError));
+        assert!(!format!("{error:?}").contains("lee@"));
+    }
+
+    #[test]
+    fn every_problem_of_the_routes_is_named_at_once() {
+        let route = |organisation: &str, address: &str| RouteConfig {
+            organisation: organisation.into(),
+            authority: None,
+            address: address.into(),
+        };
+        let problems = Routes::read(&[
+            route("2.999.7", "intake@direct.elm.example"),
+            route("urn:oid:2.999.7", "x@y.example"),
+            route("", "nobody"),
+        ])
+        .unwrap_err();
+        let keys: Vec<_> = problems
+            .iter()
+            .filter_map(|problem| problem.split_once(": "))
+            .map(|(key, _)| key)
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "route[1].organisation",
+                "route[2].organisation",
+                "route[2].address"
+            ]
+        );
+    }
+}

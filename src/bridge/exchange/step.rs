@@ -114,3 +114,277 @@ impl Life {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{
+        super::{
+            Disposition, Leg, MdnToSend, PostResult, Recipient, RecipientState as State, samples::*,
+        },
+        *,
+    };
+
+    /// Two in one leg, one without a certificate yet, one refused at accept.
+    fn xdr_exchange(wants_final_delivery: bool) -> Exchange {
+        let located = |text| Recipient::queued(address(text), vec![leg_id(1)], None);
+        let recipients = vec![
+            located(ADA),
+            located(NGOZI),
+            Recipient::queued(address(LATE), Vec::new(), None),
+            Recipient::refused(address("x@gone.example"), Reason::UnknownRecipient),
+        ];
+        let mut exchange = from_xdr(vec![mail_leg(1)], recipients);
+        exchange.wants_final_delivery = wants_final_delivery;
+        exchange
+    }
+
+    const LATE: &str = "late@third.example";
+
+    fn any_recipient() -> impl Strategy<Value = DirectAddress> {
+        proptest::sample::select(vec![ADA, NGOZI, LATE, "x@gone.example", "no@body.example"])
+            .prop_map(address)
+    }
+
+    fn any_disposition() -> impl Strategy<Value = Disposition> {
+        proptest::sample::select(vec![
+            Disposition::Processed,
+            Disposition::Dispatched {
+                final_delivery: true,
+            },
+            Disposition::Dispatched {
+                final_delivery: false,
+            },
+            Disposition::Displayed,
+            Disposition::Failed,
+            Disposition::Other,
+        ])
+    }
+
+    fn any_mail_event() -> impl Strategy<Value = EventKind> {
+        let to = any_recipient;
+        let reason = Reason::CertificateRevoked;
+        prop_oneof![
+            2 => Just(EventKind::Accepted),
+            4 => (1_u128..3, proptest::sample::subsequence(vec![ADA, NGOZI, LATE], 0..=3)).prop_map(
+                |(leg, to)| EventKind::LegSealed {
+                    leg: leg_id(leg),
+                    recipients: to.into_iter().map(address).collect(),
+                    sealed: sealed(leg),
+                }
+            ),
+            2 => to().prop_map(|recipient| EventKind::CertificateFound {
+                recipient,
+                certificate: b"der".to_vec(),
+                leg: mail_leg(2),
+            }),
+            1 => to().prop_map(move |recipient| EventKind::RecipientRefused { recipient, reason }),
+            1 => to().prop_map(move |recipient| EventKind::LookUpDeferred {
+                recipient,
+                reason,
+                retry_at: minute(9),
+            }),
+            1 => (1_u128..3).prop_map(|leg| EventKind::LegFailed {
+                leg: leg_id(leg),
+                reason: Reason::TooLarge,
+            }),
+            4 => to().prop_map(|recipient| EventKind::SmtpAccepted { recipient }),
+            2 => to().prop_map(|recipient| EventKind::SmtpRefused {
+                recipient,
+                reason: Reason::SmtpRejected,
+            }),
+            1 => to().prop_map(|recipient| EventKind::SmtpDeferred {
+                leg: leg_id(1),
+                domain: recipient.domain().clone(),
+                retry_at: minute(9),
+            }),
+            8 => (to(), any_disposition()).prop_map(|(recipient, disposition)| EventKind::Notice {
+                recipient,
+                disposition,
+            }),
+            1 => to().prop_map(|recipient| EventKind::DsnFailed { recipient }),
+            1 => to().prop_map(|recipient| EventKind::OperatorFailed { recipient }),
+            1 => Just(EventKind::DeadlineQueue),
+            1 => Just(EventKind::DeadlineTp),
+            1 => Just(EventKind::DeadlineTd),
+            // The other direction's events must not matter.
+            1 => Just(EventKind::Absorbed),
+        ]
+    }
+
+    fn any_post_event() -> impl Strategy<Value = EventKind> {
+        let to = any_recipient;
+        let leg = || (1_u128..3).prop_map(leg_id);
+        let result = || {
+            let retry_at = minute(9);
+            proptest::sample::select(vec![
+                PostResult::Success,
+                PostResult::Partial {
+                    failed: vec![address(NGOZI)],
+                },
+                PostResult::Refused,
+                PostResult::Unavailable { retry_at },
+                PostResult::Deferred,
+                PostResult::AnswerLost { retry_at },
+            ])
+        };
+        let opened = || {
+            let legs = vec![
+                (post_leg(1, true), vec![address(ADA), address(NGOZI)]),
+                (post_leg(2, false), vec![address(ADA)]),
+            ];
+            EventKind::Opened(opening(legs))
+        };
+        prop_oneof![
+            2 => Just(EventKind::Accepted),
+            4 => Just(opened()),
+            1 => Just(EventKind::Absorbed),
+            2 => leg().prop_map(|leg| EventKind::PostStarted { leg }),
+            6 => (leg(), result()).prop_map(|(leg, result)| EventKind::Posted { leg, result }),
+            2 => (leg(), result())
+                .prop_map(|(leg, result)| EventKind::DeferredAnswer { leg, result }),
+            1 => (leg(), to(), any::<bool>()).prop_map(|(leg, recipient, success)| {
+                EventKind::EdgeDisposition { leg, recipient, success }
+            }),
+            4 => to().prop_map(|recipient| EventKind::MdnDone {
+                recipient,
+                disposition: MdnToSend::Processed,
+            }),
+            1 => to().prop_map(|recipient| EventKind::OperatorFailed { recipient }),
+            1 => to().prop_map(|recipient| EventKind::RecipientRefused {
+                recipient,
+                reason: Reason::Untrusted,
+            }),
+            1 => Just(EventKind::DeadlineQueue),
+            1 => Just(EventKind::DeadlineTp),
+        ]
+    }
+
+    /// Whether `kind` may settle a recipient as `outcome` says: the cause and the reason agree.
+    fn agrees(kind: &EventKind, recipient: &Recipient, outcome: &Outcome) -> bool {
+        use EventKind as E;
+        let failure = outcome.failure;
+        match kind {
+            E::Accepted => recipient.state == State::Rejected,
+            E::RecipientRefused { reason, .. }
+            | E::LegFailed { reason, .. }
+            | E::SmtpRefused { reason, .. } => failure == Some(*reason),
+            E::Notice { disposition, .. } => {
+                failure == (*disposition == Disposition::Failed).then_some(Reason::MdnFailed)
+            }
+            E::DsnFailed { .. } => failure == Some(Reason::DsnFailed),
+            E::OperatorFailed { .. } => failure == Some(Reason::Operator),
+            E::DeadlineTp => failure == Some(Reason::TimeoutProcessed),
+            E::DeadlineTd => failure == Some(Reason::TimeoutDispatched),
+            E::DeadlineQueue => failure.is_some(),
+            E::Absorbed => failure.is_none(),
+            E::Opened(_) => failure == Some(Reason::Untrusted),
+            E::Posted { .. } | E::DeferredAnswer { .. } | E::EdgeDisposition { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// Feeds `kinds` and checks, after each, what holds in every life.
+    fn live(mut exchange: Exchange, kinds: Vec<(bool, EventKind)>) -> (Exchange, Vec<Effect>) {
+        let mut all_effects = Vec::new();
+        let events = std::iter::once((false, EventKind::Accepted)).chain(kinds);
+        for (number, (is_late, kind)) in events.enumerate() {
+            let minutes = number as u64 % 49 + if is_late { 61 } else { 0 };
+            let event = Event {
+                at: minute(minutes),
+                kind,
+            };
+            let (next, effects) = step(&exchange, &event);
+            for (before, after) in exchange.recipients.iter().zip(&next.recipients) {
+                match (&before.outcome, &after.outcome) {
+                    (Some(_), _) => assert_eq!(
+                        (&before.state, &before.outcome, &before.reason),
+                        (&after.state, &after.outcome, &after.reason),
+                        "{event:?}"
+                    ),
+                    (None, Some(outcome)) => {
+                        assert!(agrees(&event.kind, after, outcome), "{event:?} {after:?}");
+                        assert_eq!(outcome.at, event.at);
+                    }
+                    (None, None) => {}
+                }
+            }
+            let is_settled = next.recipients.iter().all(|r| r.outcome.is_some());
+            assert_eq!(next.final_at.is_some(), is_settled, "{event:?}");
+            if exchange.final_at.is_some() {
+                assert_eq!(next.final_at, exchange.final_at, "{event:?}");
+            }
+            // The store may feed an event again whose result it could not record. A stale sealing asks again for
+            // what it did not get; nothing else does.
+            let (again, more) = step(&next, &event);
+            assert_eq!(again, next, "{event:?}");
+            let is_settling = |scheduled: &Scheduled| {
+                matches!(
+                    scheduled.effect,
+                    Effect::ReportOutcome { .. } | Effect::RemoveBodies | Effect::SendMdn { .. }
+                )
+            };
+            assert!(!more.iter().any(is_settling), "{event:?}");
+            all_effects.extend(effects.into_iter().map(|scheduled| scheduled.effect));
+            exchange = next;
+        }
+        (exchange, all_effects)
+    }
+
+    fn count(effects: &[Effect], wanted: &Effect) -> usize {
+        effects.iter().filter(|effect| *effect == wanted).count()
+    }
+
+    proptest! {
+        // rule: SRC-5, STS-3, LOOP-6
+        #[test]
+        fn every_recipient_of_a_submission_gets_one_outcome_and_one_report_whatever_happens(
+            wants_final_delivery in any::<bool>(),
+            kinds in proptest::collection::vec((any::<bool>(), any_mail_event()), 0..40),
+        ) {
+            let (exchange, effects) = live(xdr_exchange(wants_final_delivery), kinds);
+            for (recipient, state) in exchange.recipients.iter().enumerate() {
+                let reports = count(&effects, &Effect::ReportOutcome { recipient });
+                prop_assert_eq!(reports, usize::from(state.outcome.is_some()));
+                let is_success = state.outcome.as_ref().is_some_and(|o| o.failure.is_none());
+                prop_assert_eq!(is_success, state.outcome.is_some() && state.state.is_success());
+            }
+            let removals = count(&effects, &Effect::RemoveBodies);
+            prop_assert_eq!(removals, usize::from(exchange.is_final()));
+            // Whatever happened: when all deadlines have passed, everybody is told.
+            let mut ended = exchange;
+            for kind in [EventKind::DeadlineQueue, EventKind::DeadlineTp, EventKind::DeadlineTd] {
+                feed(&mut ended, minute(200), kind);
+            }
+            prop_assert!(ended.is_final());
+        }
+
+        // rule: MDN-15, DST-5
+        #[test]
+        fn every_recipient_of_a_mail_gets_at_most_one_processed_and_one_final_mdn_in_order(
+            kinds in proptest::collection::vec((any::<bool>(), any_post_event()), 0..40),
+        ) {
+            let (exchange, effects) = live(from_direct(&[ADA, NGOZI, LATE]), kinds);
+            for recipient in 0..exchange.recipients.len() {
+                let at = |disposition| {
+                    let wanted = Effect::SendMdn { recipient, disposition };
+                    effects.iter().position(|effect| *effect == wanted)
+                };
+                let number = |disposition| {
+                    count(&effects, &Effect::SendMdn { recipient, disposition })
+                };
+                let last = number(MdnToSend::Dispatched) + number(MdnToSend::Failed);
+                prop_assert!(number(MdnToSend::Processed) <= 1 && last <= 1);
+                if let Some(end) = at(MdnToSend::Dispatched).or(at(MdnToSend::Failed)) {
+                    prop_assert!(at(MdnToSend::Processed).is_some_and(|start| start < end));
+                }
+            }
+            let is_ended = |leg: &Leg| leg.as_xdr().is_some_and(|post| post.state.is_final());
+            prop_assert!(!exchange.is_final() || exchange.legs.iter().all(is_ended));
+            let mut ended = exchange;
+            feed(&mut ended, minute(200), EventKind::DeadlineQueue);
+            prop_assert!(ended.is_final());
+        }
+    }
+}
