@@ -8,4 +8,6 @@ mod operator;
 mod smtp_client;
 mod smtp_client_tls;
 mod soap_server;
+mod sqlite_store;
+mod store;
 mod support;

@@ -163,23 +163,33 @@ impl Chain {
         keys: &KeyRing,
         node: &str,
     ) -> Result<Option<Self>, sqlx::Error> {
-        let what = match Self::load(&mut *connection, keys, node).await? {
-            Ok(chain) => return Ok(Some(chain)),
-            Err(UNKNOWN_KEY) => return Ok(None),
-            Err(what) => what,
-        };
         let last: Option<i64> = sqlx::query_scalar(LAST)
             .bind(node)
             .fetch_one(&mut *connection)
             .await?;
+        let last = last.unwrap_or(0);
+        let what = match Self::load(&mut *connection, keys, node).await? {
+            Ok(chain) if chain.last_sequence >= last => return Ok(Some(chain)),
+            Ok(mut chain) => {
+                tracing::error!(
+                    alarm = "audit",
+                    "rows were added to the audit by somebody else"
+                );
+                // Their numbers are taken; their hashes do not fit, and so the break stays.
+                chain.last_sequence = last;
+                return Ok(Some(chain));
+            }
+            Err(UNKNOWN_KEY) => return Ok(None),
+            Err(what) => what,
+        };
         let mut chain = Self::new(node);
-        if what == NO_ENDS && last.is_none() {
+        if what == NO_ENDS && last == 0 {
             return Ok(Some(chain));
         }
         tracing::error!(alarm = "audit", "the audit chain is broken: {what}");
         // It begins before its first row now, so the break stays: nothing up to here can be vouched for.
         chain.first_sequence = 0;
-        chain.last_sequence = last.unwrap_or(0) + 1;
+        chain.last_sequence = last + 1;
         Ok(Some(chain))
     }
 
