@@ -18,10 +18,12 @@ use tokio::{runtime::Runtime, sync::Notify};
 use xdbridge::{
     adapters::{
         clock::SystemClock,
-        soap_server::{Parts, SoapListener, SoapServerConfig, SoapServerError, TlsError},
+        soap_server::{
+            Parts, SoapListener, SoapServerConfig, SoapServerError, TlsError, by_certificate,
+        },
     },
     app::http_thread::HttpThread,
-    bridge::partner::Partner,
+    bridge::partner::{ClientCertificateConfig, PartnerConfig, Partners},
     flows::{
         budget::ByteBudget,
         ports::{Audit, BodyInterrupted, ServeXdr, StoreError, TlsPeer, XdrAnswer, XdrRequest},
@@ -213,10 +215,7 @@ fn a_client_without_a_certificate_of_our_cas_fails_in_the_handshake() {
             // With TLS 1.3 the alert comes after the client's side of the handshake is done.
             let refusal = match client.connect(ground.address) {
                 Err(error) => error,
-                Ok(mut connection) => {
-                    let _ = connection.send(post_head(4) + "body");
-                    connection.rest().unwrap_err().to_string()
-                }
+                Ok(mut connection) => connection.rest().unwrap_err().to_string(),
             };
             assert!(refusal.contains("alert"), "{newest:?}: {refusal}");
         }
@@ -248,7 +247,7 @@ fn tls_1_1_is_not_spoken() {
     assert!(refusal.contains("alert protocol version"), "{refusal}");
 }
 
-// rule: SOAP-95
+// rule: SOAP-95, XDR-66
 #[test]
 fn a_certificate_that_belongs_to_no_partner_gets_403_and_a_record() {
     let ground = Ground::start();
@@ -271,6 +270,24 @@ fn a_certificate_that_belongs_to_no_partner_gets_403_and_a_record() {
         assert!(record.details["peer"].starts_with("127.0.0.1:"));
     }
     assert!(ground.saw_nothing());
+}
+
+// rule: XDR-66
+#[test]
+fn a_partner_named_by_its_ca_is_known_only_under_that_ca() {
+    let other_ca = Identity::ca("Other CA");
+    let ground = Ground::with_client_cas(&[&other_ca]);
+    let ash = ground.ca.issue("ehr.ash.example");
+    let pretender = other_ca.issue("ehr.ash.example");
+    for (identity, status) in [(&ash, 200), (&pretender, 403)] {
+        let client = ground.client(Some(identity));
+        let mut connection = client.connect(ground.address).unwrap();
+        connection.send(post_head(1) + "x").unwrap();
+        assert_eq!(connection.answer().unwrap().status, status);
+    }
+    assert_eq!(ground.seen().partner, "ash");
+    assert!(ground.saw_nothing());
+    assert_eq!(ground.audit.0.lock().unwrap().len(), 1);
 }
 
 // --- what is asked for --------------------------------------------------------------------------
@@ -694,7 +711,8 @@ const BUDGET_BYTES: u64 = 8 * 1024 * 1024;
 type Serving = Pin<Box<dyn Future<Output = XdrAnswer> + Send>>;
 type Conduct = Box<dyn Fn(XdrRequest, mpsc::Sender<Seen>) -> Serving + Send + Sync>;
 
-/// A listener with one partner, `elm`, and a flow that the test plays.
+/// A listener with a flow that the test plays and two partners: `elm`, known by its certificate, and `ash`, known by
+/// its CA and its name.
 struct Ground {
     ca: Identity,
     partner: Identity,
@@ -816,20 +834,30 @@ impl Ground {
         let (tell, seen) = mpsc::channel();
         let audit = Arc::new(Notebook::default());
         let budget = ByteBudget::new(BUDGET_BYTES);
-        let elm = Arc::new(Partner {
-            name: "elm".to_owned(),
-            ..Partner::default()
-        });
-        let of_elm = fingerprint(&partner);
+        let partners = Partners::read(&[
+            known_as(
+                "elm",
+                ClientCertificateConfig {
+                    sha256: Some(fingerprint(&partner).to_string()),
+                    ..ClientCertificateConfig::default()
+                },
+            ),
+            known_as(
+                "ash",
+                ClientCertificateConfig {
+                    issuer_sha256: Some(fingerprint(&ca).to_string()),
+                    san: Some("ehr.ash.example".to_owned()),
+                    ..ClientCertificateConfig::default()
+                },
+            ),
+        ]);
         let parts = Parts {
             xdr: Arc::new(Flow {
                 conduct,
                 seen: tell,
             }),
             flows: runtime.handle().clone(),
-            identify: Arc::new(move |peer| {
-                (peer.certificate == Some(of_elm)).then(|| Arc::clone(&elm))
-            }),
+            identify: by_certificate(Arc::new(partners.unwrap())),
             audit: audit.clone(),
             budget: budget.clone(),
             clock: Arc::new(SystemClock),
@@ -888,6 +916,15 @@ impl Ground {
 
     fn saw_nothing(&self) -> bool {
         self.seen.try_recv().is_err()
+    }
+}
+
+fn known_as(name: &str, certificate: ClientCertificateConfig) -> PartnerConfig {
+    PartnerConfig {
+        name: name.to_owned(),
+        certificates: vec![certificate],
+        send_as: vec![format!("direct.{name}.example")],
+        ..PartnerConfig::default()
     }
 }
 

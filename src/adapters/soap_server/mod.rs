@@ -33,7 +33,7 @@ use self::watch::Watch;
 
 pub use self::{settings::SoapServerConfig, tls::TlsError};
 use crate::{
-    bridge::partner::Partner,
+    bridge::partner::{Partner, Partners},
     flows::{
         budget::ByteBudget,
         ports::{Audit, Clock, ServeXdr, TlsPeer},
@@ -44,6 +44,14 @@ use crate::{
 /// Tells which partner a TLS peer is. Asked for every request, so that a partner taken out of the configuration is
 /// out at once.
 pub type Identify = Arc<dyn Fn(&TlsPeer) -> Option<Arc<Partner>> + Send + Sync>;
+
+/// Knows each peer by its certificate and the chain that the handshake verified above it.
+pub fn by_certificate(partners: Arc<Partners>) -> Identify {
+    Arc::new(move |peer| {
+        let certificate = peer.certificate_der.as_deref()?;
+        partners.identify(certificate, &peer.issuers_der)
+    })
+}
 
 /// What the listener works with.
 pub struct Parts {
