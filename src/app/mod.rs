@@ -2,4 +2,5 @@
 
 pub mod http_thread;
 pub mod logging;
+pub mod pki;
 pub mod process;

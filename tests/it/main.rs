@@ -5,6 +5,7 @@ mod architecture;
 mod conformance;
 mod dependencies;
 mod operator;
+mod smime;
 mod smtp_client;
 mod smtp_client_tls;
 mod soap_server;

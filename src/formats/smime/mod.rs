@@ -4,12 +4,18 @@
 //! entity. [`open`] reads such a part back. Neither decides whom to trust: that is [`crate::bridge::trust`].
 //! Standards: RFC 5652 (CMS), RFC 8551 (S/MIME 4.0), RFC 1847 (multipart/signed).
 
+mod ber;
 pub mod certificate;
+mod entity;
 mod ffi;
 pub mod header;
+mod open;
 pub mod policy;
 mod seal;
+mod verify;
 
 pub use header::{SealHeader, seal_header};
+pub use open::{OpenError, OpenOptions, Opened, open};
 pub use policy::{ContentCipher, Digest, Legacy};
 pub use seal::{SealError, SealOptions, SigningIdentity, seal, sealed_len_estimate};
+pub use verify::{Leniency, SignerFault, VerifiedSigner};

@@ -219,6 +219,54 @@ pub fn is_strong_certificate_signature(algorithm: Nid, allow_legacy: &[Legacy]) 
     }
 }
 
+/// Whether a received signature's algorithms are accepted and fit each other (SM-23): `None` for no, else the weak
+/// algorithms that were used with leave.
+pub(super) fn check_signature(
+    digest: Nid,
+    signature: Nid,
+    allow_legacy: &[Legacy],
+) -> Option<Vec<Legacy>> {
+    if signature.as_raw() == openssl_sys::NID_ED25519 {
+        let is_fitting = digest == Nid::SHA512 && allow_legacy.contains(&Legacy::Ed25519);
+        return is_fitting.then(|| vec![Legacy::Ed25519]);
+    }
+    // The plain key algorithms name no digest of their own (RFC 5754 §3.2).
+    let is_fitting = match signature {
+        Nid::RSAENCRYPTION | Nid::RSASSAPSS => true,
+        signature => signature
+            .signature_algorithms()
+            .is_some_and(|parts| parts.digest == digest && is_accepted_key(parts.pkey)),
+    };
+    match digest {
+        Nid::SHA256 | Nid::SHA384 | Nid::SHA512 if is_fitting => Some(Vec::new()),
+        Nid::SHA1 if is_fitting && allow_legacy.contains(&Legacy::Sha1) => Some(vec![Legacy::Sha1]),
+        _ => None,
+    }
+}
+
+fn is_accepted_key(key: Nid) -> bool {
+    matches!(key, Nid::RSAENCRYPTION | Nid::X9_62_ID_ECPUBLICKEY)
+}
+
+/// ECDH with a KDF over SHA-256, SHA-384 or SHA-512 (RFC 5753 §7.1.4).
+pub(super) fn is_strong_agreement(algorithm: Nid) -> bool {
+    const NAMES: [&str; 3] = [
+        "dhSinglePass-stdDH-sha256kdf-scheme",
+        "dhSinglePass-stdDH-sha384kdf-scheme",
+        "dhSinglePass-stdDH-sha512kdf-scheme",
+    ];
+    algorithm
+        .short_name()
+        .is_ok_and(|name| NAMES.contains(&name))
+}
+
+/// ECDH with a KDF over SHA-1, OpenSSL's default when it is told nothing (SM-75).
+pub(super) fn is_sha1_agreement(algorithm: Nid) -> bool {
+    algorithm
+        .short_name()
+        .is_ok_and(|name| name == "dhSinglePass-stdDH-sha1kdf-scheme")
+}
+
 #[cfg(test)]
 mod tests {
     use openssl::{ec::EcGroup, ec::EcKey, pkey::PKey, rsa::Rsa};

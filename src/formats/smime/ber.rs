@@ -1,0 +1,335 @@
+//! Counts what a CMS holds before libcrypto works on it (LIM-16): a bounded walk over BER, definite and indefinite
+//! lengths alike (SM-24; X.690 §8.1).
+
+use super::open::OpenError;
+use crate::formats::limits::Limits;
+
+/// Deepest nesting that is walked.
+const MAX_DEPTH: usize = 40;
+const TAG_SEQUENCE: u8 = 0x30;
+const TAG_SET: u8 = 0x31;
+const TAG_OID: u8 = 0x06;
+/// `[0]`, constructed.
+const TAG_CONTEXT_0: u8 = 0xA0;
+/// `[1]`, constructed.
+const TAG_CONTEXT_1: u8 = 0xA1;
+
+/// The kinds of CMS that are worked on, by the content type of the outer ContentInfo.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CmsKind {
+    Signed,
+    Enveloped,
+    AuthEnveloped,
+}
+
+/// What was seen of a CMS before it is parsed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Survey<'a> {
+    pub(super) kind: CmsKind,
+    /// The content cipher's OID as its DER content octets; empty for a SignedData.
+    pub(super) cipher: &'a [u8],
+}
+
+/// One element: its tag and what is in it, without an end-of-contents mark.
+#[derive(Clone, Copy)]
+struct Element<'a> {
+    tag: u8,
+    content: &'a [u8],
+}
+
+/// Reads the outer ContentInfo, counts its parts, and refuses octets after it (SM-25).
+pub(super) fn survey<'a>(cms: &'a [u8], limits: &Limits) -> Result<Survey<'a>, OpenError> {
+    let (outer, rest) = element(cms, 0)?;
+    if !rest.is_empty() {
+        return Err(malformed("octets follow the CMS"));
+    }
+    let mut parts = Children::of(expect(Some(outer), TAG_SEQUENCE)?);
+    let kind = kind_of(expect(parts.next()?, TAG_OID)?)?;
+    let mut content = Children::of(expect(parts.next()?, TAG_CONTEXT_0)?);
+    let body = Children::of(expect(content.next()?, TAG_SEQUENCE)?);
+    let cipher = match kind {
+        CmsKind::Signed => {
+            count_signed(body, limits)?;
+            &[]
+        }
+        CmsKind::Enveloped | CmsKind::AuthEnveloped => count_enveloped(body, limits)?,
+    };
+    Ok(Survey { kind, cipher })
+}
+
+fn kind_of(oid: Element<'_>) -> Result<CmsKind, OpenError> {
+    // smime.md section 1: id-signedData, id-envelopedData, id-ct-authEnvelopedData.
+    const PKCS7: [u8; 8] = [0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07];
+    const AUTH_ENVELOPED: [u8; 11] = [
+        0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x09, 0x10, 0x01, 0x17,
+    ];
+    match oid.content.strip_prefix(&PKCS7) {
+        Some([2]) => Ok(CmsKind::Signed),
+        Some([3]) => Ok(CmsKind::Enveloped),
+        _ if oid.content == AUTH_ENVELOPED => Ok(CmsKind::AuthEnveloped),
+        _ => Err(OpenError::ContentType),
+    }
+}
+
+/// SignedData: version, digestAlgorithms, encapContentInfo, certificates, crls, signerInfos (RFC 5652 §5.1).
+fn count_signed(mut body: Children<'_>, limits: &Limits) -> Result<(), OpenError> {
+    body.next()?;
+    let digests = expect(body.next()?, TAG_SET)?;
+    // Each digest is computed over the whole content, wanted or not.
+    check_count("digest algorithms", digests, limits.max_signer_infos)?;
+    expect(body.next()?, TAG_SEQUENCE)?;
+    let mut signers = None;
+    while let Some(part) = body.next()? {
+        match part.tag {
+            TAG_CONTEXT_0 => check_count("certificates", part, limits.max_cms_certificates)?,
+            TAG_CONTEXT_1 => check_count("revocation lists", part, limits.max_cms_certificates)?,
+            TAG_SET if signers.is_none() => signers = Some(part),
+            _ => return Err(malformed("an unknown part of SignedData")),
+        }
+    }
+    let signers = expect(signers, TAG_SET)?;
+    check_count("SignerInfos", signers, limits.max_signer_infos)
+}
+
+/// EnvelopedData and AuthEnvelopedData begin alike: version, originatorInfo, recipientInfos, encryptedContentInfo
+/// (RFC 5652 §6.1, RFC 5083 §2.1). Gives the content cipher.
+fn count_enveloped<'a>(mut body: Children<'a>, limits: &Limits) -> Result<&'a [u8], OpenError> {
+    body.next()?;
+    let mut next = body.next()?;
+    if let Some(originator) = next.filter(|part| part.tag == TAG_CONTEXT_0) {
+        let mut lists = Children::of(originator);
+        while let Some(list) = lists.next()? {
+            check_count("originator certificates", list, limits.max_cms_certificates)?;
+        }
+        next = body.next()?;
+    }
+    let recipients = expect(next, TAG_SET)?;
+    let mut count = 0;
+    let mut infos = Children::of(recipients);
+    while let Some(info) = infos.next()? {
+        count += recipients_in(info, limits)?;
+        if count > limits.max_recipient_infos {
+            return Err(over("RecipientInfos", limits.max_recipient_infos));
+        }
+    }
+    let mut content = Children::of(expect(body.next()?, TAG_SEQUENCE)?);
+    expect(content.next()?, TAG_OID)?;
+    let mut algorithm = Children::of(expect(content.next()?, TAG_SEQUENCE)?);
+    Ok(expect(algorithm.next()?, TAG_OID)?.content)
+}
+
+/// A KeyAgreeRecipientInfo, `[1]`, holds several recipients in its last member (RFC 5652 §6.2.2).
+fn recipients_in(info: Element<'_>, limits: &Limits) -> Result<usize, OpenError> {
+    if info.tag != TAG_CONTEXT_1 {
+        return Ok(1);
+    }
+    let mut parts = Children::of(info);
+    let mut last = None;
+    while let Some(part) = parts.next()? {
+        last = Some(part);
+    }
+    let keys = expect(last, TAG_SEQUENCE)?;
+    Ok(count(keys, limits.max_recipient_infos)?.max(1))
+}
+
+fn check_count(what: &'static str, list: Element<'_>, limit: usize) -> Result<(), OpenError> {
+    if count(list, limit)? > limit {
+        Err(over(what, limit))
+    } else {
+        Ok(())
+    }
+}
+
+/// The number of members, counted no further than one beyond `limit`.
+fn count(list: Element<'_>, limit: usize) -> Result<usize, OpenError> {
+    let mut members = Children::of(list);
+    let mut count = 0;
+    while count <= limit && members.next()?.is_some() {
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn over(what: &'static str, limit: usize) -> OpenError {
+    OpenError::TooMany { what, limit }
+}
+
+fn malformed(what: &'static str) -> OpenError {
+    OpenError::Malformed(what)
+}
+
+fn expect(found: Option<Element<'_>>, tag: u8) -> Result<Element<'_>, OpenError> {
+    found
+        .filter(|element| element.tag == tag)
+        .ok_or_else(|| malformed("a part of the CMS is missing or of another kind"))
+}
+
+/// The members of a constructed element.
+struct Children<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Children<'a> {
+    fn of(parent: Element<'a>) -> Self {
+        Self {
+            rest: parent.content,
+        }
+    }
+
+    fn next(&mut self) -> Result<Option<Element<'a>>, OpenError> {
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let (element, rest) = element(self.rest, 0)?;
+        self.rest = rest;
+        Ok(Some(element))
+    }
+}
+
+/// Reads one element at the start of `octets`; gives it and what follows.
+fn element(octets: &[u8], depth: usize) -> Result<(Element<'_>, &[u8]), OpenError> {
+    let truncated = || malformed("the CMS ends in the middle of an element");
+    let [tag, first, rest @ ..] = octets else {
+        return Err(truncated());
+    };
+    if tag & 0x1F == 0x1F {
+        return Err(malformed("a tag number that CMS does not use"));
+    }
+    if *first == 0x80 {
+        let is_constructed = tag & 0x20 != 0;
+        if !is_constructed {
+            return Err(malformed("a primitive element of indefinite length"));
+        }
+        let (content, rest) = until_end_of_contents(rest, depth)?;
+        return Ok((Element { tag: *tag, content }, rest));
+    }
+    let (length, rest) = if *first < 0x80 {
+        (usize::from(*first), rest)
+    } else {
+        let octets = usize::from(first & 0x7F);
+        // Four octets of length are more than any message has.
+        let (length, rest) = (octets <= 4)
+            .then(|| rest.split_at_checked(octets))
+            .flatten()
+            .ok_or_else(truncated)?;
+        let length = length
+            .iter()
+            .fold(0usize, |sum, octet| (sum << 8) | usize::from(*octet));
+        (length, rest)
+    };
+    let (content, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
+    Ok((Element { tag: *tag, content }, rest))
+}
+
+/// What stands before the end-of-contents mark that closes an element of indefinite length, and what follows it.
+fn until_end_of_contents(octets: &[u8], depth: usize) -> Result<(&[u8], &[u8]), OpenError> {
+    if depth >= MAX_DEPTH {
+        return Err(malformed("elements are nested too deeply"));
+    }
+    let mut rest = octets;
+    loop {
+        if let [0, 0, after @ ..] = rest {
+            let length = octets.len() - rest.len();
+            let content = octets.get(..length).unwrap_or_default();
+            return Ok((content, after));
+        }
+        rest = element(rest, depth + 1)?.1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+        [&[tag, 0x84], length.as_slice(), content].concat()
+    }
+
+    fn content_info(arc: u8, body: &[Vec<u8>]) -> Vec<u8> {
+        let oid = [0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, arc];
+        let body = tlv(TAG_SEQUENCE, &body.concat());
+        tlv(
+            TAG_SEQUENCE,
+            &[&oid, tlv(TAG_CONTEXT_0, &body).as_slice()].concat(),
+        )
+    }
+
+    fn version() -> Vec<u8> {
+        vec![0x02, 1, 0]
+    }
+
+    fn encrypted() -> Vec<u8> {
+        let oid = vec![TAG_OID, 1, 0x2A];
+        tlv(
+            TAG_SEQUENCE,
+            &[oid.clone(), tlv(TAG_SEQUENCE, &oid)].concat(),
+        )
+    }
+
+    fn enveloped(recipients: &[u8]) -> Vec<u8> {
+        content_info(3, &[version(), tlv(TAG_SET, recipients), encrypted()])
+    }
+
+    // rule: LIM-16
+    #[test]
+    fn ten_thousand_recipients_are_refused_by_count() {
+        let recipient = tlv(TAG_SEQUENCE, &[]);
+        let limits = Limits::default();
+        assert!(survey(&enveloped(&recipient.repeat(64)), &limits).is_ok());
+        let refused = survey(&enveloped(&recipient.repeat(10_000)), &limits).unwrap_err();
+        assert!(matches!(refused, OpenError::TooMany { limit: 64, .. }));
+        // Hidden in one KeyAgreeRecipientInfo.
+        let keys = tlv(TAG_SEQUENCE, &recipient.repeat(65));
+        let agreement = tlv(TAG_CONTEXT_1, &[version(), keys].concat());
+        let refused = survey(&enveloped(&agreement), &limits).unwrap_err();
+        assert!(matches!(refused, OpenError::TooMany { limit: 64, .. }));
+    }
+
+    // rule: LIM-16
+    #[test]
+    fn a_hundred_thousand_certificates_are_refused_by_count() {
+        let empty = tlv(TAG_SEQUENCE, &[]);
+        let signed = |certificates: usize, signers: usize, digests: usize| {
+            content_info(
+                2,
+                &[
+                    version(),
+                    tlv(TAG_SET, &empty.repeat(digests)),
+                    empty.clone(),
+                    tlv(TAG_CONTEXT_0, &empty.repeat(certificates)),
+                    tlv(TAG_SET, &empty.repeat(signers)),
+                ],
+            )
+        };
+        let limits = Limits::default();
+        assert!(survey(&signed(50, 16, 1), &limits).is_ok());
+        for bomb in [signed(100_000, 1, 1), signed(1, 17, 1), signed(1, 1, 17)] {
+            assert!(matches!(
+                survey(&bomb, &limits),
+                Err(OpenError::TooMany { .. })
+            ));
+        }
+    }
+
+    // rule: SM-24, SM-25
+    #[test]
+    fn indefinite_lengths_are_read_and_octets_after_the_end_are_refused() {
+        let inner = enveloped(&tlv(TAG_SEQUENCE, &[]));
+        let content = inner.get(6..).unwrap();
+        let mut indefinite = [&[TAG_SEQUENCE, 0x80], content, &[0, 0]].concat();
+        assert!(survey(&indefinite, &Limits::default()).is_ok());
+        indefinite.push(0);
+        assert!(survey(&indefinite, &Limits::default()).is_err());
+    }
+
+    #[test]
+    fn deep_nesting_and_short_input_are_refused() {
+        let deep = [TAG_SEQUENCE, 0x80].repeat(1_000_000);
+        assert!(survey(&deep, &Limits::default()).is_err());
+        let whole = enveloped(&tlv(TAG_SEQUENCE, &[]));
+        for length in 0..whole.len() {
+            assert!(survey(&whole[..length], &Limits::default()).is_err());
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Opens a received Direct mail: decrypts it with a key of ours and checks the integrity of what was signed. Whom to
+//! trust is not asked here, and nothing of the content is used before its signature held (SM-39, T-12).
+
+use openssl::{error::ErrorStack, nid::Nid, x509::X509};
+
+use super::{
+    SigningIdentity,
+    ber::{self, CmsKind, Survey},
+    entity::Entity,
+    ffi::CmsReader,
+    policy::{self, KeyUse, Legacy},
+    verify::{self, Leniency, SignerFault, VerifiedSigner},
+};
+use crate::formats::limits::Limits;
+
+/// What is tolerated while a mail is opened.
+#[derive(Clone, Debug, Default)]
+pub struct OpenOptions {
+    /// The weak algorithms that the receiving domain takes (SM-6).
+    pub allow_legacy: Vec<Legacy>,
+    /// Take a signature without signed attributes (SM-21). Default: refuse it.
+    pub allow_no_signed_attrs: bool,
+    /// How many parts a CMS may have (LIM-16).
+    pub limits: Limits,
+}
+
+/// A mail that was decrypted, and that at least one signer signed as it is.
+pub struct Opened {
+    /// The signed MIME entity: header, blank line, body, as the octets came (SM-53).
+    pub entity: Vec<u8>,
+    /// The signers whose signature holds. Whether one is bound to the sender and trusted is still to be judged.
+    pub signers: Vec<VerifiedSigner>,
+    /// Why the others were left out, for the audit.
+    pub failed_signers: Vec<SignerFault>,
+    /// All certificates that were sent along: material for paths.
+    pub certificates: Vec<X509>,
+    /// Which of our identities opened it, by its place in the list given.
+    pub identity: usize,
+    /// What had to be mended for the signature to hold (SM-54).
+    pub leniency: Leniency,
+    /// The weak algorithms that were used with leave (SM-6): each is a Warning and an audit entry.
+    pub legacy: Vec<Legacy>,
+}
+
+/// Why a mail could not be opened. For audit and logs: the network peer gets one answer for all of them, or an attacker
+/// could learn keys and contents from the difference (SM-38, T-13).
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Plain mail, or mail that was only signed (RCV-R1).
+    #[error(
+        "not an S/MIME encrypted mail: application/pkcs7-mime with EnvelopedData is accepted (RCV-2)"
+    )]
+    NotEncrypted,
+    /// A CMS of another content type.
+    #[error(
+        "the CMS is of a content type that is not accepted; SignedData, EnvelopedData and AuthEnvelopedData are"
+    )]
+    ContentType,
+    /// Not as CMS or MIME has it.
+    #[error("malformed: {0}")]
+    Malformed(&'static str),
+    /// A bomb.
+    #[error("more than {limit} {what} (LIM-16)")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// How many are accepted.
+        limit: usize,
+    },
+    /// No RecipientInfo names a certificate of ours (SM-37).
+    #[error("no RecipientInfo names a certificate of ours (SM-37)")]
+    NotForUs,
+    /// An algorithm outside the policy.
+    #[error("{0} is not accepted (smime.md section 2)")]
+    Algorithm(&'static str),
+    /// Wrong key, wrong padding, altered content: all alike.
+    #[error("undecryptable")]
+    Undecryptable,
+    /// Encrypted, and not signed inside (RCV-R3).
+    #[error("the content is not signed: multipart/signed or SignedData is needed (RCV-4)")]
+    NotSigned,
+    /// No signature holds (RCV-R5).
+    #[error("no signature holds: {}", list(.0))]
+    NoValidSignature(Vec<SignerFault>),
+    /// OpenSSL could not read it.
+    #[error("OpenSSL could not read the CMS")]
+    OpenSsl(#[from] ErrorStack),
+}
+
+fn list(faults: &[SignerFault]) -> String {
+    if faults.is_empty() {
+        return "there is no signer".to_owned();
+    }
+    let texts: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    texts.join("; ")
+}
+
+/// Opens `mail`, a whole received message with its outer header, with the first of `identities` that a RecipientInfo
+/// names. Identities may be expired: their keys are kept for late mail (KEY-3).
+///
+/// Memory: about four times the mail, since libcrypto reads a CMS whole (SM-63).
+pub fn open(
+    mail: &[u8],
+    identities: &[SigningIdentity],
+    options: &OpenOptions,
+) -> Result<Opened, OpenError> {
+    let outer = Entity::read(mail)?;
+    if !outer.is_pkcs7_mime() {
+        return Err(OpenError::NotEncrypted);
+    }
+    let cms = outer.decoded_body(mail)?;
+    let survey = ber::survey(&cms, &options.limits)?;
+    if survey.kind == CmsKind::Signed {
+        return Err(OpenError::NotEncrypted);
+    }
+    let mut legacy = check_cipher(&survey, &options.allow_legacy)?;
+    let size_hint = cms.len();
+    let envelope = CmsReader::from_ber(&cms)?;
+    drop(cms);
+
+    let (identity, used) = choose_identity(&envelope, identities, &options.allow_legacy)?;
+    legacy.extend(used);
+    let chosen = identities.get(identity).ok_or(OpenError::NotForUs)?;
+    let content = envelope
+        .decrypt(&chosen.certificate, &chosen.key, size_hint)
+        .ok_or(OpenError::Undecryptable)?;
+    drop(envelope);
+
+    let signed = verify::verify(content, options)?;
+    legacy.extend(
+        signed
+            .signers
+            .iter()
+            .flat_map(|signer| signer.legacy.iter().copied()),
+    );
+    Ok(Opened {
+        entity: signed.entity,
+        signers: signed.signers,
+        failed_signers: signed.failed_signers,
+        certificates: signed.certificates,
+        identity,
+        leniency: signed.leniency,
+        legacy,
+    })
+}
+
+/// The content cipher by its OID (SM-6): AES by default, 3DES by leave, nothing else ever.
+fn check_cipher(survey: &Survey<'_>, allow_legacy: &[Legacy]) -> Result<Vec<Legacy>, OpenError> {
+    // 2.16.840.1.101.3.4.1, the arc of AES.
+    const AES: [u8; 8] = [0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01];
+    // 1.2.840.113549.3.7.
+    const TRIPLE_DES_CBC: [u8; 8] = [0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x03, 0x07];
+    let aes = survey.cipher.strip_prefix(&AES);
+    match (survey.kind, aes) {
+        // aes128, 192, 256-CBC.
+        (CmsKind::Enveloped, Some([2 | 22 | 42])) => Ok(Vec::new()),
+        // aes128, 256-GCM.
+        (CmsKind::AuthEnveloped, Some([6 | 46])) => Ok(Vec::new()),
+        (CmsKind::Enveloped, None)
+            if survey.cipher == TRIPLE_DES_CBC && allow_legacy.contains(&Legacy::TripleDes) =>
+        {
+            Ok(vec![Legacy::TripleDes])
+        }
+        _ => Err(OpenError::Algorithm("the content cipher")),
+    }
+}
+
+/// The first identity that a RecipientInfo names, and the weak algorithms that opening with it uses.
+fn choose_identity(
+    envelope: &CmsReader,
+    identities: &[SigningIdentity],
+    allow_legacy: &[Legacy],
+) -> Result<(usize, Vec<Legacy>), OpenError> {
+    let (index, identity, algorithm) = identities
+        .iter()
+        .enumerate()
+        .find_map(|(index, identity)| {
+            let algorithm = envelope.recipient_algorithm(&identity.certificate)?;
+            Some((index, identity, algorithm))
+        })
+        .ok_or(OpenError::NotForUs)?;
+    let mut legacy = Vec::new();
+    policy::check_key(&*identity.key, KeyUse::Receive, allow_legacy)
+        .map_err(|_| OpenError::Algorithm("the key that it is encrypted to"))?;
+    if policy::check_key(&*identity.key, KeyUse::Receive, &[]).is_err() {
+        legacy.push(Legacy::Rsa1024);
+    }
+    match algorithm {
+        Nid::RSAENCRYPTION | Nid::RSAESOAEP => {}
+        algorithm if policy::is_strong_agreement(algorithm) => {}
+        algorithm
+            if policy::is_sha1_agreement(algorithm) && allow_legacy.contains(&Legacy::Sha1Kdf) =>
+        {
+            legacy.push(Legacy::Sha1Kdf);
+        }
+        _ => {
+            return Err(OpenError::Algorithm(
+                "the algorithm that wraps the content key",
+            ));
+        }
+    }
+    Ok((index, legacy))
+}
