@@ -86,7 +86,6 @@ pub enum Name {
 }
 
 /// What a certificate is to say. Change what a test wants otherwise.
-#[derive(Clone)]
 pub struct Profile {
     /// The subject's common name.
     pub common_name: String,

@@ -121,7 +121,7 @@ struct Desk {
 impl Desk {
     fn new() -> Self {
         Self {
-            folder: TestTestFolder::new(),
+            folder: TestFolder::new(),
         }
     }
 
