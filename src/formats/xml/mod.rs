@@ -1,9 +1,16 @@
 //! XML as it comes from outside: hardened reading, and metadata kept as the text that was received.
 
 pub mod c14n;
+pub mod chars;
+pub mod keep;
 pub mod kept;
 pub mod names;
+pub mod pull;
 mod scan;
+mod scopes;
+pub mod source;
+mod tag;
+pub mod write;
 
 pub use scan::XmlLimitError;
 pub(in crate::formats) use scan::{check_limits, start_tag_at};

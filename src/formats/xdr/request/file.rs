@@ -1,0 +1,152 @@
+//! Reading a request from a file, for `inspect` and `convert`: whatever was saved of it.
+
+use std::io::{self, Cursor, Read};
+
+use super::{
+    Packaging, ReadError, ReadOptions, ReceivedRequest,
+    read::{Envelope, Reading, Wire, read_media},
+};
+use crate::formats::{
+    document::DocumentSink,
+    limits::Limits,
+    soap::{Addressing, Fault, addressing::DirectHeaders, media_type::MediaType},
+    xml::{
+        keep::{keep, root_name},
+        names,
+        pull::{Node, Pull},
+    },
+};
+
+/// Octets at the beginning that tell what the file is.
+const HEAD_BYTES: u64 = 64 * 1024;
+
+/// Reads a request that was saved with its HTTP head or MIME header, as a bare MTOM package, as an envelope, as the
+/// body of one, or as its SubmitObjectsRequest alone. Detection is by content.
+pub fn read_file(
+    file: &mut dyn Read,
+    limits: &Limits,
+    options: &ReadOptions,
+    sink: &mut dyn DocumentSink,
+) -> Result<ReceivedRequest, ReadError> {
+    let mut head = Vec::new();
+    (&mut *file)
+        .take(HEAD_BYTES)
+        .read_to_end(&mut head)
+        .map_err(ReadError::Io)?;
+    let (skipped, media) = match saved_header(&head) {
+        Some((length, media)) => (length, media),
+        None => (0, bare_package(&head)),
+    };
+    let rest = head.get(skipped..).unwrap_or_default().to_vec();
+    let root = root_name(&rest, limits);
+    let mut whole = Cursor::new(rest).chain(file);
+    if let Some(media) = media {
+        return read_media(&media, &mut whole, limits, options, sink);
+    }
+    let Some((namespace, local)) = root else {
+        return Err(Fault::sender("SOAP-80", "neither a MIME package nor XML").into());
+    };
+    let packaging = match (namespace.as_str(), local.as_str()) {
+        (names::LCM, "SubmitObjectsRequest") => Packaging::BareSubmission,
+        (names::XDS, "ProvideAndRegisterDocumentSetRequest") => Packaging::BareBody,
+        _ => Packaging::BareEnvelope,
+    };
+    let mut wire = Wire {
+        inner: &mut whole,
+        left_bytes: limits.max_message_bytes,
+    };
+    let mut reading = Reading::new(packaging, limits, options, sink);
+    let outcome = match packaging {
+        Packaging::BareSubmission => read_submission(&mut wire, limits),
+        Packaging::BareBody => read_bare_body(&mut reading, &mut wire, limits),
+        _ => reading.read_alone(&mut wire),
+    };
+    reading.conclude(outcome)
+}
+
+fn read_submission(wire: &mut Wire<'_>, limits: &Limits) -> Result<Envelope, ReadError> {
+    let metadata = keep(&mut io::BufReader::new(wire), limits)?;
+    Ok(Envelope {
+        addressing: no_addressing(),
+        direct: DirectHeaders::default(),
+        metadata,
+    })
+}
+
+fn read_bare_body(
+    reading: &mut Reading<'_>,
+    wire: &mut Wire<'_>,
+    limits: &Limits,
+) -> Result<Envelope, ReadError> {
+    let octets = Box::new(io::BufReader::new(wire));
+    let mut pull = Pull::open(octets, limits.max_metadata_bytes, limits)?;
+    pull.next()?;
+    let metadata = reading.read_body(&mut pull)?;
+    while pull.next()? != Node::Eof {}
+    drop(pull);
+    reading.bind_alone();
+    Ok(Envelope {
+        addressing: no_addressing(),
+        direct: DirectHeaders::default(),
+        metadata,
+    })
+}
+
+fn no_addressing() -> Addressing {
+    Addressing {
+        action: String::new(),
+        message_id: None,
+        reply_to: None,
+        to: None,
+        relates_to: None,
+    }
+}
+
+/// The length of an HTTP head or MIME header at the beginning, and the media type in it.
+fn saved_header(head: &[u8]) -> Option<(usize, Option<MediaType>)> {
+    let end = [&b"\r\n\r\n"[..], b"\n\n"]
+        .iter()
+        .filter_map(|gap| memchr::memmem::find(head, gap).map(|at| at + gap.len()))
+        .min()?;
+    let text = std::str::from_utf8(head.get(..end)?).ok()?;
+    let mut lines = text.lines();
+    let first = lines.next()?;
+    let is_http = first.starts_with("HTTP/") || first.contains(" HTTP/1.");
+    let is_field = |line: &str| {
+        line.split_once(':').is_some_and(|(name, _)| {
+            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+        })
+    };
+    if !is_http && !is_field(first) {
+        return None;
+    }
+    let mut content_type: Option<String> = None;
+    let mut is_inside = false;
+    for line in std::iter::once(first).filter(|_| !is_http).chain(lines) {
+        if line.starts_with([' ', '\t']) {
+            if let Some(value) = content_type.as_mut().filter(|_| is_inside) {
+                value.push_str(line);
+            }
+            continue;
+        }
+        let Some((name, value)) = line.split_once(':') else {
+            continue;
+        };
+        is_inside = name.eq_ignore_ascii_case("content-type");
+        if is_inside {
+            content_type = Some(value.to_owned());
+        }
+    }
+    Some((end, content_type.as_deref().and_then(MediaType::parse)))
+}
+
+/// A package without any header: its first line is its boundary.
+fn bare_package(head: &[u8]) -> Option<MediaType> {
+    let line = head
+        .trim_ascii_start()
+        .strip_prefix(b"--")?
+        .split(|b| *b == b'\n')
+        .next()?;
+    let boundary = std::str::from_utf8(line).ok()?.trim_end();
+    Some(MediaType::related(boundary))
+}
