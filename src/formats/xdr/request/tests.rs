@@ -1,12 +1,15 @@
 //! The reader over whole messages: our examples, what peers do differently, what is refused, and what is hostile.
 
-use std::io::{self, Cursor, Read};
+use std::io::Cursor;
 
 use super::*;
 use crate::formats::{
-    document::{DocumentSink, DocumentsInMemory},
+    document::DocumentsInMemory,
     limits::Limits,
-    soap::FaultCode,
+    soap::{
+        FaultCode,
+        fault::{SoapVersion, Subcode},
+    },
     xdr::ErrorCode,
 };
 
@@ -153,4 +156,278 @@ fn a_delivery_notification_says_what_it_is_about() {
             .1
             .starts_with(b"<direct:messageDisposition")
     );
+}
+
+/// Example 1 with one replacement, which must take place.
+fn changed(from: &str, to: &str) -> String {
+    assert!(EXAMPLE_1.contains(from), "{from}");
+    EXAMPLE_1.replacen(from, to, 1)
+}
+
+// rule: SOAP-40, SOAP-42, SOAP-43, SOAP-44, SOAP-80, SOAP-110, SOAP-112, T-10
+#[test]
+fn a_message_that_is_no_message_gets_a_sender_fault() {
+    let cases = [
+        // ETT 4a/15a and 4b/15b.
+        ("<soap:Header>", "<Header xmlns=''>", "SOAP-40"),
+        (
+            "<soap:Body>",
+            "<b:Body xmlns:b='http://www.w3.org/2005/03/soap-envelope'>",
+            "SOAP-40",
+        ),
+        (
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>",
+            "<!DOCTYPE a>",
+            "SOAP-43",
+        ),
+        ("  <soap:Body>", "<?pi?><soap:Body>", "SOAP-43"),
+        ("Referral note", "&xxe;", "SOAP-80"),
+        ("20260302141500", "&xxe;", "SOAP-43"),
+        ("20260302141500", "\u{0}", "SOAP-80"),
+        ("</soap:Envelope>", "</soap:Envelope><a/>", "SOAP-80"),
+        ("</soap:Envelope>", "", "SOAP-80"),
+        ("</soap:Body>", "</soap:Body><soap:Header/>", "SOAP-40"),
+        ("  </soap:Body>", "<a/></soap:Body>", "SOAP-42"),
+        (
+            "xds:ProvideAndRegisterDocumentSetRequest xmlns:xds=\"urn:ihe:iti:xds-b:2007\"",
+            "a",
+            "SOAP-42",
+        ),
+        (
+            "urn:direct:addressing\" soap:role",
+            "urn:direct\" soap:role",
+            "SOAP-110",
+        ),
+        ("mailto:ngozi", "ngozi", "SOAP-112"),
+        (
+            "<direct:to>mailto:rui.silva@direct.harbor.example.org</direct:to>",
+            "",
+            "SOAP-112",
+        ),
+        (
+            "mimeType=\"text/xml\"",
+            "mimeType=\"text/xml\" mimeType=\"a\"",
+            "SOAP-80",
+        ),
+        ("xml:lang=\"en-US\"", "q:lang=\"en-US\"", "SOAP-80"),
+    ];
+    for (from, to, rule) in cases {
+        let fault = fault(read_simple(&changed(from, to)));
+        assert_eq!(
+            (fault.code, fault.http_status()),
+            (FaultCode::Sender, 400),
+            "{to}"
+        );
+        assert_eq!(fault.rule, rule, "{to}: {}", fault.reason);
+        assert_eq!(fault.packaging, Packaging::SimpleSoap);
+    }
+}
+
+// rule: SOAP-40
+#[test]
+fn a_header_without_namespace_is_refused() {
+    let text = EXAMPLE_1.replace("soap:Header>", "Header>");
+    assert_eq!(fault(read_simple(&text)).rule, "SOAP-40");
+    let text = text
+        .replace("<Header>", "<h:Header xmlns:h='urn:other'>")
+        .replace("</Header>", "</h:Header>");
+    assert_eq!(fault(read_simple(&text)).rule, "SOAP-40");
+}
+
+// rule: SOAP-44, SOAP-45, SOAP-81
+#[test]
+fn another_soap_version_is_told_the_one_that_is_spoken() {
+    let soap12 = "http://www.w3.org/2003/05/soap-envelope";
+    let other = fault(read_simple(&EXAMPLE_1.replace(soap12, "urn:other")));
+    assert_eq!(
+        (other.code, other.http_status()),
+        (FaultCode::VersionMismatch, 500)
+    );
+    assert_eq!(other.version, SoapVersion::V12);
+    let soap11 = EXAMPLE_1.replace(soap12, "http://schemas.xmlsoap.org/soap/envelope/");
+    let old = fault(read_with(
+        "text/xml",
+        soap11.as_bytes(),
+        &Limits::default(),
+        &ReadOptions::default(),
+    ));
+    assert_eq!(
+        (old.code, old.version),
+        (FaultCode::VersionMismatch, SoapVersion::V11)
+    );
+    let (content_type, body) = old.write_answer(&"urn:uuid:1".parse().unwrap());
+    assert_eq!(content_type, "text/xml; charset=UTF-8");
+    let body = String::from_utf8(body).unwrap();
+    assert!(body.contains("<faultcode>soap11:VersionMismatch</faultcode>"));
+    assert!(body.contains("SupportedEnvelope qname=\"soap:Envelope\""));
+}
+
+// rule: SOAP-46, SOAP-47, SOAP-82, SOAP-148
+#[test]
+fn a_mandatory_header_that_is_not_understood_stops_everything_else() {
+    let security = format!(
+        "<s:Security xmlns:s='{}' soap:mustUnderstand='1'><s:X/></s:Security></soap:Header>",
+        crate::formats::xml::names::WSSE
+    );
+    // The Action is wrong too, and the body is not even XML: neither is looked at.
+    let text = changed("</soap:Header>", &security)
+        .replace("Set-b<", "Set-c<")
+        .replace("</xds:Doc", "<");
+    let refused = fault(read_simple(&text));
+    assert_eq!(
+        (refused.code, refused.http_status()),
+        (FaultCode::MustUnderstand, 500)
+    );
+    assert_eq!(refused.not_understood.len(), 1);
+    let (_, answer) = refused.write_answer(&"urn:uuid:1".parse().unwrap());
+    assert!(
+        String::from_utf8(answer)
+            .unwrap()
+            .contains("NotUnderstood qname=\"nu:Security\"")
+    );
+    let lenient = ReadOptions {
+        saml_ignored: true,
+        ..ReadOptions::default()
+    };
+    let text = changed("</soap:Header>", &security);
+    let (request, _) = read_with(SOAP_XML, text.as_bytes(), &Limits::default(), &lenient).unwrap();
+    assert!(rules(&request).contains(&"SOAP-148"));
+    // For somebody else, or not mandatory: passed over.
+    for attributes in [
+        "soap:mustUnderstand='true' soap:role='urn:other'",
+        "soap:mustUnderstand=' 0 '",
+        "",
+    ] {
+        let header = format!("<x:Y xmlns:x='urn:x' {attributes}/></soap:Header>");
+        assert!(
+            read_simple(&changed("</soap:Header>", &header)).is_ok(),
+            "{attributes}"
+        );
+    }
+    let header = "<x:Y xmlns:x='urn:x' soap:mustUnderstand='yes'/></soap:Header>";
+    assert_eq!(
+        fault(read_simple(&changed("</soap:Header>", header))).rule,
+        "SOAP-46"
+    );
+}
+
+// rule: SOAP-41, SOAP-60, SOAP-63, SOAP-67, SOAP-68, SOAP-83, SOAP-84, SOAP-85, SOAP-87
+#[test]
+fn addressing_faults_have_their_subcodes_and_name_the_request() {
+    use Subcode as S;
+    let action = "<wsa:Action soap:mustUnderstand=\"true\">urn:ihe:iti:2007:ProvideAndRegisterDocumentSet-b</wsa:Action>";
+    let twice = format!("{action}{action}");
+    let anonymous = "http://www.w3.org/2005/08/addressing/anonymous";
+    let cases: [(&str, &str, &[Subcode]); 5] = [
+        (action, "", &[S::MessageAddressingHeaderRequired]),
+        (
+            "Set-b</wsa:Action>",
+            "Set-c</wsa:Action>",
+            &[S::ActionNotSupported],
+        ),
+        (
+            action,
+            &twice,
+            &[S::InvalidAddressingHeader, S::InvalidCardinality],
+        ),
+        (
+            anonymous,
+            "",
+            &[S::InvalidAddressingHeader, S::MissingAddressInEpr],
+        ),
+        (
+            anonymous,
+            "https://elm.example/async",
+            &[S::InvalidAddressingHeader, S::OnlyAnonymousAddressSupported],
+        ),
+    ];
+    for (from, to, subcodes) in cases {
+        let fault = fault(read_simple(&changed(from, to)));
+        assert_eq!(fault.subcodes, subcodes, "{to}");
+        assert_eq!(fault.http_status(), 400);
+        let (content_type, answer) = fault.write_answer(&"urn:uuid:1".parse().unwrap());
+        assert!(content_type.starts_with("application/soap+xml"));
+        let answer = String::from_utf8(answer).unwrap();
+        assert!(answer.contains(
+            "<wsa:RelatesTo>urn:uuid:3c4d5e6f-7081-4c9d-8e0f-2a3b4c5d6e7f</wsa:RelatesTo>"
+        ));
+        assert!(answer.contains("http://www.w3.org/2005/08/addressing/fault"));
+        roxmltree::Document::parse(&answer).unwrap();
+    }
+    let none = read_simple(
+        &changed("<soap:Header>", "<soap:Header><!--")
+            .replace("</soap:Header>", "--></soap:Header>"),
+    );
+    assert_eq!(fault(none).subcodes, [S::MessageAddressingHeaderRequired]);
+}
+
+// rule: NHIN-20, SOAP-60, SOAP-61
+#[test]
+fn both_synchronous_actions_are_served() {
+    let nhin = changed("urn:ihe:iti:2007:Provide", " urn:ihe:iti:xdr:2007:Provide");
+    let (request, _) = read_simple(&nhin.replacen(" soap:mustUnderstand=\"true\"", "", 1)).unwrap();
+    assert_eq!(
+        request.addressing.action,
+        "urn:ihe:iti:xdr:2007:ProvideAndRegisterDocumentSet-b"
+    );
+    assert_eq!(rules(&request), ["SOAP-61", "SOAP-60", "SOAP-11"]);
+}
+
+// rule: SOAP-86
+#[test]
+fn an_action_that_disagrees_with_the_body_is_refused() {
+    let response = include_str!("../../../../docs/spec/examples/05-response-failure.xml");
+    let fault = fault(read_simple(&response.replace("bResponse", "b")));
+    assert_eq!(
+        fault.subcodes,
+        [Subcode::InvalidAddressingHeader, Subcode::ActionMismatch]
+    );
+}
+
+// rule: SOAP-29, SOAP-117, XDR-25, SOAP-24, SOAP-92
+#[test]
+fn what_is_wrong_with_documents_is_a_finding_and_no_fault() {
+    use ErrorCode as E;
+    let document = "<xds:Document id=\"urn:uuid:0f4a6c1e-2d3b-4c5d-8e6f-7a8b9c0d1e2f\">";
+    let include = "<xop:Include xmlns:xop='http://www.w3.org/2004/08/xop/include' href=";
+    let other_namespace = "<Include xmlns='urn:other' href='cid:a'/>";
+    let cases = [
+        (">PENs", ">P.Ns".to_owned(), E::XdsRepositoryMetadataError),
+        ("Pgo=<", "Pgo<".to_owned(), E::XdsRepositoryMetadataError),
+        (">XDS<", ">xds<".to_owned(), E::XdsRepositoryMetadataError),
+        (
+            document,
+            "<xds:Document>".to_owned(),
+            E::XdsMissingDocumentMetadata,
+        ),
+        (
+            document,
+            format!("{document}{include}'cid:a'/>"),
+            E::XdsRepositoryError,
+        ),
+        (
+            document,
+            format!("{document}{include}'http://a/'/></xds:Document><xds:Document id='b'>"),
+            E::XdsRepositoryError,
+        ),
+        (
+            document,
+            format!("{document}{include}'cid:a'/></xds:Document><xds:Document id='b'>"),
+            E::XdsMissingDocument,
+        ),
+        (
+            document,
+            format!("{document}{other_namespace}</xds:Document><xds:Document id='b'>"),
+            E::XdsRepositoryError,
+        ),
+        (
+            "</xds:Document>",
+            format!("</xds:Document>{document}</xds:Document>"),
+            E::XdsRepositoryMetadataError,
+        ),
+    ];
+    for (from, to, code) in cases {
+        let (request, _) = read_simple(&changed(from, &to)).unwrap();
+        assert_eq!(error_codes(&request), [code], "{to}");
+    }
 }
