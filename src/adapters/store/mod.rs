@@ -20,6 +20,8 @@ mod keys;
 mod lookup_key;
 mod outbox;
 mod row_id;
+#[cfg(test)]
+mod statements;
 mod writer;
 
 use std::{
