@@ -135,6 +135,16 @@ impl SqliteStore {
         clock: Arc<dyn Clock>,
         node: &str,
     ) -> Result<Arc<Self>, StoreOpenError> {
+        Self::open_with(config, clock, node, |options| options).await
+    }
+
+    /// As [`SqliteStore::open`]; `tune` changes how the database is connected to, for tests of what goes wrong there.
+    async fn open_with(
+        config: &StoreConfig,
+        clock: Arc<dyn Clock>,
+        node: &str,
+        tune: impl FnOnce(SqliteConnectOptions) -> SqliteConnectOptions,
+    ) -> Result<Arc<Self>, StoreOpenError> {
         let problems = config.problems();
         if !problems.is_empty() {
             return Err(StoreOpenError::Config { problems });
@@ -142,7 +152,7 @@ impl SqliteStore {
         let keys = Arc::new(KeyRing::read(&config.key_files)?);
         let data_dir = DataDir::open(&config.path)?;
         let bodies = Arc::new(BodyStore::new(data_dir.bodies(), Arc::clone(&keys)));
-        let options = connect_options(&data_dir);
+        let options = tune(connect_options(&data_dir));
 
         // A pool of one: the migrator cannot borrow a lone connection in a future that may change threads.
         let first = SqlitePoolOptions::new()

@@ -469,3 +469,112 @@ impl Command {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read, path::PathBuf};
+
+    use super::*;
+    use crate::{
+        adapters::store::{SqliteStore, StoreConfig, create_key_file},
+        flows::ports::{Bodies, Clock, Exchanges, StagedBody, UnitOfWork},
+        formats::audit::{AuditKind, AuditOutcome, AuditRecord},
+    };
+
+    struct Midnight;
+
+    impl Clock for Midnight {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+    }
+
+    struct Folder(PathBuf);
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    async fn stage(store: &Arc<SqliteStore>) -> StagedBody {
+        let store = Arc::clone(store);
+        let staging = tokio::task::spawn_blocking(move || {
+            let mut writer = store.create_encrypted().unwrap();
+            writer.write_all(&[5; 30_000]).unwrap();
+            writer.finish().unwrap()
+        });
+        staging.await.unwrap()
+    }
+
+    fn adopting(body: &StagedBody) -> UnitOfWork {
+        let kind = AuditKind::Secure;
+        let outcome = AuditOutcome::Success;
+        UnitOfWork {
+            adopt: vec![body.id],
+            audit: vec![AuditRecord::new(Timestamp::UNIX_EPOCH, kind, outcome)],
+            ..UnitOfWork::default()
+        }
+    }
+
+    async fn read(store: &Arc<SqliteStore>, id: BodyId) -> usize {
+        let store = Arc::clone(store);
+        let reading = tokio::task::spawn_blocking(move || {
+            let mut content = Vec::new();
+            store.open(id).unwrap().read_to_end(&mut content).unwrap()
+        });
+        reading.await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_full_disk_fails_what_comes_and_harms_nothing_and_passes() {
+        let folder = std::env::temp_dir().join(format!("xdbridge-full-{}", uuid::Uuid::new_v4()));
+        let folder = Folder(folder);
+        std::fs::create_dir_all(&folder.0).unwrap();
+        let key = folder.0.join("store.key");
+        create_key_file(&key).unwrap();
+        let config = StoreConfig {
+            path: folder.0.join("data"),
+            key_files: vec![key],
+            ..StoreConfig::default()
+        };
+        // Some 800 kB: SQLite itself answers SQLITE_FULL beyond.
+        let store = SqliteStore::open_with(&config, Arc::new(Midnight), "node-a", |options| {
+            options.pragma("max_page_count", "200")
+        })
+        .await
+        .unwrap();
+
+        let mut kept = Vec::new();
+        let refused = loop {
+            let body = stage(&store).await;
+            match store.commit(adopting(&body)).await {
+                Ok(()) => kept.push(body.id),
+                Err(StoreError::NoSpace) => break body,
+                Err(other) => panic!("{other:?}"),
+            }
+            assert!(kept.len() < 50, "the disk must be full by now");
+        };
+        assert!(!kept.is_empty());
+        assert!(matches!(
+            store.commit(adopting(&refused)).await,
+            Err(StoreError::NoSpace)
+        ));
+        assert_eq!(read(&store, refused.id).await, 30_000, "still staged");
+        let records = kept.len() as u64;
+        let intact = crate::adapters::store::ChainVerdict::Intact { records };
+        assert_eq!(store.verify_audit_chain().await.unwrap(), intact);
+
+        let room = UnitOfWork {
+            remove: kept.split_off(kept.len() - 3),
+            ..UnitOfWork::default()
+        };
+        store.commit(room).await.unwrap();
+        store.commit(adopting(&refused)).await.unwrap();
+        for id in kept {
+            assert_eq!(read(&store, id).await, 30_000);
+        }
+        assert_eq!(read(&store, refused.id).await, 30_000);
+        store.close().await;
+    }
+}
