@@ -1,5 +1,6 @@
 //! Joins settings, picks the concrete adapters, and holds one file for each subcommand.
 
+pub mod draining;
 pub mod http_thread;
 pub mod logging;
 pub mod pki;
