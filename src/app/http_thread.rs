@@ -52,13 +52,6 @@ impl HttpThread {
         })
     }
 
-    /// Whether the server still serves. It ends by itself only when something is badly wrong.
-    pub fn is_running(&self) -> bool {
-        self.thread
-            .as_ref()
-            .is_some_and(|thread| !thread.is_finished())
-    }
-
     /// Accepts no more connections, closes idle ones, lets running requests end within the server's own drain
     /// time, and waits for the end.
     pub async fn drain(mut self) -> io::Result<()> {
@@ -80,34 +73,5 @@ impl Drop for HttpThread {
             // The command is sent when it is made; nobody waits for its completion.
             drop(self.handle.stop(false));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::{Ipv4Addr, TcpListener};
-
-    use actix_web::{App, HttpServer};
-
-    use super::*;
-
-    #[test]
-    fn a_server_that_cannot_be_made_fails_the_start() {
-        let error = HttpThread::start("test-http", || Err(io::Error::other("as planned")));
-        assert_eq!(error.err().unwrap().to_string(), "as planned");
-        let panicked = HttpThread::start("test-http", || panic!("as planned"));
-        assert!(panicked.err().unwrap().to_string().contains("panicked"));
-    }
-
-    #[tokio::test]
-    async fn a_server_runs_until_it_is_drained() {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
-        let server = HttpThread::start("test-http", move || {
-            let server = HttpServer::new(App::new).workers(1).disable_signals();
-            Ok(server.listen(listener)?.run())
-        })
-        .unwrap();
-        assert!(server.is_running());
-        server.drain().await.unwrap();
     }
 }

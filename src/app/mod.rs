@@ -1,6 +1,5 @@
 //! Joins settings, picks the concrete adapters, and holds one file for each subcommand.
 
-pub mod draining;
 pub mod http_thread;
 pub mod logging;
 pub mod pki;

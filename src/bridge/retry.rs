@@ -32,6 +32,21 @@ pub fn next_attempt(
     Some(next.min(end))
 }
 
+/// How many attempts an exchange of this age has had, by the schedule: what [`next_attempt`] asks for. So no count has
+/// to be kept.
+pub fn attempts_at_age(age: Duration) -> u32 {
+    let minutes = age.as_secs() / 60;
+    let mut end = 0;
+    for (attempts, wait) in (1..).zip(WAITS_MINUTES) {
+        end += wait;
+        // The jitter may have shortened every wait so far by a fifth.
+        if minutes < end * (1000 - JITTER_PER_MILLE) / 1000 {
+            return attempts;
+        }
+    }
+    u32::try_from(WAITS_MINUTES.len()).unwrap_or(u32::MAX)
+}
+
 fn wait(attempts: u32, random: u64) -> Duration {
     let index = usize::try_from(attempts.saturating_sub(1)).unwrap_or(usize::MAX);
     let [.., longest] = WAITS_MINUTES;
@@ -50,6 +65,15 @@ mod tests {
 
     fn accepted() -> Timestamp {
         "2026-11-22T08:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn the_schedule_tells_the_number_of_attempts_from_the_age() {
+        let attempts = |minutes: u64| attempts_at_age(Duration::from_secs(minutes * 60));
+        assert_eq!(
+            [0, 1, 3, 7, 15, 30, 49].map(attempts),
+            [1, 2, 3, 4, 5, 5, 5]
+        );
     }
 
     fn minutes_after_acceptance(random: u64) -> Vec<f64> {

@@ -3,6 +3,13 @@
 
 pub mod budget;
 pub mod cpu;
+pub mod deadlines;
+pub mod effects;
 pub mod fault_points;
 pub mod measures;
+pub mod outbox;
 pub mod ports;
+pub mod report;
+pub mod settings;
+pub mod to_direct;
+pub mod transition;

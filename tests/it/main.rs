@@ -8,7 +8,6 @@ mod operator;
 mod smime;
 mod smtp_client;
 mod smtp_client_tls;
-mod smtp_postfix;
 mod soap_server;
 mod sqlite_store;
 mod store;

@@ -24,8 +24,6 @@ pub(crate) enum BodyEnd {
     Short,
     /// With this error after its last octet.
     Error(io::ErrorKind),
-    /// As the body store reports a damaged chunk.
-    Damaged,
     /// It cannot even be opened: it is damaged.
     Unopenable,
 }
@@ -35,14 +33,11 @@ struct MemoryBody {
     end: BodyEnd,
 }
 
-struct Failing(Option<io::Error>);
+struct Failing(io::ErrorKind);
 
 impl Read for Failing {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(self
-            .0
-            .take()
-            .unwrap_or_else(|| io::Error::other("read again after an error")))
+        Err(self.0.into())
     }
 }
 
@@ -57,16 +52,13 @@ impl Bodies for MemoryBody {
 
     fn open(&self, body: BodyId) -> Result<Box<dyn Read + Send>, StoreError> {
         let octets = Cursor::new(self.octets.clone());
-        let damage = StoreError::DamagedBody {
-            body,
-            what: "its digest",
-        };
-        let failing = |error| Failing(Some(error));
         match self.end {
             BodyEnd::Whole | BodyEnd::Short => Ok(Box::new(octets)),
-            BodyEnd::Error(kind) => Ok(Box::new(octets.chain(failing(kind.into())))),
-            BodyEnd::Damaged => Ok(Box::new(octets.chain(failing(io::Error::other(damage))))),
-            BodyEnd::Unopenable => Err(damage),
+            BodyEnd::Error(kind) => Ok(Box::new(octets.chain(Failing(kind)))),
+            BodyEnd::Unopenable => Err(StoreError::DamagedBody {
+                body,
+                what: "its digest",
+            }),
         }
     }
 }
@@ -87,10 +79,7 @@ pub(crate) fn stored_body(octets: impl Into<Vec<u8>>, end: BodyEnd) -> StoredBod
 }
 
 /// The header of [`mail_to`].
-pub(crate) const HEADER: &str = "From: ada.quill@direct.clinic.example\r\n\
-    Date: Sun, 22 Nov 2026 08:00:00 +0000\r\n\
-    Message-ID: <1@direct.clinic.example>\r\n\
-    Subject: -\r\n\r\n";
+pub(crate) const HEADER: &str = "From: ada.quill@direct.clinic.example\r\nSubject: -\r\n\r\n";
 
 /// A mail to `recipients`, all of the domain of the first.
 pub(crate) fn mail_to(recipients: &[&str], body: StoredBody) -> OutgoingMail {

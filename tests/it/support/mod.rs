@@ -2,7 +2,6 @@
 
 pub(crate) mod folder;
 pub(crate) mod mail;
-pub(crate) mod postfix;
 pub(crate) mod scripted_smtp;
 pub(crate) mod smtp_ground;
 pub(crate) mod store;

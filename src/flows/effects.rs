@@ -1,0 +1,46 @@
+//! Which flow runs which effect.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::{
+    deadlines,
+    outbox::RunEffect,
+    ports::{Claim, Clock, Exchanges, StoreError},
+    report,
+    to_direct::ToDirect,
+};
+use crate::bridge::exchange::Effect;
+
+/// Runs every kind of effect.
+pub struct Effects {
+    /// Runs those of the direction XDR to Direct.
+    pub to_direct: Arc<ToDirect>,
+    /// Exchanges, outbox, audit.
+    pub store: Arc<dyn Exchanges>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+#[async_trait]
+impl RunEffect for Effects {
+    async fn run(&self, claim: &Claim) -> Result<(), StoreError> {
+        match &claim.effect {
+            Effect::LookUp { .. } | Effect::Seal { .. } | Effect::Send { .. } => {
+                self.to_direct.deliver(claim).await
+            }
+            Effect::ReportOutcome { recipient } => {
+                report::outcome(&self.store, self.clock.as_ref(), claim, *recipient).await
+            }
+            Effect::DeadlineQueue | Effect::DeadlineTp | Effect::DeadlineTd => {
+                deadlines::passed(&self.store, self.clock.as_ref(), claim).await
+            }
+            Effect::RemoveBodies => deadlines::remove_bodies(&self.store, claim).await,
+            // No exchange of the direction Direct to XDR can exist yet: nothing accepts mail.
+            Effect::Open | Effect::Post { .. } | Effect::SendMdn { .. } => Err(StoreError::Failed(
+                "this version does not receive Direct messages".into(),
+            )),
+        }
+    }
+}

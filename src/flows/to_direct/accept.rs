@@ -1,0 +1,219 @@
+//! Accept: record, understand, decide every recipient, commit, and only then answer Success.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures_util::future::join_all;
+use tracing::{error, info};
+
+use super::{
+    ToDirect,
+    answer::{self, ReplyTo},
+    certificates::Decision,
+    intake::{self, IntakeError, store_error},
+    record::{Decided, lookup_keys, refusals},
+    refuse::{Stop, cannot_store, not_recorded, refusal},
+    resubmission::Earlier,
+    understand::{self, NotUnderstood, Understood},
+};
+use crate::{
+    bridge::{
+        exchange::Reason,
+        own_domain::OwnDomain,
+        partner::{Partial, Partner},
+        routing::Recipients,
+    },
+    flows::{
+        fault_points,
+        ports::{ServeXdr, TlsPeer, XdrAnswer, XdrRequest},
+    },
+    formats::{
+        audit::AuditOutcome,
+        finding::{self, Severity},
+        soap::Fault,
+        xdr::ErrorCode,
+    },
+};
+
+/// Who asks.
+pub(super) struct Caller {
+    pub(super) partner: Arc<Partner>,
+    pub(super) peer: TlsPeer,
+    pub(super) content_type: String,
+}
+
+#[async_trait]
+impl ServeXdr for ToDirect {
+    async fn serve(&self, request: XdrRequest) -> XdrAnswer {
+        let caller = Caller {
+            partner: request.partner,
+            peer: request.peer,
+            content_type: request.content_type,
+        };
+        // Held until the answer is made: the octets are in flight until then.
+        let _reservation = request.reservation;
+        let received = match intake::receive(request.body, Arc::clone(&self.bodies)).await {
+            Ok(received) => received,
+            Err(IntakeError::Interrupted(reason)) => return answer::interrupted(reason),
+            Err(IntakeError::Store(failure)) => return cannot_store(&failure),
+        };
+        match self.accept(&caller, received).await {
+            Ok(answer) => answer,
+            Err(Stop::Refused(refusal)) => self.refused(*refusal).await,
+            Err(Stop::Store(failure)) => cannot_store(&failure),
+        }
+    }
+}
+
+impl ToDirect {
+    async fn accept(&self, caller: &Caller, received: intake::Received) -> Result<XdrAnswer, Stop> {
+        let understood = self.understand(caller, received).await?;
+        let reply = ReplyTo {
+            packaging: understood.request.packaging,
+            message_id: understood.request.addressing.message_id.clone(),
+        };
+        match self.decide_and_record(caller, &understood, &reply).await {
+            // The request was understood, so the refusal is a RegistryResponse (SOAP-91, SND-7).
+            Err(Stop::Store(failure)) => Ok(not_recorded(&reply, &failure)),
+            decided => decided,
+        }
+    }
+
+    async fn decide_and_record(
+        &self,
+        caller: &Caller,
+        understood: &Understood,
+        reply: &ReplyTo,
+    ) -> Result<XdrAnswer, Stop> {
+        if finding::refuses(&understood.findings) {
+            return Err(self.refuse_for(caller, understood, reply, &understood.findings));
+        }
+        let (from, own) = self.sender(caller, understood, reply)?;
+        let recipients = self.recipients(caller, understood, reply)?;
+        self.check_size(caller, understood, reply, recipients.addresses.len())?;
+
+        let _under_way = self.under_way.enter(understood.digest).await;
+        let keys = lookup_keys(caller, understood);
+        let now = self.clock.now();
+        let window = self.settings.resubmission_window;
+        let earlier =
+            Earlier::find(self.store.as_ref(), &keys, &understood.digest, now, window).await?;
+        self.check_message_id(caller, understood, reply, &earlier)?;
+
+        let decided = self.decide_all(caller, &own, recipients, &earlier).await;
+        let refused = decided
+            .iter()
+            .filter(|recipient| recipient.refusal().is_some())
+            .count();
+        let is_refused =
+            refused == decided.len() || (refused > 0 && caller.partner.partial == Partial::Atomic);
+        if is_refused {
+            return Err(self.refuse_recipients(caller, understood, reply, &from, &decided));
+        }
+        let mut errors = answer::errors_of(&understood.findings);
+        errors.extend(refusals(&decided, Severity::Warning));
+        if decided.iter().all(|recipient| !recipient.is_new()) {
+            // A repetition of what is under way or delivered: nothing is sent again.
+            info!(exchange.id = ?earlier.latest(), partner = caller.partner.name.as_str(), "answered a repeated submission as before");
+            return Ok(reply.respond(errors));
+        }
+        fault_points::pass("accept.decided").map_err(store_error)?;
+        let exchange = self
+            .record(caller, understood, &from, &decided, keys)
+            .await?;
+        fault_points::pass("accept.before_answer").map_err(store_error)?;
+        info!(
+            exchange.id = %exchange,
+            partner = caller.partner.name.as_str(),
+            level = understood.level.as_str(),
+            size_bytes = understood.body.size,
+            recipients = decided.len(),
+            refused,
+            "accepted exchange {exchange} from partner {}", caller.partner.name
+        );
+        metrics::counter!("xdbridge_submissions_total", "result" => "accepted").increment(1);
+        Ok(reply.respond(errors))
+    }
+
+    async fn understand(
+        &self,
+        caller: &Caller,
+        received: intake::Received,
+    ) -> Result<Understood, Stop> {
+        let (content_type, partner) = (caller.content_type.clone(), Arc::clone(&caller.partner));
+        let (limits, bodies) = (Arc::clone(&self.limits), Arc::clone(&self.bodies));
+        let reading = self.cpu.run(move || {
+            understand::understand(received, &content_type, &partner, &limits, &bodies)
+        });
+        let audit = || self.import(caller, AuditOutcome::Serious);
+        match reading.await {
+            Ok(Ok(understood)) => Ok(understood),
+            Ok(Err(NotUnderstood::Store(failure))) => Err(Stop::Store(failure)),
+            Ok(Err(NotUnderstood::Request(error))) => Err(refusal(
+                answer::unreadable(&error),
+                audit().with("error", "the request is no readable ITI-41 message"),
+            )),
+            Ok(Err(NotUnderstood::NoCanonicalForm)) => {
+                let fault = Fault::sender("SOAP-80", "the metadata has no canonical form");
+                Err(refusal(
+                    answer::fault_answer(&fault),
+                    audit().with("error", "no canonical form"),
+                ))
+            }
+            Ok(Err(NotUnderstood::Metadata(request, error))) => {
+                let reply = ReplyTo {
+                    packaging: request.packaging,
+                    message_id: request.addressing.message_id.clone(),
+                };
+                let code = ErrorCode::XdsRepositoryMetadataError;
+                Err(refusal(
+                    reply.refuse(code, error.to_string()),
+                    audit().with("error", "the metadata is not readable"),
+                ))
+            }
+            Err(panicked) => {
+                error!(
+                    alarm = "panic",
+                    error = &panicked as &dyn std::error::Error,
+                    "reading a request panicked"
+                );
+                metrics::counter!("xdbridge_alarms_total", "alarm" => "panic").increment(1);
+                let fault = Fault::receiver("the request could not be processed");
+                Err(refusal(
+                    answer::fault_answer(&fault),
+                    audit().with("error", "panic"),
+                ))
+            }
+        }
+    }
+
+    /// Decides every recipient: all at once, each within the time that a look-up may take before the answer.
+    async fn decide_all(
+        &self,
+        caller: &Caller,
+        own: &Arc<OwnDomain>,
+        recipients: Recipients,
+        earlier: &Earlier,
+    ) -> Vec<Decided> {
+        let deciding = recipients.addresses.into_iter().map(|address| async {
+            if earlier.still_holds(&address).is_some() {
+                return Decided::Before { address };
+            }
+            if !caller.partner.may_send_to(&address) {
+                let decision = Decision::Refused(Reason::PolicyRefused);
+                return Decided::New { address, decision };
+            }
+            let decision = self
+                .decide(&address, own, self.settings.accept_lookup)
+                .await;
+            Decided::New { address, decision }
+        });
+        let mut decided = join_all(deciding).await;
+        let refused = recipients.refused.into_iter();
+        decided.extend(refused.map(|value| Decided::NoAddress {
+            written: value.written,
+            reason: value.reason,
+        }));
+        decided
+    }
+}

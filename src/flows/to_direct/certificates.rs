@@ -1,0 +1,111 @@
+//! Which certificate a recipient is served with, if any: looked up within a time, judged against the anchors of the
+//! sender's domain.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use openssl::x509::X509;
+
+use super::ToDirect;
+use crate::{
+    bridge::{
+        exchange::Reason,
+        own_domain::OwnDomain,
+        trust::{self, CertificateCandidate, Judgement, Purpose},
+    },
+    formats::ids::{CertificateFingerprint, DirectAddress},
+};
+
+/// What is known of a recipient when its look-up ends.
+#[derive(Clone, Debug)]
+pub(super) enum Decision {
+    /// This certificate serves.
+    Found {
+        /// Its DER form.
+        certificate: Vec<u8>,
+        /// Where it was found, for the audit.
+        origin: String,
+    },
+    /// None serves, and that is sure.
+    Refused(Reason),
+    /// None was found in time, or a source could not be asked: not sure yet.
+    Pending(Reason),
+}
+
+impl ToDirect {
+    /// Looks for certificates of `address` for at most `limit`, and judges them.
+    pub(super) async fn decide(
+        &self,
+        address: &DirectAddress,
+        own: &Arc<OwnDomain>,
+        limit: Duration,
+    ) -> Decision {
+        let Ok(lookup) = tokio::time::timeout(limit, self.certificates.find(address)).await else {
+            return Decision::Pending(Reason::NoCertificate);
+        };
+        let is_transient = lookup.is_transient;
+        let judgement = self
+            .judge(address, lookup.candidates, own, self.clock.now())
+            .await;
+        match judgement {
+            Ok((certificate, origin)) => Decision::Found {
+                certificate,
+                origin,
+            },
+            // A revoked or untrusted certificate says more than a source that did not answer, but a source that did
+            // not answer may still hold a better one.
+            Err(reason) if is_transient => Decision::Pending(reason),
+            Err(reason) => Decision::Refused(reason),
+        }
+    }
+
+    /// Judges the certificate that was found at accept once more.
+    pub(super) async fn judge_stored(
+        &self,
+        address: &DirectAddress,
+        der: Vec<u8>,
+        own: &Arc<OwnDomain>,
+        now: Timestamp,
+    ) -> Result<X509, Reason> {
+        let candidate = CertificateCandidate {
+            der,
+            origin: "accept".to_owned(),
+        };
+        let (der, _) = self.judge(address, vec![candidate], own, now).await?;
+        X509::from_der(&der).map_err(|_| Reason::NoCertificate)
+    }
+
+    async fn judge(
+        &self,
+        address: &DirectAddress,
+        candidates: Vec<CertificateCandidate>,
+        own: &Arc<OwnDomain>,
+        now: Timestamp,
+    ) -> Result<(Vec<u8>, String), Reason> {
+        let (address, own) = (address.clone(), Arc::clone(own));
+        let judging = self.cpu.run(move || {
+            let judgement: Judgement = trust::judge(
+                &candidates,
+                &address,
+                Purpose::Encrypt,
+                &own.anchors,
+                &own.intermediates,
+                &own.allow_legacy,
+                now,
+            );
+            match judgement.chosen {
+                Some(chosen) => candidates
+                    .get(chosen.index)
+                    .map(|candidate| (candidate.der.clone(), candidate.origin.clone()))
+                    .ok_or(Reason::Internal),
+                None => Err(judgement.refusal.unwrap_or(Reason::NoCertificate)),
+            }
+        });
+        judging.await.unwrap_or(Err(Reason::Internal))
+    }
+}
+
+/// The fingerprint of a certificate in DER form, for the audit.
+pub(super) fn fingerprint(der: &[u8]) -> String {
+    CertificateFingerprint::of_der(der).to_string()
+}

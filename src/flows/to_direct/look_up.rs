@@ -1,0 +1,88 @@
+//! A certificate that was not found in time is looked for again, until the queue's lifetime ends.
+
+use uuid::Uuid;
+
+use super::{ToDirect, certificates::Decision};
+use crate::{
+    bridge::exchange::{Event, EventKind, Leg, Origin, Reason},
+    flows::{
+        ports::{Claim, LookupKey, StoreError},
+        transition::{self, Extras},
+    },
+    formats::ids::{LegId, MessageId},
+};
+
+impl ToDirect {
+    /// Runs `LookUp`: one attempt for one recipient.
+    pub(super) async fn look_up(&self, claim: &Claim, recipient: usize) -> Result<(), StoreError> {
+        let Some(loaded) = self.store.load(claim.exchange).await? else {
+            return self.drop_claim(claim).await;
+        };
+        let exchange = loaded.exchange;
+        let (Some(recipient), Origin::Xdr { from, .. }) =
+            (exchange.recipients.get(recipient), &exchange.origin)
+        else {
+            return self.drop_claim(claim).await;
+        };
+        if recipient.outcome.is_some() || !recipient.legs.is_empty() {
+            return self.drop_claim(claim).await;
+        }
+        let Some(own) = self.own_domains.find(from.domain()) else {
+            let kind = EventKind::RecipientRefused {
+                recipient: recipient.address.clone(),
+                reason: Reason::Internal,
+            };
+            return self.finish_look_up(claim, kind, Vec::new()).await;
+        };
+        let limit = self.settings.background_lookup;
+        let address = recipient.address.clone();
+        match self.decide(&address, &own, limit).await {
+            Decision::Found { certificate, .. } => {
+                let message_id = MessageId::from_uuid(Uuid::new_v4(), from.domain());
+                let keys = vec![LookupKey::MessageId(message_id.as_str().to_owned())];
+                let leg = Leg::mail(LegId::random(), message_id);
+                let kind = EventKind::CertificateFound {
+                    recipient: address,
+                    certificate,
+                    leg,
+                };
+                self.finish_look_up(claim, kind, keys).await
+            }
+            Decision::Refused(reason) => {
+                let kind = EventKind::RecipientRefused {
+                    recipient: address,
+                    reason,
+                };
+                self.finish_look_up(claim, kind, Vec::new()).await
+            }
+            Decision::Pending(reason) => {
+                let retry_at = self.next_attempt(exchange.accepted_at, self.clock.now());
+                let kind = EventKind::LookUpDeferred {
+                    recipient: address,
+                    reason,
+                    retry_at,
+                };
+                self.finish_look_up(claim, kind, Vec::new()).await
+            }
+        }
+    }
+
+    async fn finish_look_up(
+        &self,
+        claim: &Claim,
+        kind: EventKind,
+        keys: Vec<LookupKey>,
+    ) -> Result<(), StoreError> {
+        let event = Event {
+            at: self.clock.now(),
+            kind,
+        };
+        let extras = Extras {
+            done: Some(claim.clone()),
+            keys,
+            ..Extras::default()
+        };
+        transition::apply(&self.store, claim.exchange, &[event], extras).await?;
+        Ok(())
+    }
+}

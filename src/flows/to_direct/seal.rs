@@ -1,0 +1,364 @@
+//! A leg's bytes are made: packaged, signed, encrypted and stored in one pass on a CPU thread.
+
+use std::{io, sync::Arc};
+
+use jiff::Timestamp;
+use openssl::x509::X509;
+use tracing::{error, info};
+
+use super::{ToDirect, intake::store_error};
+use crate::{
+    bridge::{
+        exchange::{Event, EventKind, Exchange, Origin, Reason, RecipientState, SealedMail},
+        own_domain::OwnDomain,
+        to_direct::{self, Conversion, ConversionError, DirectPackaging},
+    },
+    flows::{
+        fault_points,
+        ports::{Bodies, Claim, StagedBody, StoreError},
+        transition::{self, Extras},
+    },
+    formats::{
+        audit::{AuditKind, AuditOutcome, AuditRecord},
+        document::{DocumentFacts, DocumentSink, DocumentSource, NoDocuments},
+        ids::{BodyId, CertificateFingerprint, DirectAddress, LegId, MessageId},
+        limits::Limits,
+        metadata::{Metadata, MetadataError},
+        smime::{self, SealError, SealOptions, SigningIdentity},
+        soap::MetadataLevel,
+        xdm::Institution,
+        xdr::request::{self, ReadError, ReadOptions},
+    },
+};
+
+impl ToDirect {
+    /// Runs `Seal`. The certificates are judged again: days may lie between accept and now.
+    pub(super) async fn seal(&self, claim: &Claim, leg: LegId) -> Result<(), StoreError> {
+        fault_points::pass("deliver.before_seal").map_err(store_error)?;
+        let Some(loaded) = self.store.load(claim.exchange).await? else {
+            return self.drop_claim(claim).await;
+        };
+        let exchange = loaded.exchange;
+        let (Some(mail), Origin::Xdr { from, .. }) = (exchange.mail_leg(leg), &exchange.origin)
+        else {
+            return self.drop_claim(claim).await;
+        };
+        if mail.sealed.is_some() {
+            return self.drop_claim(claim).await;
+        }
+        let Some(own) = self.own_domains.find(from.domain()) else {
+            error!(alarm = "no_domain", exchange.id = %claim.exchange, domain = %from.domain(), "the domain {} is no longer served", from.domain());
+            return self.fail_leg(claim, leg, Reason::Internal).await;
+        };
+        let now = self.clock.now();
+        let (served, mut events) = self.check_again(&exchange, leg, &own, now).await;
+        if served.is_empty() {
+            let extras = Extras {
+                done: Some(claim.clone()),
+                ..Extras::default()
+            };
+            transition::apply(&self.store, claim.exchange, &events, extras).await?;
+            return Ok(());
+        }
+        let (recipients, certificates): (Vec<_>, Vec<_>) = served.into_iter().unzip();
+        let signers = own.signers(from, now);
+        let audit = secured(now, claim, &mail.message_id, &signers, &recipients);
+        let job = SealJob {
+            bodies: Arc::clone(&self.bodies),
+            limits: Arc::clone(&self.limits),
+            message_id: mail.message_id.clone(),
+            recipients: recipients.clone(),
+            certificates,
+            signers,
+            packaging: self.packaging,
+            subject_title: self.settings.subject_title,
+            outer_subject: self.settings.outer_subject.clone(),
+            institution: Arc::clone(&self.institution),
+            exchange: exchange.clone(),
+            now,
+        };
+        match self.cpu.run(move || job.run()).await {
+            // The staged body is held until the transition below has adopted it.
+            Ok(Ok((sealed, staged))) => {
+                fault_points::pass("deliver.sealed").map_err(store_error)?;
+                let size_bytes = sealed.wire_bytes;
+                events.push(Event {
+                    at: now,
+                    kind: EventKind::LegSealed {
+                        leg,
+                        recipients,
+                        sealed,
+                    },
+                });
+                let extras = Extras {
+                    done: Some(claim.clone()),
+                    adopt: vec![staged.id],
+                    audit: vec![audit],
+                    ..Extras::default()
+                };
+                transition::apply(&self.store, claim.exchange, &events, extras).await?;
+                fault_points::pass("deliver.seal_recorded").map_err(store_error)?;
+                info!(exchange.id = %claim.exchange, leg.id = %leg, size_bytes, "sealed a mail of exchange {}", claim.exchange);
+                Ok(())
+            }
+            Ok(Err(SealFailure::Store(StoreError::DamagedBody { .. }))) => {
+                self.report_damaged_body(claim, leg, "recorded").await
+            }
+            Ok(Err(SealFailure::Store(failure))) => Err(failure),
+            Ok(Err(SealFailure::Cannot { reason, error })) => {
+                error!(alarm = "seal", exchange.id = %claim.exchange, leg.id = %leg, reason = reason.token(), error = &*error, "a mail of exchange {} cannot be made", claim.exchange);
+                metrics::counter!("xdbridge_alarms_total", "alarm" => "seal").increment(1);
+                self.fail_leg(claim, leg, reason).await
+            }
+            Err(panicked) => {
+                error!(alarm = "panic", exchange.id = %claim.exchange, leg.id = %leg, error = &panicked as &dyn std::error::Error, "making a mail of exchange {} panicked", claim.exchange);
+                metrics::counter!("xdbridge_alarms_total", "alarm" => "panic").increment(1);
+                self.fail_leg(claim, leg, Reason::Internal).await
+            }
+        }
+    }
+
+    /// The waiting recipients of a leg whose certificate still serves, and an event for each whose does not (SND-6).
+    async fn check_again(
+        &self,
+        exchange: &Exchange,
+        leg: LegId,
+        own: &Arc<OwnDomain>,
+        now: Timestamp,
+    ) -> (Vec<(DirectAddress, X509)>, Vec<Event>) {
+        let mut served = Vec::new();
+        let mut events = Vec::new();
+        for recipient in exchange.recipients_of(leg) {
+            if recipient.state != RecipientState::Queued {
+                continue;
+            }
+            let address = recipient.address.clone();
+            let candidate = recipient.certificate.clone();
+            let verdict = match candidate {
+                Some(der) => self.judge_stored(&address, der, own, now).await,
+                None => Err(Reason::NoCertificate),
+            };
+            match verdict {
+                Ok(certificate) => served.push((address, certificate)),
+                Err(reason) => events.push(Event {
+                    at: now,
+                    kind: EventKind::RecipientRefused {
+                        recipient: address,
+                        reason,
+                    },
+                }),
+            }
+        }
+        (served, events)
+    }
+}
+
+/// Everything that making a leg's bytes needs.
+struct SealJob {
+    bodies: Arc<dyn Bodies>,
+    limits: Arc<Limits>,
+    exchange: Exchange,
+    message_id: MessageId,
+    recipients: Vec<DirectAddress>,
+    certificates: Vec<X509>,
+    signers: Vec<SigningIdentity>,
+    packaging: DirectPackaging,
+    subject_title: bool,
+    outer_subject: String,
+    institution: Arc<Institution>,
+    now: Timestamp,
+}
+
+/// Why a leg was not sealed.
+enum SealFailure {
+    /// The store: another attempt may succeed, unless the body is damaged.
+    Store(StoreError),
+    /// It cannot be made.
+    Cannot {
+        reason: Reason,
+        error: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+impl SealFailure {
+    fn cannot(reason: Reason, error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Cannot {
+            reason,
+            error: Box::new(error),
+        }
+    }
+}
+
+impl SealJob {
+    fn run(self) -> Result<(SealedMail, StagedBody), SealFailure> {
+        let Origin::Xdr {
+            from,
+            content_type,
+            documents,
+            ..
+        } = &self.exchange.origin
+        else {
+            unreachable!("only exchanges from XDR have mail legs");
+        };
+        let mut recorded = RecordedDocuments {
+            bodies: Arc::clone(&self.bodies),
+            limits: Arc::clone(&self.limits),
+            body: self.exchange.body,
+            content_type: content_type.clone(),
+        };
+        let request = recorded.read(&mut NoDocuments).map_err(from_io)?;
+        let metadata = Metadata::read(request.metadata.clone(), &self.limits)
+            .map_err(|error: MetadataError| SealFailure::cannot(Reason::ConversionFailed, error))?;
+        let bound: Vec<(String, DocumentFacts)> = request
+            .documents
+            .iter()
+            .filter_map(|part| {
+                let facts = documents.iter().find(|facts| facts.key == part.key)?;
+                Some((part.document_id.clone(), facts.clone()))
+            })
+            .collect();
+        let conversion = Conversion {
+            level: metadata.level(request.metadata_level == Some(MetadataLevel::Minimal)),
+            metadata: &metadata,
+            documents: &bound,
+            from,
+            to: &self.recipients,
+            message_id: &self.message_id,
+            date: self.exchange.accepted_at,
+            packaging: self.packaging,
+            subject_title: self.subject_title,
+            wants_final_delivery: self.exchange.wants_final_delivery,
+            institution: &self.institution,
+        };
+        let options = SealOptions {
+            max_recipient_infos: self.limits.max_recipient_infos,
+            ..SealOptions::default()
+        };
+        let fields =
+            to_direct::outer_header_fields(&conversion, &self.outer_subject, options.cipher);
+        let header = smime::seal_header(&fields);
+        let boundary = signature_boundary(&self.message_id);
+        let mut writer = self.bodies.create_sealed().map_err(SealFailure::Store)?;
+        let mut conversion_error = None;
+        let sealing = smime::seal(
+            &mut writer,
+            &self.signers,
+            &self.certificates,
+            &options,
+            self.now,
+            &boundary,
+            &mut |out| {
+                to_direct::write_message(&conversion, &mut recorded, out).map_err(|error| {
+                    match error {
+                        ConversionError::Io(error) => error,
+                        error => {
+                            conversion_error = Some(error);
+                            io::Error::other("the message could not be converted")
+                        }
+                    }
+                })
+            },
+        );
+        if let Some(error) = conversion_error {
+            return Err(SealFailure::cannot(error.reason(), error));
+        }
+        sealing.map_err(from_seal)?;
+        let staged = writer.finish().map_err(SealFailure::Store)?;
+        let wire_bytes = staged.size + header.len() as u64;
+        if wire_bytes > self.limits.max_sealed_bytes {
+            return Err(SealFailure::cannot(
+                Reason::TooLarge,
+                SealedTooLarge { wire_bytes },
+            ));
+        }
+        Ok((
+            SealedMail {
+                header,
+                body: staged.id,
+                wire_bytes,
+            },
+            staged,
+        ))
+    }
+}
+
+/// The boundary of the multipart/signed. It cannot occur in what it bounds: every line of that is shorter, or base64,
+/// which has no `=` before its end.
+fn signature_boundary(message_id: &MessageId) -> String {
+    let random = message_id.as_str().split('@').next().unwrap_or_default();
+    format!("=_signed_{random}")
+}
+
+/// The mail came out larger than the limit.
+#[derive(Debug, thiserror::Error)]
+#[error("the sealed mail has {wire_bytes} octets, more than LIM-14 allows")]
+struct SealedTooLarge {
+    wire_bytes: u64,
+}
+
+fn from_io(error: io::Error) -> SealFailure {
+    SealFailure::Store(store_error(error))
+}
+
+fn from_seal(error: SealError) -> SealFailure {
+    match error {
+        SealError::Entity(error) | SealError::Output(error) => from_io(error),
+        error => SealFailure::cannot(Reason::Internal, error),
+    }
+}
+
+/// The documents of a recorded XDR request: each pouring reads the body anew.
+struct RecordedDocuments {
+    bodies: Arc<dyn Bodies>,
+    limits: Arc<Limits>,
+    body: BodyId,
+    content_type: String,
+}
+
+impl RecordedDocuments {
+    fn read(&self, sink: &mut dyn DocumentSink) -> io::Result<request::ReceivedRequest> {
+        let mut body = self.bodies.open(self.body).map_err(io::Error::other)?;
+        let options = ReadOptions {
+            saml_ignored: true,
+            shared_parts: true,
+            ..ReadOptions::default()
+        };
+        request::read(&self.content_type, &mut *body, &self.limits, &options, sink).map_err(
+            |error| {
+                match error {
+                    ReadError::Io(error) | ReadError::Sink(error) => error,
+                    // It was readable at accept: the bytes are not the same any more.
+                    _ => io::Error::other(StoreError::DamagedBody {
+                        body: self.body,
+                        what: "it is no longer the request that was accepted",
+                    }),
+                }
+            },
+        )
+    }
+}
+
+impl DocumentSource for RecordedDocuments {
+    fn pour(&mut self, sink: &mut dyn DocumentSink) -> io::Result<()> {
+        self.read(sink).map(|_| ())
+    }
+}
+
+fn secured(
+    now: Timestamp,
+    claim: &Claim,
+    message_id: &MessageId,
+    signers: &[SigningIdentity],
+    recipients: &[DirectAddress],
+) -> AuditRecord {
+    let fingerprints: Vec<String> = signers
+        .iter()
+        .filter_map(|signer| signer.certificate.to_der().ok())
+        .map(|der| CertificateFingerprint::of_der(&der).to_string())
+        .collect();
+    AuditRecord::new(now, AuditKind::Secure, AuditOutcome::Success)
+        .of(claim.exchange)
+        .with("message-id", message_id.as_str())
+        .with("signers", fingerprints.join(" "))
+        .with("recipients", recipients.len().to_string())
+}

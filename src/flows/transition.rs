@@ -1,0 +1,77 @@
+//! Events in, new state and effects out, in one transaction.
+
+use std::sync::Arc;
+
+use crate::{
+    bridge::exchange::{Event, Exchange, step},
+    formats::{
+        audit::AuditRecord,
+        ids::{BodyId, ExchangeId},
+    },
+};
+
+use super::ports::{Claim, ExchangeWrite, Exchanges, LookupKey, StoreError, UnitOfWork};
+
+/// How often a transition is tried again because another worker changed the exchange meanwhile.
+const MAX_CONFLICTS: u32 = 20;
+
+/// What is written together with a transition.
+#[derive(Debug, Default)]
+pub struct Extras {
+    /// The effect that the transition completes.
+    pub done: Option<Claim>,
+    /// Bodies that the exchange owns from now on, if its new state names them. A sealed mail that came too late for its
+    /// leg is not named, and is swept.
+    pub adopt: Vec<BodyId>,
+    /// Further keys that the exchange is found by.
+    pub keys: Vec<LookupKey>,
+    /// What the audit learns.
+    pub audit: Vec<AuditRecord>,
+}
+
+/// Loads the exchange, steps it through `events`, and commits the new state, its effects and `extras` as one unit of
+/// work. Events are facts: when another worker was faster, they are applied to what it left.
+pub async fn apply(
+    store: &Arc<dyn Exchanges>,
+    id: ExchangeId,
+    events: &[Event],
+    extras: Extras,
+) -> Result<Exchange, StoreError> {
+    let mut conflicts = 0;
+    loop {
+        let Some(loaded) = store.load(id).await? else {
+            return Err(StoreError::Failed(
+                format!("exchange {id} is not in the store").into(),
+            ));
+        };
+        let mut exchange = loaded.exchange;
+        let mut effects = Vec::new();
+        for event in events {
+            let (next, more) = step(&exchange, event);
+            exchange = next;
+            effects.extend(more);
+        }
+        let unit = UnitOfWork {
+            exchange: Some(ExchangeWrite::Update {
+                exchange: exchange.clone(),
+                version: loaded.version,
+                keys: extras.keys.clone(),
+            }),
+            adopt: extras
+                .adopt
+                .iter()
+                .copied()
+                .filter(|body| exchange.bodies().contains(body))
+                .collect(),
+            effects: effects.into_iter().map(|effect| (id, effect)).collect(),
+            done: extras.done.clone(),
+            audit: extras.audit.clone(),
+            ..UnitOfWork::default()
+        };
+        match store.commit(unit).await {
+            Ok(()) => return Ok(exchange),
+            Err(StoreError::Conflict { .. }) if conflicts < MAX_CONFLICTS => conflicts += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
