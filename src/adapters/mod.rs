@@ -1,6 +1,7 @@
 //! The outside world: one folder for each protocol. An adapter implements a port of [`crate::flows::ports`] or calls
 //! a flow; adapters never use one another.
 
+pub mod certificates;
 pub mod clock;
 pub mod dns;
 pub mod operator;

@@ -277,6 +277,24 @@ fn serial(number: &Asn1IntegerRef) -> Vec<u8> {
         .unwrap_or_default()
 }
 
+/// A valid path from `certificate` to the first anchor met, both included (TA-4 to TA-11). Neither its names nor its
+/// uses are asked.
+pub fn path_to_anchor(
+    certificate: &X509Ref,
+    anchors: &TrustAnchors,
+    intermediates: &[X509],
+    allow_legacy: &[Legacy],
+    now: Timestamp,
+) -> Result<Vec<X509>, PathFault> {
+    let search = path::Search {
+        anchors,
+        intermediates,
+        allow_legacy,
+        now,
+    };
+    search.find(certificate)
+}
+
 struct Judge<'a> {
     address: &'a DirectAddress,
     purpose: Purpose,
@@ -328,13 +346,15 @@ impl Judge<'_> {
             return Err(Fault::Usage);
         }
         self.check_strength(&certificate)?;
-        let search = path::Search {
-            anchors: self.anchors,
-            intermediates: self.intermediates,
-            allow_legacy: self.allow_legacy,
-            now: self.now,
-        };
-        let path = search.find(&certificate).map_err(Fault::Path)?;
+        let (anchors, intermediates) = (self.anchors, self.intermediates);
+        let path = path_to_anchor(
+            &certificate,
+            anchors,
+            intermediates,
+            self.allow_legacy,
+            self.now,
+        )
+        .map_err(Fault::Path)?;
         Ok((certificate, bound, path))
     }
 

@@ -1,0 +1,139 @@
+//! Reads certificates and keys from files, with limits, and keys only where nobody else can read them (KEY-1, T-31).
+
+use std::{
+    fs::{self, File},
+    io::{self, Read},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use openssl::{
+    pkey::{PKey, Private},
+    x509::X509,
+};
+use zeroize::Zeroizing;
+
+/// Largest file of certificates or a key, in octets.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Most files of one folder.
+const MAX_FILES: usize = 10_000;
+/// Name endings of the files that are read in a folder.
+const ENDINGS: [&str; 4] = ["pem", "crt", "cer", "der"];
+
+/// Why a file could not be used. The texts say what would be accepted.
+#[derive(Debug, thiserror::Error)]
+pub enum PemError {
+    /// It is not there, or may not be read.
+    #[error("cannot be read: {0}")]
+    Io(#[from] io::Error),
+    /// Far larger than any certificate.
+    #[error("is larger than {MAX_FILE_BYTES} octets; a file of certificates or a key is accepted")]
+    TooLarge,
+    /// Too many files.
+    #[error("holds more than {MAX_FILES} files; put certificates into fewer files")]
+    TooManyFiles,
+    /// No certificate inside.
+    #[error(
+        "holds no certificate; PEM (-----BEGIN CERTIFICATE-----) or one in DER form is accepted"
+    )]
+    NoCertificate,
+    /// No key inside, or an encrypted one without its pass phrase.
+    #[error(
+        "holds no private key that can be read; PEM is accepted (PKCS#8 or older), an encrypted one with its passphrase_file"
+    )]
+    NoKey,
+    /// Others may read the key.
+    #[error(
+        "has mode {mode:04o}: a key or pass phrase must be readable by its owner alone, such as 0600 (KEY-1)"
+    )]
+    Permissions {
+        /// The mode's permission bits.
+        mode: u32,
+    },
+}
+
+/// All certificates of one file, in their order: PEM, or one in DER form.
+pub fn certificates(path: &Path) -> Result<Vec<X509>, PemError> {
+    let octets = read(&mut File::open(path)?)?;
+    let certificates = if is_pem(&octets) {
+        X509::stack_from_pem(&octets)
+    } else {
+        X509::from_der(&octets).map(|certificate| vec![certificate])
+    };
+    certificates
+        .ok()
+        .filter(|certificates| !certificates.is_empty())
+        .ok_or(PemError::NoCertificate)
+}
+
+/// All certificates of a file, or of a folder's files by name, each with its file.
+pub fn certificates_under(path: &Path) -> Result<Vec<(PathBuf, X509)>, (PathBuf, PemError)> {
+    let mut found = Vec::new();
+    for file in files_under(path).map_err(|error| (path.to_owned(), error))? {
+        let certificates = certificates(&file).map_err(|error| (file.clone(), error))?;
+        found.extend(certificates.into_iter().map(|one| (file.clone(), one)));
+    }
+    Ok(found)
+}
+
+fn files_under(path: &Path) -> Result<Vec<PathBuf>, PemError> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let file = entry?.path();
+        let ending = file.extension().and_then(|ending| ending.to_str());
+        if ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
+            files.push(file);
+        }
+        if files.len() > MAX_FILES {
+            return Err(PemError::TooManyFiles);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A private key, encrypted by the pass phrase in `passphrase_file` or not at all.
+pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PKey<Private>, PemError> {
+    let pem = read_secret(path)?;
+    let passphrase = passphrase_file.map(read_secret).transpose()?;
+    let passphrase = passphrase
+        .as_ref()
+        .map_or(&[][..], |text| text.trim_ascii_end());
+    // With a callback OpenSSL never asks at a terminal.
+    PKey::private_key_from_pem_callback(&pem, |buffer| {
+        let room = buffer.get_mut(..passphrase.len());
+        Ok(room.map_or(0, |room| {
+            room.copy_from_slice(passphrase);
+            passphrase.len()
+        }))
+    })
+    .map_err(|_| PemError::NoKey)
+}
+
+/// Reads a file that nobody but its owner can read; the mode is asked of the very file that is read.
+fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, PemError> {
+    const OTHERS: u32 = 0o077;
+    let mut file = File::open(path)?;
+    let mode = file.metadata()?.permissions().mode() & 0o7777;
+    if mode & OTHERS != 0 {
+        return Err(PemError::Permissions { mode });
+    }
+    read(&mut file).map(Zeroizing::new)
+}
+
+fn read(file: &mut File) -> Result<Vec<u8>, PemError> {
+    let mut octets = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut octets)?;
+    if octets.len() as u64 > MAX_FILE_BYTES {
+        return Err(PemError::TooLarge);
+    }
+    Ok(octets)
+}
+
+fn is_pem(octets: &[u8]) -> bool {
+    const MARK: &[u8] = b"-----BEGIN";
+    octets.windows(MARK.len()).any(|window| window == MARK)
+}
