@@ -4,5 +4,6 @@ pub(crate) mod folder;
 pub(crate) mod mail;
 pub(crate) mod scripted_smtp;
 pub(crate) mod smtp_ground;
+pub(crate) mod soap_ground;
 pub(crate) mod store;
 pub(crate) mod tls;
