@@ -1,5 +1,8 @@
 //! Joins settings, picks the concrete adapters, and holds one file for each subcommand.
 
+pub mod commands;
+pub mod config;
+pub mod exit;
 pub mod http_thread;
 pub mod logging;
 pub mod pki;

@@ -65,9 +65,6 @@ pub struct SmtpClientConfig {
     /// must lease it for longer. Default `"30m"`.
     #[serde(with = "duration_text")]
     pub attempt_timeout: Duration,
-    /// How long after acceptance a mail is tried. Default `"50m"`, before the processed notification is due.
-    #[serde(with = "duration_text")]
-    pub queue_lifetime: Duration,
     /// Connections to one destination at the same time. Default 5.
     pub max_connections_per_destination: NonZeroUsize,
     /// Attempts in a row that reached no host, after which a destination is left alone. Default 10.
@@ -222,7 +219,6 @@ impl Default for SmtpClientConfig {
             data_block_timeout: minutes(3),
             final_dot_timeout: minutes(10),
             attempt_timeout: minutes(30),
-            queue_lifetime: minutes(50),
             max_connections_per_destination: const { NonZeroUsize::new(5).expect("5 is not 0") },
             pause_after_failures: const { NonZeroU32::new(10).expect("10 is not 0") },
             pause: minutes(5),

@@ -1,0 +1,53 @@
+//! One file for each subcommand. A command writes its result to the output it is given; what went wrong is its error,
+//! which the caller prints.
+
+pub mod config;
+pub mod init;
+
+use std::{io::Write, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use super::exit::{CommandError, Exit};
+
+/// Bridge between XDR (IHE ITI-41 over SOAP and MTOM) and Direct (S/MIME over SMTP).
+#[derive(Debug, Parser)]
+#[command(name = "xdbridge", version)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Write a working configuration with fresh keys and a private CA for trying out.
+    Init(init::InitArgs),
+    /// Check or print the configuration.
+    Config(config::ConfigArgs),
+}
+
+impl Cli {
+    /// Runs the command. What it has to say goes to `out`, why it failed to the error stream.
+    pub fn run(self, out: &mut dyn Write) -> ExitCode {
+        let ended = match self.command {
+            Command::Init(args) => init::run(&args, out),
+            Command::Config(args) => config::run(&args, out),
+        };
+        exit_code(ended)
+    }
+}
+
+fn exit_code(ended: Result<Exit, CommandError>) -> ExitCode {
+    match ended {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            let causes = match &error {
+                CommandError::Failed(cause) | CommandError::Unreadable(cause) => cause,
+            };
+            eprintln!("xdbridge: {causes:#}");
+            error.exit().into()
+        }
+    }
+}

@@ -1,0 +1,446 @@
+//! The configuration: one TOML file that joins the settings which each adapter and flow defines beside its code.
+
+mod files;
+mod leaves;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    adapters::{
+        dns::config::DnsConfig, operator::OperatorConfig, smtp_client::config::SmtpClientConfig,
+        soap_server::SoapServerConfig, store::StoreConfig,
+    },
+    app::logging::LogConfig,
+    bridge::{
+        exchange::{MAX_SEND_TIME, Timers},
+        partner::{PartnerConfig, Partners},
+        routing::{RouteConfig, Routes},
+    },
+    formats::limits::Limits,
+};
+
+/// Largest configuration file that is read, in octets.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The whole configuration. Relative paths count from the directory of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// `[log]`.
+    pub log: LogConfig,
+    /// `[soap]`.
+    pub soap: SoapConfig,
+    /// `[smtp]`.
+    pub smtp: SmtpConfig,
+    /// `[dns]`.
+    pub dns: DnsConfig,
+    /// `[store]`.
+    pub store: StoreConfig,
+    /// `[operator]`.
+    pub operator: OperatorConfig,
+    /// `[timers]`.
+    pub timers: Timers,
+    /// `[limits]`.
+    pub limits: Limits,
+    /// `[[partner]]`, once for each XDR system.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub partner: Vec<PartnerConfig>,
+    /// `[[route]]`, once for each organisation that is known by its identifier alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub route: Vec<RouteConfig>,
+    /// Where relative paths count from.
+    #[serde(skip)]
+    base: PathBuf,
+}
+
+/// `[soap]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SoapConfig {
+    /// `[soap.server]`.
+    pub server: SoapServerConfig,
+}
+
+/// `[smtp]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SmtpConfig {
+    /// `[smtp.client]`.
+    pub client: SmtpClientConfig,
+}
+
+/// Why a configuration cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not there, or may not be read.
+    #[error("{}: cannot be read", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// It is no TOML.
+    #[error("{}: {error}", path.display())]
+    NotToml {
+        /// The file.
+        path: PathBuf,
+        /// Where and why.
+        error: toml::de::Error,
+    },
+    /// Keys that there are not, or values of a wrong kind: all of them.
+    #[error("{}", problems.join("\n"))]
+    Values {
+        /// File, key and what would be accepted.
+        problems: Vec<String>,
+    },
+}
+
+impl Config {
+    /// Reads a configuration file. Unknown keys and values of a wrong kind are all told at once.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let (table, base) = Self::read_table(path)?;
+        Self::from_table(table, path, base)
+    }
+
+    /// Reads a configuration file and tells everything that is wrong with it at once, judged at `now`: unknown keys,
+    /// values, and the files that they name. Empty: `serve` can start.
+    pub fn check(path: &Path, now: Timestamp) -> Result<(Self, Vec<String>), ConfigError> {
+        let (table, base) = Self::read_table(path)?;
+        let (bad, table) = leaves::sort_out::<Self>(table);
+        let mut problems: Vec<String> = bad
+            .iter()
+            .map(|leaf| format!("{}: {}", leaf.key, leaf.problem))
+            .collect();
+        let config: Self = match table.try_into() {
+            Ok(config) => Self { base, ..config },
+            Err(error) => {
+                // A table lacks what it must have; the rest cannot be judged without it.
+                problems.push(one_line(&error));
+                return Ok((Self::default(), problems));
+            }
+        };
+        let is_told = |problem: &String| {
+            // What a value that was left out would have made of the rest is not known.
+            let key = problem.split(": ").next().unwrap_or_default();
+            bad.iter().any(|leaf| leaf.key.starts_with(key))
+        };
+        let more = config.problems(now);
+        problems.extend(more.into_iter().filter(|problem| !is_told(problem)));
+        Ok((config, problems))
+    }
+
+    fn read_table(path: &Path) -> Result<(toml::Table, PathBuf), ConfigError> {
+        let unreadable = |source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        };
+        let size = fs::metadata(path).map_err(unreadable)?.len();
+        if size > MAX_FILE_BYTES {
+            let error = format!("larger than {MAX_FILE_BYTES} octets");
+            return Err(unreadable(std::io::Error::other(error)));
+        }
+        let text = fs::read_to_string(path).map_err(unreadable)?;
+        let table = toml::from_str(&text).map_err(|error| ConfigError::NotToml {
+            path: path.to_owned(),
+            error,
+        })?;
+        let base = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok((table, base))
+    }
+
+    fn from_table(table: toml::Table, path: &Path, base: PathBuf) -> Result<Self, ConfigError> {
+        let values = |problems: Vec<String>| ConfigError::Values {
+            problems: problems
+                .into_iter()
+                .map(|problem| format!("{}: {problem}", path.display()))
+                .collect(),
+        };
+        let (bad, table) = leaves::sort_out::<Self>(table);
+        if !bad.is_empty() {
+            let tell = |leaf: leaves::BadLeaf| format!("{}: {}", leaf.key, leaf.problem);
+            return Err(values(bad.into_iter().map(tell).collect()));
+        }
+        let config: Self = table
+            .try_into()
+            .map_err(|error: toml::de::Error| values(vec![one_line(&error)]))?;
+        Ok(Self { base, ..config })
+    }
+
+    /// The whole configuration as TOML, defaults included, paths as they were written.
+    pub fn print(&self) -> String {
+        toml::to_string(self).expect("every setting has a TOML form; a test prints them all")
+    }
+
+    /// The same configuration with every path made absolute, or relative to the working directory as the file is.
+    #[must_use]
+    pub fn resolved(mut self) -> Self {
+        let base = self.base.clone();
+        for path in self.paths_mut() {
+            // Joining an absolute path gives that path.
+            *path = base.join(&*path);
+        }
+        self.base = PathBuf::new();
+        self
+    }
+
+    fn paths_mut(&mut self) -> Vec<&mut PathBuf> {
+        let mut paths = vec![
+            &mut self.soap.server.certificate,
+            &mut self.soap.server.key,
+            &mut self.store.path,
+        ];
+        paths.extend(&mut self.soap.server.client_cas);
+        paths.extend(&mut self.smtp.client.ca_files);
+        paths.extend(&mut self.store.key_files);
+        paths.extend(&mut self.operator.certificate);
+        paths.extend(&mut self.operator.key);
+        paths.extend(&mut self.operator.token_file);
+        paths
+    }
+
+    /// Everything that is wrong with the values and with the files that they name, judged at `now`: key and what would
+    /// be accepted.
+    pub fn problems(&self, now: Timestamp) -> Vec<String> {
+        let mut problems = self.value_problems();
+        problems.extend(files::problems(&self.clone().resolved(), now));
+        problems
+    }
+
+    /// What is wrong with the values by themselves.
+    fn value_problems(&self) -> Vec<String> {
+        let mut problems = self.store.problems();
+        problems.extend(self.timers.problems());
+        problems.extend(Partners::read(&self.partner).err().unwrap_or_default());
+        problems.extend(Routes::read(&self.route).err().unwrap_or_default());
+        let mut problem = |key: &str, accepted: &str| problems.push(format!("{key}: {accepted}"));
+        if self.partner.is_empty() {
+            problem(
+                "partner",
+                "one [[partner]] at least; without one nobody can connect",
+            );
+        }
+        if self.smtp.client.attempt_timeout > MAX_SEND_TIME {
+            problem("smtp.client.attempt_timeout", "at most \"30m\"");
+        }
+        if self.limits.max_message_bytes > self.limits.max_bytes_in_flight {
+            problem(
+                "limits.max_message_bytes",
+                "at most limits.max_bytes_in_flight, or no such message could come in",
+            );
+        }
+        let counts = [
+            ("soap.server.workers", self.soap.server.workers),
+            (
+                "soap.server.max_connections",
+                self.soap.server.max_connections,
+            ),
+            (
+                "limits.max_document_entries",
+                self.limits.max_document_entries,
+            ),
+            ("limits.max_xml_depth", self.limits.max_xml_depth),
+            ("limits.max_mtom_parts", self.limits.max_mtom_parts),
+            ("limits.max_recipients", self.limits.max_recipients),
+            (
+                "limits.max_recipient_infos",
+                self.limits.max_recipient_infos,
+            ),
+            ("limits.max_signer_infos", self.limits.max_signer_infos),
+        ];
+        for (key, count) in counts {
+            if count == 0 {
+                problem(key, "1 or more");
+            }
+        }
+        let operator = &self.operator;
+        if operator.certificate.is_some() != operator.key.is_some() {
+            problem(
+                "operator.certificate",
+                "together with operator.key, or neither",
+            );
+        }
+        let is_protected = operator.certificate.is_some() && operator.token_file.is_some();
+        if !operator.bind.ip().is_loopback() && !is_protected {
+            problem(
+                "operator.bind",
+                "a loopback address, or together with operator.certificate, operator.key and operator.token_file",
+            );
+        }
+        if operator.bind == self.soap.server.bind && operator.bind.port() != 0 {
+            problem("operator.bind", "another address than soap.server.bind");
+        }
+        problems
+    }
+}
+
+fn one_line(error: &toml::de::Error) -> String {
+    error
+        .to_string()
+        .split_whitespace()
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const EXAMPLE: &str = include_str!("../../config/bridge.example.toml");
+    const MINIMAL: &str = include_str!("../../config/bridge.minimal.toml");
+
+    fn parse(text: &str) -> Config {
+        let table = toml::from_str(text).unwrap();
+        Config::from_table(table, Path::new("bridge.toml"), PathBuf::new()).unwrap()
+    }
+
+    /// The example with its commented settings and tables in force: `#name = value`, where prose has `# `.
+    fn uncommented(text: &str) -> String {
+        let line = |line: &str| match line.strip_prefix('#') {
+            Some(rest) if !rest.starts_with(' ') || rest.starts_with("   ") => rest.to_owned(),
+            _ => line.to_owned(),
+        };
+        text.lines().map(line).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The keys that the table at `path` takes, as serde names them when it meets one that it does not.
+    fn keys_at(path: &[&str]) -> Vec<String> {
+        let probe = toml::Value::Table(toml::Table::from_iter([(
+            "no-such-key".to_owned(),
+            toml::Value::Boolean(true),
+        )]));
+        let whole = path.iter().rev().fold(probe, |inner, key| {
+            let (key, inner) = match key.strip_suffix("[]") {
+                Some(key) => (key, toml::Value::Array(vec![inner])),
+                None => (*key, inner),
+            };
+            toml::Value::Table(toml::Table::from_iter([(key.to_owned(), inner)]))
+        });
+        let error = whole.try_into::<Config>().unwrap_err();
+        let (_, expected) = error.message().split_once("expected ").unwrap();
+        let names = expected.split('`').skip(1).step_by(2).map(str::to_owned);
+        names.collect()
+    }
+
+    fn find<'a>(whole: &'a toml::Table, path: &[&str]) -> &'a toml::Table {
+        path.iter().fold(whole, |table, key| {
+            let inner = &table[key.trim_end_matches("[]")];
+            match inner {
+                // Where there are several, the last one shows what the others do not.
+                toml::Value::Array(items) => items.last().unwrap().as_table().unwrap(),
+                table => table.as_table().unwrap(),
+            }
+        })
+    }
+
+    #[test]
+    fn example_config_states_every_default() {
+        assert_eq!(parse(EXAMPLE), Config::default());
+        let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
+        let tables: [&[&str]; 14] = [
+            &[],
+            &["log"],
+            &["soap"],
+            &["soap", "server"],
+            &["smtp"],
+            &["smtp", "client"],
+            &["smtp", "client", "domains", "hisp.example"],
+            &["dns"],
+            &["store"],
+            &["operator"],
+            &["timers"],
+            &["limits"],
+            &["partner[]"],
+            &["route[]"],
+        ];
+        for path in tables {
+            let stated: BTreeSet<&String> = find(&whole, path).keys().collect();
+            let expected = keys_at(path);
+            assert!(!expected.is_empty());
+            for key in &expected {
+                assert!(stated.contains(key), "{path:?} does not state {key}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_states_the_defaults_of_a_partner_too() {
+        let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
+        let stated = find(&whole, &["partner[]"]);
+        let defaults = toml::Table::try_from(PartnerConfig::default()).unwrap();
+        for (key, default) in &defaults {
+            if !["name", "certificates", "send_as"].contains(&key.as_str()) {
+                assert_eq!(&stated[key], default, "{key}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_example_in_force_and_the_minimal_configuration_have_no_wrong_value() {
+        for text in [&uncommented(EXAMPLE), MINIMAL] {
+            assert_eq!(parse(text).value_problems(), Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn config_reads_back_what_it_prints() {
+        for text in ["", EXAMPLE, &uncommented(EXAMPLE), MINIMAL] {
+            let config = parse(text);
+            assert_eq!(parse(&config.print()), config);
+        }
+    }
+
+    #[test]
+    fn paths_count_from_the_file_unless_they_are_absolute() {
+        let mut config = parse("store.path = \"data\"");
+        config.base = PathBuf::from("/etc/bridge");
+        let config = config.resolved();
+        assert_eq!(config.store.path, Path::new("/etc/bridge/data"));
+        assert_eq!(
+            config.soap.server.key,
+            Path::new("/etc/bridge/tls/server.key")
+        );
+        assert_eq!(
+            config.store.key_files[0],
+            Path::new("/etc/xdbridge/store.key")
+        );
+    }
+
+    #[test]
+    fn every_contradiction_between_values_is_told_at_once() {
+        let config = parse(
+            r#"
+            operator = { bind = "0.0.0.0:9480", key = "k" }
+            smtp.client.attempt_timeout = "45m"
+            limits = { max_bytes_in_flight = 1024, max_recipients = 0 }
+            timers.queue_lifetime = "2h"
+            store.key_files = []
+            route = [{ organisation = "2.999.7", address = "nobody" }]
+            "#,
+        );
+        let problems = config.value_problems();
+        for key in [
+            "store.key_files: ",
+            "timers.queue_lifetime: ",
+            "route[0].address: ",
+            "partner: ",
+            "smtp.client.attempt_timeout: ",
+            "limits.max_message_bytes: ",
+            "limits.max_recipients: ",
+            "operator.certificate: ",
+            "operator.bind: ",
+        ] {
+            let found = problems.iter().filter(|problem| problem.starts_with(key));
+            assert_eq!(found.count(), 1, "{key} in {problems:?}");
+        }
+        assert_eq!(problems.len(), 9, "{problems:?}");
+    }
+}

@@ -1,0 +1,209 @@
+//! The files that the configuration names: are they there, readable, private where they must be, and what they are
+//! said to be?
+
+use std::{
+    fs,
+    os::unix::fs::{MetadataExt, PermissionsExt},
+    path::Path,
+};
+
+use jiff::Timestamp;
+use openssl::{
+    pkey::{PKey, Private},
+    x509::X509,
+};
+use zeroize::Zeroizing;
+
+use super::Config;
+use crate::formats::smime::certificate::{self, Validity};
+
+/// Largest file of certificates or keys that is read, in octets.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+/// Bits of a secret file's mode that others than its owner would profit from (T-31).
+const MODE_OF_OTHERS: u32 = 0o077;
+/// Shortest operators' token, in characters.
+const MIN_TOKEN_CHARACTERS: usize = 32;
+
+/// Everything that is wrong with the files of `config`, whose paths are resolved: key, file, and what would be
+/// accepted.
+pub(super) fn problems(config: &Config, now: Timestamp) -> Vec<String> {
+    let mut check = Check {
+        problems: Vec::new(),
+        now,
+    };
+    let server = &config.soap.server;
+    check.identity(
+        ("soap.server.certificate", &server.certificate),
+        ("soap.server.key", &server.key),
+    );
+    check.all_certificates("soap.server.client_cas", &server.client_cas);
+    check.all_certificates("smtp.client.ca_files", &config.smtp.client.ca_files);
+    let operator = &config.operator;
+    if let (Some(certificate), Some(key)) = (&operator.certificate, &operator.key) {
+        check.identity(("operator.certificate", certificate), ("operator.key", key));
+    }
+    if let Some(token) = &operator.token_file {
+        check.token("operator.token_file", token);
+    }
+    for (index, path) in config.store.key_files.iter().enumerate() {
+        check.store_key(&format!("store.key_files[{index}]"), path);
+    }
+    check.data_directory("store.path", &config.store.path);
+    check.problems
+}
+
+pub(super) struct Check {
+    pub(super) problems: Vec<String>,
+    now: Timestamp,
+}
+
+impl Check {
+    fn problem(&mut self, key: &str, path: &Path, accepted: &str) {
+        self.problems
+            .push(format!("{key}: {}: {accepted}", path.display()));
+    }
+
+    /// The octets of a file, or a problem.
+    fn read(&mut self, key: &str, path: &Path) -> Option<Zeroizing<Vec<u8>>> {
+        let is_small =
+            fs::metadata(path).map(|data| data.is_file() && data.len() <= MAX_FILE_BYTES);
+        match is_small.and_then(|is_small| Ok((is_small, fs::read(path)?))) {
+            Ok((true, octets)) => Some(Zeroizing::new(octets)),
+            Ok((false, _)) => {
+                self.problem(key, path, "a file of 16 MiB at most");
+                None
+            }
+            Err(error) => {
+                self.problem(key, path, &format!("cannot be read: {error}"));
+                None
+            }
+        }
+    }
+
+    /// The octets of a file that nobody else may read, or a problem.
+    fn read_secret(&mut self, key: &str, path: &Path) -> Option<Zeroizing<Vec<u8>>> {
+        let octets = self.read(key, path)?;
+        let mode = fs::metadata(path).map_or(0, |data| data.permissions().mode());
+        if mode & MODE_OF_OTHERS != 0 {
+            let accepted = format!(
+                "others may read it (mode {:03o}); mode 600 or 400",
+                mode & 0o777
+            );
+            self.problem(key, path, &accepted);
+        }
+        Some(octets)
+    }
+
+    /// The certificates of a PEM file, or a problem.
+    pub(super) fn certificates(&mut self, key: &str, path: &Path) -> Vec<X509> {
+        let Some(octets) = self.read(key, path) else {
+            return Vec::new();
+        };
+        let found = X509::stack_from_pem(&octets).unwrap_or_default();
+        if found.is_empty() {
+            self.problem(key, path, "holds no PEM certificate");
+        }
+        found
+    }
+
+    fn all_certificates(&mut self, key: &str, paths: &[std::path::PathBuf]) {
+        for (index, path) in paths.iter().enumerate() {
+            self.certificates(&format!("{key}[{index}]"), path);
+        }
+    }
+
+    /// A certificate that is valid now, and the private key that fits it.
+    pub(super) fn identity(&mut self, certificate: (&str, &Path), key: (&str, &Path)) {
+        let chain = self.certificates(certificate.0, certificate.1);
+        let own = chain.first();
+        match own.map(|own| certificate::validity(own, self.now)) {
+            None | Some(Validity::Valid) => {}
+            Some(Validity::NotYet) => {
+                self.problem(
+                    certificate.0,
+                    certificate.1,
+                    "the certificate is not valid yet",
+                );
+            }
+            Some(Validity::Expired) => {
+                self.problem(certificate.0, certificate.1, "the certificate has expired");
+            }
+        }
+        let Some(octets) = self.read_secret(key.0, key.1) else {
+            return;
+        };
+        // An empty passphrase: OpenSSL must not ask on the terminal for one.
+        match PKey::<Private>::private_key_from_pem_passphrase(&octets, b"") {
+            Err(_) => self.problem(
+                key.0,
+                key.1,
+                "holds no PEM private key without a passphrase",
+            ),
+            Ok(private) => {
+                let public = own.and_then(|own| own.public_key().ok());
+                if public.is_some_and(|public| !private.public_eq(&public)) {
+                    let accepted = format!("the key of {}", certificate.1.display());
+                    self.problem(key.0, key.1, &accepted);
+                }
+            }
+        }
+    }
+
+    fn token(&mut self, key: &str, path: &Path) {
+        let Some(octets) = self.read_secret(key, path) else {
+            return;
+        };
+        let token = octets.trim_ascii();
+        if token.len() < MIN_TOKEN_CHARACTERS || !token.iter().all(u8::is_ascii_graphic) {
+            self.problem(
+                key,
+                path,
+                "at least 32 visible ASCII characters on one line",
+            );
+        }
+    }
+
+    fn store_key(&mut self, key: &str, path: &Path) {
+        let Some(octets) = self.read_secret(key, path) else {
+            return;
+        };
+        let text = octets.trim_ascii();
+        let is_hex = text.len() == 64 && text.iter().all(u8::is_ascii_hexdigit);
+        let is_base64 = || {
+            let decoded = base64_simd::STANDARD
+                .decode_to_vec(text)
+                .map(Zeroizing::new);
+            decoded.is_ok_and(|octets| octets.len() == 32)
+        };
+        if !is_hex && !is_base64() {
+            self.problem(key, path, "32 octets as 64 hexadecimal digits or as base64");
+        }
+    }
+
+    /// A directory of ours, or one that can be made.
+    fn data_directory(&mut self, key: &str, path: &Path) {
+        match fs::metadata(path) {
+            Ok(data) if !data.is_dir() => self.problem(key, path, "a directory"),
+            Ok(data) if data.mode() & MODE_OF_OTHERS != 0 => {
+                let accepted = format!(
+                    "others may enter it (mode {:03o}); mode 700",
+                    data.mode() & 0o777
+                );
+                self.problem(key, path, &accepted);
+            }
+            Ok(_) => {}
+            Err(_) => {
+                let parent = path
+                    .parent()
+                    .filter(|parent| !parent.as_os_str().is_empty());
+                if !parent.unwrap_or(Path::new(".")).is_dir() {
+                    self.problem(
+                        key,
+                        path,
+                        "a directory, or a new one in a directory that is there",
+                    );
+                }
+            }
+        }
+    }
+}
