@@ -207,7 +207,8 @@ impl<'a> Multipart<'a> {
         if self.start > 0 && (self.start == self.end || self.end == self.window.len()) {
             self.window.copy_within(self.start..self.end, 0);
             self.end -= self.start;
-            self.clean -= self.start;
+            // It lags behind while a header is read.
+            self.clean = self.clean.saturating_sub(self.start);
             self.start = 0;
         }
         loop {

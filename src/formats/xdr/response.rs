@@ -257,3 +257,147 @@ pub fn write_answer(
     response.write(&mut writer);
     package::write_envelope(&writer.finish(), packaging, RESPONSE_ACTION, message_id)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use super::*;
+    use crate::formats::limits::Limits;
+
+    const WARNED: &str =
+        include_str!("../../../docs/spec/examples/04-response-success-with-warning.xml");
+    const FAILED: &str = include_str!("../../../docs/spec/examples/05-response-failure.xml");
+
+    fn response_of(text: &str) -> RegistryResponse {
+        match read_file(&mut Cursor::new(text), &Limits::default())
+            .unwrap()
+            .answer
+        {
+            Answer::Response(response) => response,
+            Answer::Fault(fault) => panic!("{fault:?}"),
+        }
+    }
+
+    // rule: XDR-40, XDR-41, XDR-42, XDR-43, XDR-44, SOAP-10, SOAP-67
+    #[test]
+    fn an_answer_reads_back_in_the_packaging_of_its_request() {
+        let id: SoapMessageId = "urn:uuid:1".parse().unwrap();
+        let request: SoapMessageId = "urn:uuid:<&>".parse().unwrap();
+        for text in [WARNED, FAILED] {
+            let response = response_of(text);
+            for (packaging, start) in [
+                (Packaging::Mtom, "multipart/related"),
+                (Packaging::SimpleSoap, "application/soap+xml"),
+            ] {
+                let (content_type, body) = write_answer(&response, packaging, Some(&request), &id);
+                assert!(content_type.starts_with(start));
+                let again =
+                    read(&content_type, &mut Cursor::new(&body), &Limits::default()).unwrap();
+                assert_eq!(again.answer, Answer::Response(response.clone()));
+                let addressing = again.addressing.unwrap();
+                assert_eq!(addressing.action, RESPONSE_ACTION);
+                assert_eq!(addressing.relates_to.as_deref(), Some(request.as_str()));
+            }
+        }
+        let (content_type, body) = write_answer(
+            &RegistryResponse::success(),
+            Packaging::SimpleSoap,
+            None,
+            &id,
+        );
+        let addressing = read(&content_type, &mut Cursor::new(&body), &Limits::default())
+            .unwrap()
+            .addressing;
+        assert_eq!(addressing.unwrap().relates_to.as_deref(), Some(UNSPECIFIED));
+    }
+
+    // rule: XDR-44, XDR-45, NHIN-21
+    #[test]
+    fn only_the_status_success_without_an_error_is_success() {
+        assert!(response_of(WARNED).is_success());
+        let failed = response_of(FAILED);
+        assert!(!failed.is_success() && !failed.is_transient());
+        assert_eq!(failed.errors.len(), 2);
+        assert!(
+            !response_of(
+                &FAILED.replace("ResponseStatusType:Failure", "ResponseStatusType:Success")
+            )
+            .is_success()
+        );
+        let bare = |inside: &str, status: &str| {
+            response_of(&format!(
+                "<r:RegistryResponse xmlns:r='{}' status='{status}'>{inside}</r:RegistryResponse>",
+                names::RS
+            ))
+        };
+        assert!(bare("", SUCCESS).is_success());
+        assert!(!bare("", FAILURE).is_success());
+        assert!(!bare("", PARTIAL_SUCCESS).is_success());
+        assert!(
+            !bare(
+                "",
+                "urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:RequestAccepted"
+            )
+            .is_success()
+        );
+        let busy = "<r:RegistryErrorList><r:RegistryError errorCode='XDSRegistryBusy' codeContext='' location=''/></r:RegistryErrorList>";
+        let busy = bare(busy, FAILURE);
+        assert!(busy.is_transient());
+        assert_eq!(
+            (busy.errors[0].severity, &busy.errors[0].location),
+            (Severity::Error, &None)
+        );
+    }
+
+    // rule: SOAP-94
+    #[test]
+    fn faults_of_either_version_are_read() {
+        let soap11 = "<e:Envelope xmlns:e='http://schemas.xmlsoap.org/soap/envelope/'><e:Body><e:Fault><faultcode>e:Server</faultcode><faultstring>busy</faultstring></e:Fault></e:Body></e:Envelope>";
+        let answer = read("text/xml", &mut Cursor::new(soap11), &Limits::default())
+            .unwrap()
+            .answer;
+        let Answer::Fault(fault) = answer else {
+            panic!("a fault")
+        };
+        assert!(fault.is_transient());
+        assert_eq!(fault.reason.expose(), "busy");
+        assert!(read("text/html", &mut Cursor::new("<html/>"), &Limits::default()).is_err());
+        assert!(read_file(&mut Cursor::new("<a/>"), &Limits::default()).is_err());
+    }
+
+    // rule: XDR-30, XDR-34, XDR-42, XDR-142
+    #[test]
+    fn findings_become_entries_and_an_error_makes_it_failure() {
+        let odd = Finding::warning("SOAP-11", "Content-Type", "not MTOM");
+        let lost = Finding::warning("XDR-27", "Folder(a)", "left out")
+            .with_code(ErrorCode::PartialFolderContentNotProcessed);
+        let wrong = Finding::error(
+            "XDR-21",
+            ErrorCode::XdsRepositoryMetadataError,
+            "DocumentEntry(a).hash",
+            "does not match",
+        )
+        .with_value("ab".repeat(500));
+        let response = RegistryResponse::from_findings(&[odd.clone(), lost.clone()]);
+        assert_eq!(
+            (response.status.clone(), response.errors.len()),
+            (Status::Success, 1)
+        );
+        let many: Vec<Finding> = std::iter::repeat_n(lost, 80).chain([wrong]).collect();
+        let response = RegistryResponse::from_findings(&many);
+        assert_eq!(
+            (response.status.clone(), response.errors.len()),
+            (Status::Failure, 50)
+        );
+        let first = &response.errors[0];
+        assert_eq!(first.severity, Severity::Error);
+        assert!(
+            first
+                .context
+                .starts_with("DocumentEntry(a).hash: does not match (received: \"abab")
+        );
+        assert!(first.context.len() < 300);
+        assert!(!format!("{response:?}").contains("abab"));
+    }
+}

@@ -1,5 +1,8 @@
 //! The reader over whole messages: our examples, what peers do differently, what is refused, and what is hostile.
 
+mod hostile;
+mod mtom;
+
 use std::io::Cursor;
 
 use super::*;
@@ -225,13 +228,16 @@ fn a_message_that_is_no_message_gets_a_sender_fault() {
 
 // rule: SOAP-40
 #[test]
-fn a_header_without_namespace_is_refused() {
-    let text = EXAMPLE_1.replace("soap:Header>", "Header>");
-    assert_eq!(fault(read_simple(&text)).rule, "SOAP-40");
-    let text = text
-        .replace("<Header>", "<h:Header xmlns:h='urn:other'>")
-        .replace("</Header>", "</h:Header>");
-    assert_eq!(fault(read_simple(&text)).rule, "SOAP-40");
+fn the_two_bad_envelopes_of_the_test_tool_are_refused() {
+    for bad in [
+        include_str!("../../../../fixtures/xdr/bad-soap-header.xml"),
+        include_str!("../../../../fixtures/xdr/bad-soap-body.xml"),
+    ] {
+        assert_eq!(fault(read_simple(bad)).rule, "SOAP-40");
+    }
+    let header = EXAMPLE_1.replace("<soap:Header>", "<h:Header xmlns:h='urn:other'>");
+    let header = header.replace("</soap:Header>", "</h:Header>");
+    assert_eq!(fault(read_simple(&header)).rule, "SOAP-40");
 }
 
 // rule: SOAP-44, SOAP-45, SOAP-81
@@ -430,4 +436,110 @@ fn what_is_wrong_with_documents_is_a_finding_and_no_fault() {
         let (request, _) = read_simple(&changed(from, &to)).unwrap();
         assert_eq!(error_codes(&request), [code], "{to}");
     }
+}
+
+// rule: SOAP-111, SOAP-114, SOAP-116, SOAP-118, SOAP-119, XDR-69
+#[test]
+fn what_edges_write_differently_in_the_address_block_is_read_with_a_warning() {
+    let text = changed("soap:role=", "role=")
+        .replace("mailto:rui.silva@direct", "MAILTO:Rui%2Esilva@direct")
+        .replace("org</direct:to>", "org?subject=x; b@hisp.example,mailto:B@HISP.example</direct:to><direct:relatesTo> urn:x </direct:relatesTo><direct:other/><direct:metadata-level>minimal</direct:metadata-level><direct:X-DIRECT-FINAL-DESTINATION-DELIVERY>yes</direct:X-DIRECT-FINAL-DESTINATION-DELIVERY>");
+    let (request, _) = read_simple(&text).unwrap();
+    let block = request.address_block.as_ref().unwrap();
+    let to: Vec<String> = block.to.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        to,
+        ["Rui.silva@direct.harbor.example.org", "b@hisp.example"]
+    );
+    assert_eq!(block.relates_to.as_deref(), Some("urn:x"));
+    assert!(!block.final_delivery);
+    // The header block of its own wins.
+    assert_eq!(request.metadata_level, Some(MetadataLevel::Xds));
+    assert_eq!(
+        rules(&request),
+        ["SOAP-111", "SOAP-114", "SOAP-119", "SOAP-11"]
+    );
+    let strict = ReadOptions {
+        strict_address_block: true,
+        ..ReadOptions::default()
+    };
+    let refused = fault(read_with(
+        SOAP_XML,
+        text.as_bytes(),
+        &Limits::default(),
+        &strict,
+    ));
+    assert_eq!(refused.rule, "SOAP-111");
+    let wanted = "</direct:to><direct:X-DIRECT-FINAL-DESTINATION-DELIVERY>true</direct:X-DIRECT-FINAL-DESTINATION-DELIVERY>";
+    let (request, _) = read_simple(&changed("</direct:to>", wanted)).unwrap();
+    assert!(request.address_block.unwrap().final_delivery);
+}
+
+// rule: SOAP-113, SOAP-121
+#[test]
+fn a_request_without_address_block_is_legal() {
+    let from = EXAMPLE_1.find("<direct:addressBlock").unwrap();
+    let to = EXAMPLE_1.find("</soap:Header>").unwrap();
+    let (request, _) = read_simple(&format!("{}{}", &EXAMPLE_1[..from], &EXAMPLE_1[to..])).unwrap();
+    assert_eq!(request.address_block, None);
+    assert_eq!(request.metadata_level, None);
+}
+
+// rule: XDR-122
+#[test]
+fn a_disposition_as_plain_xml_is_read() {
+    let at = EXAMPLE_3.find("PGRp").unwrap();
+    let end = EXAMPLE_3.find("</xds:Document>").unwrap();
+    let plain = "<d:messageDisposition xmlns:d='urn:direct:addressing'><d:disposition>success</d:disposition></d:messageDisposition>";
+    let (request, documents) = read_simple(&format!(
+        "{} {plain} {}",
+        &EXAMPLE_3[..at],
+        &EXAMPLE_3[end..]
+    ))
+    .unwrap();
+    assert_eq!(
+        documents.find(request.documents[0].key).unwrap(),
+        plain.as_bytes()
+    );
+    assert_eq!(rules(&request), ["XDR-122", "SOAP-11"]);
+}
+
+// rule: XDR-2, XDR-89
+#[test]
+fn namespaces_from_outside_go_with_the_metadata_and_files_may_hold_parts_of_a_request() {
+    let rim = " xmlns:rim=\"urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0\"";
+    let text = changed(rim, "").replace(
+        "<soap:Body>",
+        &format!("<soap:Body{rim} xmlns:unused='urn:u'>"),
+    );
+    let (request, _) = read_simple(&text).unwrap();
+    let kept = request.metadata.as_str();
+    assert!(
+        kept.starts_with(&format!("<lcm:SubmitObjectsRequest{rim}")),
+        "{}",
+        &kept[..200]
+    );
+    assert!(!kept.contains("unused"));
+    roxmltree::Document::parse(kept).unwrap();
+
+    let (alone, documents) = read_saved(kept.as_bytes()).unwrap();
+    assert_eq!(
+        (alone.packaging, alone.metadata.as_str()),
+        (Packaging::BareSubmission, kept)
+    );
+    assert!(documents.documents.is_empty());
+    let from = text.find("<xds:Prov").unwrap();
+    let to = text.find("</soap:Body>").unwrap();
+    let body = text[from..to].replacen(" xmlns:xds", &format!("{rim} xmlns:xds"), 1);
+    let (body, documents) = read_saved(body.as_bytes()).unwrap();
+    assert_eq!(
+        (body.packaging, body.metadata),
+        (Packaging::BareBody, request.metadata)
+    );
+    assert_eq!(documents.documents[0].1.len(), 89);
+    assert_eq!(
+        read_saved(EXAMPLE_1.as_bytes()).unwrap().0.packaging,
+        Packaging::BareEnvelope
+    );
+    assert_eq!(fault(read_saved(b"%PDF-1.4")).rule, "SOAP-80");
 }

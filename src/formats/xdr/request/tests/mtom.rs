@@ -1,0 +1,391 @@
+//! Packages: what toolkits do differently, and what is refused.
+
+use super::*;
+use crate::formats::ids::SoapMessageId;
+
+const FOUR_WAYS: &[u8] = include_bytes!("../../../../../fixtures/xdr/mtom-four-ways.mime");
+const CONTENT_TYPE: &str =
+    "multipart/related; boundary=b; type=\"application/xop+xml\"; start=\"<root@x>\"";
+
+/// An envelope whose documents are `documents`, the inside of the request after its metadata.
+fn envelope(documents: &str) -> String {
+    let start = EXAMPLE_2.find("<?xml").unwrap();
+    let end = EXAMPLE_2.find("</soap:Envelope>").unwrap() + "</soap:Envelope>".len();
+    let from = EXAMPLE_2.find("<xds:Document ").unwrap();
+    let to = EXAMPLE_2.find("</xds:Document>").unwrap() + "</xds:Document>".len();
+    format!(
+        "{}{documents}{}",
+        &EXAMPLE_2[start..from],
+        &EXAMPLE_2[to..end]
+    )
+}
+
+fn include(id: &str, href: &str) -> String {
+    format!(
+        "<xds:Document id='{id}'><xop:Include xmlns:xop='http://www.w3.org/2004/08/xop/include' href='{href}'/></xds:Document>"
+    )
+}
+
+/// A package of parts, each a header and its octets, with CRLF and boundary `b`.
+fn package(parts: &[(&str, &str)]) -> String {
+    let parts: String = parts
+        .iter()
+        .map(|(header, body)| format!("--b\r\n{header}\r\n\r\n{body}\r\n"))
+        .collect();
+    format!("{parts}--b--\r\n")
+}
+
+const ROOT: &str = "Content-Type: application/xop+xml; charset=UTF-8\r\nContent-ID: <root@x>";
+
+fn read_parts(parts: &[(&str, &str)]) -> Outcome {
+    read_with(
+        CONTENT_TYPE,
+        package(parts).as_bytes(),
+        &Limits::default(),
+        &ReadOptions::default(),
+    )
+}
+
+// rule: SOAP-20, SOAP-21, SOAP-22, SOAP-25, SOAP-26, XDR-9
+#[test]
+fn parts_before_the_root_inline_text_and_every_transfer_encoding_mix() {
+    let (request, documents) = read_saved(FOUR_WAYS).unwrap();
+    assert!(
+        !crate::formats::finding::refuses(&request.findings),
+        "{:?}",
+        request.findings
+    );
+    let read: Vec<(&str, DocumentKey, &[u8])> = request
+        .documents
+        .iter()
+        .map(|d| {
+            (
+                d.document_id.as_str(),
+                d.key,
+                documents.find(d.key).unwrap(),
+            )
+        })
+        .collect();
+    let expected: [(&str, DocumentKey, &[u8]); 4] = [
+        (
+            "Document01",
+            DocumentKey::Part(0),
+            b"first, before the root\n",
+        ),
+        (
+            "Document02",
+            DocumentKey::Inline(0),
+            b"second, in the envelope\n",
+        ),
+        ("Document03", DocumentKey::Part(2), b"third, in base64\n"),
+        (
+            "Document04",
+            DocumentKey::Part(3),
+            "fourth, in quoted-printable: \u{fc}\n".as_bytes(),
+        ),
+    ];
+    assert_eq!(read, expected);
+}
+
+// rule: SOAP-30
+#[test]
+fn line_ends_and_the_last_boundary_may_differ_and_octets_stay_exact() {
+    let body = envelope(&include("Document01", "cid:d@x"));
+    let document = "\r\n--bb\r\nline\n--\r\n";
+    let whole = package(&[(ROOT, &body), ("Content-ID: <d@x>", document)]);
+    let mixed = format!(
+        "\n--b\n{}\n\n{body}\n--b  \nContent-ID:\n\t<d@x>\n\n{document}\n--b--",
+        ROOT.replace('\r', "")
+    );
+    let without_dashes = whole.replace("--b--\r\n", "--b\r\n");
+    let cut_at_boundary = whole.replace("--b--\r\n", "--b");
+    for (text, expected) in [
+        (&whole, &[][..]),
+        (&mixed, &[][..]),
+        (&without_dashes, &["SOAP-30"][..]),
+        (&cut_at_boundary, &["SOAP-30"][..]),
+    ] {
+        let (request, documents) = read_with(
+            CONTENT_TYPE,
+            text.as_bytes(),
+            &Limits::default(),
+            &ReadOptions::default(),
+        )
+        .unwrap();
+        assert_eq!(
+            documents.find(DocumentKey::Part(1)).unwrap(),
+            document.as_bytes()
+        );
+        assert_eq!(rules(&request), expected);
+    }
+    // A stream that ends inside a part is never taken for a whole document.
+    let cut = &whole[..whole.len() - 12];
+    let outcome = read_with(
+        CONTENT_TYPE,
+        cut.as_bytes(),
+        &Limits::default(),
+        &ReadOptions::default(),
+    );
+    assert_eq!(fault(outcome).rule, "SOAP-30");
+}
+
+// rule: SOAP-22
+#[test]
+fn an_href_is_decoded_first_and_compared_as_it_stands_second() {
+    for (href, id) in [
+        ("cid:0.urn%3auuid%3A1@x", "0.urn:uuid:1@x"),
+        ("cid:a%40x", "a@x"),
+        ("CID:a%40x", "a%40x"),
+        ("cid:a+b@x", "a+b@x"),
+    ] {
+        let header = format!("content-id: <{id}>");
+        let outcome = read_parts(&[
+            (ROOT, &envelope(&include("Document01", href))),
+            (&header, "x"),
+        ]);
+        assert!(outcome.unwrap().0.findings.is_empty(), "{href}");
+    }
+    let other_case = read_parts(&[
+        (ROOT, &envelope(&include("Document01", "cid:a@x"))),
+        ("Content-ID: <A@x>", "x"),
+    ]);
+    let (request, _) = other_case.unwrap();
+    assert_eq!(
+        error_codes(&request),
+        [
+            ErrorCode::XdsMissingDocument,
+            ErrorCode::XdsMissingDocumentMetadata
+        ]
+    );
+}
+
+// rule: SOAP-28, SOAP-32, T-10c
+#[test]
+fn each_part_belongs_to_one_document() {
+    let shared = format!(
+        "{}{}",
+        include("Document01", "cid:d@x"),
+        include("Document02", "cid:d@x")
+    );
+    let parts = [
+        (ROOT, &*envelope(&shared)),
+        ("Content-ID: <d@x>", "x"),
+        ("Content-Type: a/b", "nobody's"),
+    ];
+    let (request, _) = read_parts(&parts).unwrap();
+    assert_eq!(rules(&request), ["SOAP-32", "SOAP-28"]);
+    assert_eq!(error_codes(&request), [ErrorCode::XdsRepositoryError]);
+    let lenient = ReadOptions {
+        shared_parts: true,
+        ..ReadOptions::default()
+    };
+    let text = package(&parts);
+    let (request, _) =
+        read_with(CONTENT_TYPE, text.as_bytes(), &Limits::default(), &lenient).unwrap();
+    assert_eq!(request.documents.len(), 2);
+    let (request, _) =
+        read_parts(&[(ROOT, &envelope(&include("Document01", "cid:root@x")))]).unwrap();
+    assert_eq!(rules(&request), ["T-10c"]);
+    let (request, _) = read_parts(&[
+        (ROOT, &envelope(&include("Document01", "cid:d@x"))),
+        ("Content-ID: <d@x>", "x"),
+        ("Content-ID: <e@x>", "y"),
+    ])
+    .unwrap();
+    assert_eq!(
+        error_codes(&request),
+        [ErrorCode::XdsMissingDocumentMetadata]
+    );
+}
+
+// rule: SOAP-3, SOAP-20, SOAP-26, SOAP-31, SOAP-80, LIM-6, LIM-7, T-11
+#[test]
+fn a_package_that_is_not_one_gets_a_sender_fault() {
+    let body = envelope(&include("Document01", "cid:d@x"));
+    let long = format!("X: {}", "a".repeat(17_000));
+    let cases: [(&[(&str, &str)], &str); 6] = [
+        (&[("Content-ID: <other@x>", &body)], "SOAP-20"),
+        (
+            &[
+                (ROOT, &body),
+                ("Content-ID: <d@x>", ""),
+                ("Content-ID: <d@x>", ""),
+            ],
+            "SOAP-31",
+        ),
+        (
+            &[
+                (ROOT, &body),
+                ("Content-ID: <d@x>\r\nContent-ID: <e@x>", ""),
+            ],
+            "T-11",
+        ),
+        (
+            &[
+                (ROOT, &body),
+                ("Content-ID: <d@x>\r\nContent-Transfer-Encoding: x-z", ""),
+            ],
+            "SOAP-26",
+        ),
+        (
+            &[
+                (ROOT, &body),
+                (
+                    "Content-ID: <d@x>\r\nContent-Transfer-Encoding: base64",
+                    "?",
+                ),
+            ],
+            "SOAP-26",
+        ),
+        (&[(&long, &body)], "LIM-7"),
+    ];
+    for (parts, rule) in cases {
+        let fault = fault(read_parts(parts));
+        assert_eq!((fault.rule, fault.packaging), (rule, Packaging::Mtom));
+    }
+    let many = vec![("A: b", ""); 501];
+    assert_eq!(fault(read_parts(&many)).rule, "LIM-6");
+    let bare = "multipart/related; type=\"application/xop+xml\"";
+    assert_eq!(
+        fault(read_with(
+            bare,
+            b"",
+            &Limits::default(),
+            &ReadOptions::default()
+        ))
+        .rule,
+        "SOAP-3"
+    );
+    // A fault that comes after the envelope relates to the request.
+    let late = fault(read_parts(cases[1].0));
+    assert_eq!(
+        late.relates_to.unwrap().as_str(),
+        "urn:uuid:4d5e6f70-8192-4da3-9b0e-3b4c5d6e7f80"
+    );
+}
+
+// rule: SOAP-7, SOAP-8
+#[test]
+fn other_content_types_and_charsets_are_unsupported() {
+    for content_type in [
+        "",
+        "text/plain",
+        "application/xml",
+        "application/soap+xml; charset=latin1",
+        "multipart/form-data; boundary=b",
+    ] {
+        let outcome = read_with(
+            content_type,
+            EXAMPLE_1.as_bytes(),
+            &Limits::default(),
+            &ReadOptions::default(),
+        );
+        assert!(
+            matches!(outcome, Err(ReadError::UnsupportedMediaType)),
+            "{content_type}"
+        );
+    }
+}
+
+// rule: SOAP-11
+#[test]
+fn a_partner_can_be_held_to_mtom() {
+    let strict = ReadOptions {
+        require_mtom: true,
+        ..ReadOptions::default()
+    };
+    let refused = fault(read_with(
+        SOAP_XML,
+        EXAMPLE_1.as_bytes(),
+        &Limits::default(),
+        &strict,
+    ));
+    assert_eq!(refused.rule, "SOAP-11");
+    assert!(refused.relates_to.is_some());
+}
+
+// rule: SOAP-10, SOAP-93
+#[test]
+fn a_fault_takes_the_packaging_of_its_request() {
+    let fault = fault(read_parts(&[(ROOT, "<a/>")]));
+    let id: SoapMessageId = "urn:uuid:9".parse().unwrap();
+    let (content_type, body) = fault.write_answer(&id);
+    assert!(content_type.starts_with("multipart/related"));
+    let answer = crate::formats::xdr::response::read(
+        &content_type,
+        &mut Cursor::new(body),
+        &Limits::default(),
+    );
+    let crate::formats::xdr::response::Answer::Fault(received) = answer.unwrap().answer else {
+        panic!("a fault")
+    };
+    assert_eq!(received.code, Some(FaultCode::Sender));
+    assert!(!received.is_transient());
+}
+
+// rule: SOAP-10, SOAP-33, SOAP-64, SOAP-111, SOAP-116, XDR-2
+#[test]
+fn what_is_written_reads_back_in_either_packaging() {
+    let (request, mut documents) = read_saved(FOUR_WAYS).unwrap();
+    let message_id = "urn:uuid:77".parse().unwrap();
+    let outgoing: Vec<OutgoingDocument> = request
+        .documents
+        .iter()
+        .map(|d| OutgoingDocument {
+            document_id: d.document_id.clone(),
+            key: d.key,
+            mime_type: "text/plain".to_owned(),
+        })
+        .collect();
+    let out = OutgoingRequest {
+        message_id: &message_id,
+        action: crate::formats::soap::REQUEST_ACTION,
+        to: "https://edge.example/xdr?a=1&b=2",
+        address_block: request.address_block.as_ref(),
+        metadata_level: Some(MetadataLevel::Minimal),
+        metadata: &request.metadata,
+        documents: &outgoing,
+    };
+    let strict = ReadOptions {
+        strict_address_block: true,
+        ..ReadOptions::default()
+    };
+    for packaging in [Packaging::Mtom, Packaging::SimpleSoap] {
+        let mut body = Vec::new();
+        match packaging {
+            Packaging::Mtom => write_mtom(&out, &mut documents, &mut body).unwrap(),
+            _ => write_simple(&out, &mut documents, &mut body).unwrap(),
+        }
+        let (again, read_documents) = read_with(
+            &out.content_type(packaging),
+            &body,
+            &Limits::default(),
+            &strict,
+        )
+        .unwrap();
+        assert_eq!(again.packaging, packaging);
+        assert_eq!(again.metadata, request.metadata);
+        assert_eq!(again.address_block, request.address_block);
+        assert_eq!(again.addressing.to.as_deref(), Some(out.to));
+        assert_eq!(again.documents.len(), 4);
+        for written in &request.documents {
+            let read = again
+                .documents
+                .iter()
+                .find(|d| d.document_id == written.document_id)
+                .unwrap();
+            assert_eq!(read_documents.find(read.key), documents.find(written.key));
+        }
+        assert!(
+            again
+                .findings
+                .iter()
+                .all(|finding| finding.rule == "SOAP-11"),
+            "{:?}",
+            again.findings
+        );
+    }
+    // A source that lacks a document must not leave a request behind that looks whole.
+    documents.documents.pop();
+    assert!(write_mtom(&out, &mut documents, &mut Vec::new()).is_err());
+}
