@@ -4,6 +4,7 @@
 mod architecture;
 mod conformance;
 mod dependencies;
+mod dns_mail_hosts;
 mod operator;
 mod smime;
 mod smtp_client;

@@ -1,5 +1,6 @@
 //! Test grounds: builders, counterparts and servers that the behaviour files share.
 
+pub(crate) mod dns_server;
 pub(crate) mod folder;
 pub(crate) mod mail;
 pub(crate) mod scripted_smtp;
