@@ -8,12 +8,13 @@
 use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use openssl::sha::Sha256;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{
     failure::{UnitError, failed, read_failed},
     keys::KeyRing,
     row_id::RowId,
+    writer::MAX_ROWS_AT_ONCE,
 };
 use crate::{
     flows::ports::StoreError,
@@ -23,8 +24,8 @@ use crate::{
     },
 };
 
-pub(super) const INSERT: &str = "INSERT INTO audit (node, sequence, at, kind, outcome, exchange, sealed, hash) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
+pub(super) const INSERT: &str =
+    "INSERT INTO audit (node, sequence, at, kind, outcome, exchange, sealed, hash) ";
 pub(super) const CHAIN: &str = "SELECT node, sequence, at, kind, outcome, exchange, sealed, hash \
      FROM audit WHERE node = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
 pub(super) const OF_EXCHANGE: &str = "SELECT node, sequence, at, kind, outcome, exchange, sealed, hash \
@@ -193,44 +194,56 @@ impl Chain {
         Ok(Some(chain))
     }
 
-    /// Puts one record at the end.
+    /// Puts records at the end.
     pub(super) async fn append(
         &mut self,
         connection: &mut SqliteConnection,
         keys: &KeyRing,
-        row: &Row,
+        rows: &[Row],
     ) -> Result<(), UnitError> {
+        for rows in rows.chunks(MAX_ROWS_AT_ONCE) {
+            let linked = rows
+                .iter()
+                .map(|row| self.link(keys, row))
+                .collect::<Result<Vec<Stored>, _>>()
+                .map_err(|error| UnitError::Refused(failed(error)))?;
+            QueryBuilder::<Sqlite>::new(INSERT)
+                .push_values(linked, |mut columns, row| {
+                    let (node, sequence, at, kind, outcome, exchange, sealed, hash) = row;
+                    columns
+                        .push_bind(node)
+                        .push_bind(sequence)
+                        .push_bind(at)
+                        .push_bind(kind)
+                        .push_bind(outcome)
+                        .push_bind(exchange)
+                        .push_bind(sealed)
+                        .push_bind(hash);
+                })
+                .build()
+                .execute(&mut *connection)
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// Seals a record and makes it the chain's end.
+    fn link(&mut self, keys: &KeyRing, row: &Row) -> Result<Stored, openssl::error::ErrorStack> {
         let sequence = self.last_sequence + 1;
-        let sealed = keys
-            .seal(&context(&self.node, sequence), &row.details)
-            .map_err(|error| UnitError::Refused(failed(error)))?;
-        let exchange = row.exchange.map(|id| RowId(id.0));
-        let stored = (
+        let mut stored = (
             self.node.clone(),
             sequence,
             row.at,
             row.kind.clone(),
             row.outcome,
-            exchange,
-            sealed,
+            row.exchange.map(|id| RowId(id.0)),
+            keys.seal(&context(&self.node, sequence), &row.details)?,
             Vec::new(),
         );
-        let hash = hash_of(&self.last_hash, &stored);
-        let (node, sequence, at, kind, outcome, exchange, sealed, _) = stored;
-        sqlx::query(INSERT)
-            .bind(node)
-            .bind(sequence)
-            .bind(at)
-            .bind(kind)
-            .bind(outcome)
-            .bind(exchange)
-            .bind(sealed)
-            .bind(hash.to_vec())
-            .execute(connection)
-            .await?;
+        self.last_hash = hash_of(&self.last_hash, &stored);
         self.last_sequence = sequence;
-        self.last_hash = hash;
-        Ok(())
+        stored.7 = self.last_hash.to_vec();
+        Ok(stored)
     }
 
     /// Records where the chain begins and ends.

@@ -1,19 +1,20 @@
 //! The table `lookup_key`: keyed hashes of the ids that exchanges are found by. The ids themselves are not kept.
 
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{
     failure::{UnitError, read_failed},
     keys::{Key, KeyRing},
     row_id::RowId,
+    writer::MAX_ROWS_AT_ONCE,
 };
 use crate::{
     flows::ports::{LookupKey, StoreError},
     formats::ids::ExchangeId,
 };
 
-pub(super) const INSERT: &str = "INSERT INTO lookup_key (hash, exchange, any_hash) \
-     VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+pub(super) const INSERT: &str = "INSERT INTO lookup_key (hash, exchange, any_hash) ";
+pub(super) const UNLESS_THERE: &str = " ON CONFLICT DO NOTHING";
 pub(super) const FIND: &str = "SELECT exchange.id FROM lookup_key \
      JOIN exchange ON exchange.id = lookup_key.exchange \
      WHERE lookup_key.hash = $1 ORDER BY exchange.accepted_at, exchange.id";
@@ -36,20 +37,28 @@ impl Row {
             any_hash: any_hash(current, bare_text(key)),
         }
     }
+}
 
-    pub(super) async fn insert(
-        &self,
-        connection: &mut SqliteConnection,
-        exchange: ExchangeId,
-    ) -> Result<(), UnitError> {
-        sqlx::query(INSERT)
-            .bind(self.hash.as_slice())
-            .bind(RowId(exchange.0))
-            .bind(self.any_hash.as_slice())
-            .execute(connection)
+/// Adds keys to an exchange; those that it has already stay as they are.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    exchange: ExchangeId,
+    rows: &[Row],
+) -> Result<(), UnitError> {
+    for rows in rows.chunks(MAX_ROWS_AT_ONCE) {
+        QueryBuilder::<Sqlite>::new(INSERT)
+            .push_values(rows, |mut columns, row| {
+                columns
+                    .push_bind(row.hash.to_vec())
+                    .push_bind(RowId(exchange.0))
+                    .push_bind(row.any_hash.to_vec());
+            })
+            .push(UNLESS_THERE)
+            .build()
+            .execute(&mut *connection)
             .await?;
-        Ok(())
     }
+    Ok(())
 }
 
 /// The exchanges that carry `key`, hashed under whatever key was current then; oldest first.

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, SqlitePool};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
 
 use super::{
     failure::{UnitError, failed, read_failed},
     row_id::RowId,
+    writer::MAX_ROWS_AT_ONCE,
 };
 use crate::{
     bridge::exchange::Scheduled,
@@ -15,8 +16,7 @@ use crate::{
     formats::ids::ExchangeId,
 };
 
-pub(super) const INSERT: &str =
-    "INSERT INTO outbox (exchange, effect, next_at) VALUES ($1, $2, $3)";
+pub(super) const INSERT: &str = "INSERT INTO outbox (exchange, effect, next_at) ";
 pub(super) const LAPSE: &str =
     "UPDATE outbox SET state = 0, owner = NULL WHERE state = 1 AND next_at <= $1";
 // A writer alone claims here; PostgreSQL adds FOR UPDATE SKIP LOCKED to the inner SELECT.
@@ -49,16 +49,26 @@ impl Row {
             next_at: scheduled.at.as_microsecond(),
         })
     }
+}
 
-    pub(super) async fn insert(self, connection: &mut SqliteConnection) -> Result<(), UnitError> {
-        sqlx::query(INSERT)
-            .bind(RowId(self.exchange.0))
-            .bind(self.effect)
-            .bind(self.next_at)
-            .execute(connection)
+/// Adds effects.
+pub(super) async fn insert(
+    connection: &mut SqliteConnection,
+    rows: &[Row],
+) -> Result<(), UnitError> {
+    for rows in rows.chunks(MAX_ROWS_AT_ONCE) {
+        QueryBuilder::<Sqlite>::new(INSERT)
+            .push_values(rows, |mut columns, row| {
+                columns
+                    .push_bind(RowId(row.exchange.0))
+                    .push_bind(row.effect.clone())
+                    .push_bind(row.next_at);
+            })
+            .build()
+            .execute(&mut *connection)
             .await?;
-        Ok(())
     }
+    Ok(())
 }
 
 /// Leases up to `limit` due effects to `owner`. Lapsed leases are due.

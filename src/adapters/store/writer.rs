@@ -30,6 +30,8 @@ const ROLLBACK: &str = "ROLLBACK";
 const SAVEPOINT: &str = "SAVEPOINT unit";
 const RELEASE: &str = "RELEASE unit";
 const UNDO_UNIT: &str = "ROLLBACK TO unit";
+/// Rows that one statement inserts: each statement is a trip to the thread of its connection and back.
+pub(super) const MAX_ROWS_AT_ONCE: usize = 32;
 /// Exchanges that one transaction removes when their retention is over.
 const EXPIRED_AT_ONCE: i64 = 200;
 
@@ -258,6 +260,7 @@ impl Writer {
     async fn write(&mut self, unit: Prepared) -> Result<Written, UnitError> {
         let keys = Arc::clone(&self.keys);
         let node = self.node.clone();
+        let mut chain = self.chain.clone();
         let connection = self.connection()?;
         if let Some(claim) = &unit.done {
             outbox::complete(&mut *connection, &node, claim).await?;
@@ -268,9 +271,7 @@ impl Writer {
             } else {
                 exchange.row.update(&mut *connection).await?;
             }
-            for key in &exchange.keys {
-                key.insert(&mut *connection, exchange.id).await?;
-            }
+            lookup_key::insert(&mut *connection, exchange.id, &exchange.keys).await?;
         }
         for adopted in &unit.adoption.bodies {
             body::insert(&mut *connection, adopted, unit.owner).await?;
@@ -282,13 +283,8 @@ impl Writer {
             }
         }
         let rings = !unit.effects.is_empty();
-        for effect in unit.effects {
-            effect.insert(&mut *connection).await?;
-        }
-        let mut chain = self.chain.clone();
-        for row in &unit.audit {
-            chain.append(self.connection()?, &keys, row).await?;
-        }
+        outbox::insert(&mut *connection, &unit.effects).await?;
+        chain.append(connection, &keys, &unit.audit).await?;
         self.chain = chain;
         Ok(Written {
             adoption: unit.adoption,
