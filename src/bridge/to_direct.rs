@@ -12,7 +12,7 @@ use super::exchange::Reason;
 use crate::formats::{
     document::{DocumentFacts, DocumentSource},
     ids::{DirectAddress, MessageId},
-    metadata::{DocumentEntry, Level, Metadata, MetadataError, same_id},
+    metadata::{DocumentEntry, Level, Metadata, MetadataError, RECEIVED_URI, same_id},
     mime::{
         base64_lines::encoded_len,
         write::{Boundary, Header, HeaderText, Multipart},
@@ -22,9 +22,7 @@ use crate::formats::{
 };
 use attachments::{AttachmentSink, PlannedAttachment};
 
-pub use crate::formats::metadata::fidelity::RECEIVED_URI;
-
-/// What a slot of that name gets appended if it was received itself, so that it comes back as well.
+/// What a slot named [`RECEIVED_URI`] gets appended if it was received itself, so that it comes back as well.
 pub(super) const RECEIVED_AGAIN: char = '~';
 
 /// What the Subject must contain (XDM-50, CC-3).
@@ -373,4 +371,355 @@ fn attach_documents<W: Write>(
     let mut sink = AttachmentSink::new(message, PlannedAttachment::plan(described));
     documents.pour(&mut sink)?;
     sink.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::{
+        document::{DocumentKey, DocumentSink, DocumentsInMemory, FactsSink},
+        limits::Limits,
+        smime::seal_header,
+        xml::kept::KeptXml,
+    };
+    use mail_parser::{Message, MessageParser, MimeHeaders as _};
+
+    /// A submission of two documents.
+    struct Ground {
+        metadata: Metadata,
+        source: DocumentsInMemory,
+        documents: Vec<(String, DocumentFacts)>,
+        from: DirectAddress,
+        to: Vec<DirectAddress>,
+        message_id: MessageId,
+        institution: Institution,
+    }
+
+    impl Ground {
+        fn new(set_content: &str) -> Self {
+            let xml = format!(
+                "<l:SubmitObjectsRequest xmlns:l=\"urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0\" \
+                 xmlns=\"urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0\"><RegistryObjectList>\
+                 <ExtrinsicObject id=\"Doc1\" mimeType=\"text/xml\">\
+                 <Name><LocalizedString value=\"Summary: A\"/></Name></ExtrinsicObject>\
+                 <ExtrinsicObject id=\"Doc2\" mimeType=\"application/pdf\"/>\
+                 <RegistryPackage id=\"Set1\">{set_content}\
+                 <Classification id=\"c\" classifiedObject=\"Set1\" \
+                 classificationNode=\"urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd\"/>\
+                 </RegistryPackage></RegistryObjectList></l:SubmitObjectsRequest>"
+            );
+            let limits = Limits::default();
+            let kept = KeptXml::read(xml.as_bytes(), &limits).unwrap();
+            let mut source = DocumentsInMemory::default();
+            for (part, octets) in [(1, b"<a/>".as_slice()), (2, b"%PDF-1.7")] {
+                source.begin(DocumentKey::Part(part)).unwrap();
+                source.write(octets).unwrap();
+                source.end().unwrap();
+            }
+            let mut facts = FactsSink::default();
+            source.pour(&mut facts).unwrap();
+            let ids = ["Doc1", "Doc2"].map(str::to_owned);
+            Self {
+                metadata: Metadata::read(kept, &limits).unwrap(),
+                documents: ids.into_iter().zip(facts.into_facts()).collect(),
+                source,
+                from: "Ngozi@direct.elm.example".parse().unwrap(),
+                to: vec![
+                    "rui@direct.harbor.example".parse().unwrap(),
+                    "intake@direct.harbor.example".parse().unwrap(),
+                ],
+                message_id: "7@direct.elm.example".parse().unwrap(),
+                institution: Institution::default(),
+            }
+        }
+
+        fn conversion(&self) -> Conversion<'_> {
+            Conversion {
+                metadata: &self.metadata,
+                documents: &self.documents,
+                level: Level::Full,
+                from: &self.from,
+                to: &self.to,
+                message_id: &self.message_id,
+                date: "2026-11-22T08:05:09Z".parse().unwrap(),
+                packaging: DirectPackaging::Xdm,
+                subject_title: false,
+                wants_final_delivery: false,
+                institution: &self.institution,
+            }
+        }
+
+        fn write(&self, conversion: &Conversion<'_>) -> Result<String, ConversionError> {
+            let mut out = Vec::new();
+            write_message(conversion, &mut self.source.clone(), &mut out)?;
+            Ok(String::from_utf8(out).unwrap())
+        }
+    }
+
+    fn inner(entity: &str) -> Message<'_> {
+        let (wrap, inner) = entity.split_once("\r\n\r\n").unwrap();
+        assert_eq!(wrap, "Content-Type: message/rfc822");
+        MessageParser::default().parse(inner).unwrap()
+    }
+
+    const TITLE: &str = "<Name><LocalizedString value=\"Réferral\r\nBcc: x@y.example\"/></Name>";
+
+    // rule: WR-1, WR-11, XDR-85, MDN-1, MDN-2, MDN-3, MDN-4, MDN-5, XDM-50, CC-3
+    #[test]
+    fn the_inner_header_says_everything_and_asks_for_notices() {
+        let ground = Ground::new(TITLE);
+        let mut conversion = ground.conversion();
+        conversion.wants_final_delivery = true;
+        let entity = ground.write(&conversion).unwrap();
+        let header = entity.split("\r\n\r\n").nth(1).unwrap();
+        let boundary = Boundary::of_message(&ground.message_id, 0);
+        assert_eq!(
+            header,
+            format!(
+                "From: Ngozi@direct.elm.example\r\n\
+                 To: rui@direct.harbor.example,\r\n intake@direct.harbor.example\r\n\
+                 Subject: XDM/1.0/DDM\r\n\
+                 Date: Sun, 22 Nov 2026 08:05:09 +0000\r\n\
+                 Message-ID: <7@direct.elm.example>\r\n\
+                 MIME-Version: 1.0\r\n\
+                 Disposition-Notification-To: Ngozi@direct.elm.example\r\n\
+                 Disposition-Notification-Options: \
+                 X-DIRECT-FINAL-DESTINATION-DELIVERY=optional,true\r\n\
+                 Content-Type: multipart/mixed;\r\n boundary=\"{}\"",
+                boundary.as_str()
+            )
+        );
+        assert!(
+            !ground
+                .write(&ground.conversion())
+                .unwrap()
+                .contains("FINAL-DESTINATION")
+        );
+    }
+
+    // rule: XDR-85, XDM-50, CC-3, SOAP-162, T-11e
+    #[test]
+    fn a_title_enters_the_subject_only_on_request_and_brings_no_field_with_it() {
+        let ground = Ground::new(TITLE);
+        let mut conversion = ground.conversion();
+        conversion.subject_title = true;
+        let entity = ground.write(&conversion).unwrap();
+        // The phrase stands in clear even beside an encoded title.
+        assert!(entity.contains("XDM/1.0/DDM\r\n"));
+        assert!(!entity.contains("\r\nBcc:"));
+        let message = inner(&entity);
+        assert_eq!(
+            message.subject(),
+            Some("Réferral Bcc: x@y.example - XDM/1.0/DDM")
+        );
+    }
+
+    // rule: XDR-86, XDM-51, XDM-52, CC-2
+    #[test]
+    fn a_package_message_holds_a_text_and_the_zip_and_nothing_else() {
+        let ground = Ground::new("");
+        let entity = ground.write(&ground.conversion()).unwrap();
+        let message = inner(&entity);
+        assert_eq!(
+            (message.text_body_count(), message.attachment_count()),
+            (1, 1)
+        );
+        let zip = message.attachment(0).unwrap();
+        assert_eq!(zip.attachment_name(), Some("XDM00001.ZIP"));
+        let kind = zip.content_type().unwrap();
+        assert_eq!((kind.ctype(), kind.subtype()), ("application", Some("zip")));
+        assert!(zip.contents().starts_with(b"PK\x03\x04"));
+    }
+
+    // rule: XDR-86, XDR-87, CC-4
+    #[test]
+    fn the_other_packagings_carry_the_documents_in_clear_names() {
+        let ground = Ground::new("");
+        let cases = [
+            (
+                DirectPackaging::XdmAndDocuments,
+                "\"xdm+documents\"",
+                1,
+                "XDM/1.0/DDM",
+            ),
+            (DirectPackaging::Documents, "\"documents\"", 0, "Documents"),
+        ];
+        for (packaging, setting, first, subject) in cases {
+            assert_eq!(serde_json::to_string(&packaging).unwrap(), setting);
+            let mut conversion = ground.conversion();
+            conversion.packaging = packaging;
+            let entity = ground.write(&conversion).unwrap();
+            let message = inner(&entity);
+            assert_eq!(message.subject(), Some(subject));
+            assert_eq!(message.attachment_count(), first + 2);
+            let found: Vec<_> = (first..first + 2)
+                .map(|part| {
+                    let part = message.attachment(u32::try_from(part).unwrap()).unwrap();
+                    (part.attachment_name().unwrap(), part.contents())
+                })
+                .collect();
+            assert_eq!(
+                found,
+                [
+                    ("Summary_A.xml", b"<a/>".as_slice()),
+                    ("document2.pdf", b"%PDF-1.7")
+                ]
+            );
+        }
+    }
+
+    // rule: XDR-84
+    #[test]
+    fn only_minimal_metadata_gets_recipients_and_author_and_only_where_it_has_none() {
+        let ground = Ground::new("");
+        let mut conversion = ground.conversion();
+        let full = direct_metadata(&conversion).unwrap();
+        assert!(
+            full.submission_set()
+                .unwrap()
+                .intended_recipients
+                .is_empty()
+        );
+        assert!(full.submission_set().unwrap().authors.is_empty());
+        conversion.level = Level::Minimal;
+        let minimal = direct_metadata(&conversion).unwrap();
+        let set = minimal.submission_set().unwrap();
+        assert_eq!(
+            set.intended_recipients,
+            [
+                "||^^Internet^rui@direct.harbor.example",
+                "||^^Internet^intake@direct.harbor.example"
+            ]
+        );
+        assert_eq!(
+            set.authors[0].telecommunications,
+            ["^^Internet^Ngozi@direct.elm.example"]
+        );
+        let named = Ground::new(
+            "<Slot name=\"intendedRecipient\"><ValueList><Value>Org</Value></ValueList></Slot>",
+        );
+        let mut conversion = named.conversion();
+        conversion.level = Level::Minimal;
+        let kept = direct_metadata(&conversion).unwrap();
+        assert_eq!(kept.submission_set().unwrap().intended_recipients, ["Org"]);
+    }
+
+    // rule: XDR-82, XDM-15, XDM-21, XDM-22
+    #[test]
+    fn every_entry_gets_uri_hash_and_size_after_its_last_slot() {
+        let ground = Ground::new("");
+        let metadata = direct_metadata(&ground.conversion()).unwrap();
+        let [first, second] = metadata.document_entries() else {
+            panic!("two entries");
+        };
+        assert_eq!(first.uri.as_deref(), Some("DOC00001.XML"));
+        assert_eq!(second.uri.as_deref(), Some("DOC00002.PDF"));
+        assert_eq!(second.size.as_deref(), Some("8"));
+        assert_eq!(second.hash, Some(ground.documents[1].1.hash()));
+        // Slots come before the Name (XDR-5).
+        let text = metadata.xml().as_str();
+        assert!(text.find("DOC00001.XML").unwrap() < text.find("Summary: A").unwrap());
+    }
+
+    // rule: XDR-82, WR-11
+    #[test]
+    fn a_missing_document_or_recipient_is_an_error_and_final() {
+        let mut ground = Ground::new("");
+        ground.documents.remove(0);
+        let error = ground.write(&ground.conversion()).unwrap_err();
+        assert!(matches!(
+            error,
+            ConversionError::DocumentMissing { number: 1 }
+        ));
+        assert_eq!(
+            (error.is_transient(), error.reason()),
+            (false, Reason::ConversionFailed)
+        );
+
+        let mut ground = Ground::new("");
+        ground.source.documents.remove(1);
+        for packaging in [DirectPackaging::Xdm, DirectPackaging::Documents] {
+            let mut conversion = ground.conversion();
+            conversion.packaging = packaging;
+            assert!(!ground.write(&conversion).unwrap_err().is_transient());
+        }
+        ground.to.clear();
+        let error = ground.write(&ground.conversion()).unwrap_err();
+        assert!(matches!(error, ConversionError::NoRecipient));
+    }
+
+    // rule: XDR-81, SND-6
+    #[test]
+    fn the_same_leg_makes_the_same_octets() {
+        let ground = Ground::new(TITLE);
+        let make = || ground.write(&ground.conversion()).unwrap();
+        assert_eq!(make(), make());
+    }
+
+    // rule: WR-3, WR-4, T-2
+    #[test]
+    fn the_outer_header_repeats_routing_fields_only() {
+        let ground = Ground::new(TITLE);
+        let mut conversion = ground.conversion();
+        conversion.subject_title = true;
+        let fields =
+            outer_header_fields(&conversion, "Encrypted message", ContentCipher::default());
+        let header = seal_header(&fields);
+        assert!(header.contains("Subject: Encrypted message\r\n"));
+        assert!(header.contains("Message-ID: <7@direct.elm.example>\r\n"));
+        assert!(!header.contains("ferral") && !header.contains("Disposition-Notification"));
+    }
+
+    // rule: SM-60, LIM-14
+    #[test]
+    fn the_estimate_bounds_what_is_made_and_is_not_far_off() {
+        let mut ground = Ground::new("");
+        // Does not compress: OpenSSL's cipher text of zeros.
+        let octets = openssl::symm::encrypt(
+            openssl::symm::Cipher::aes_128_ctr(),
+            &[7; 16],
+            Some(&[9; 16]),
+            &vec![0; 3_000_000],
+        )
+        .unwrap();
+        ground.source.documents[0].1 = octets;
+        let mut facts = FactsSink::default();
+        ground.source.pour(&mut facts).unwrap();
+        for (document, facts) in ground.documents.iter_mut().zip(facts.into_facts()) {
+            document.1 = facts;
+        }
+        let sizes: Vec<u64> = ground
+            .documents
+            .iter()
+            .map(|(_, facts)| facts.size)
+            .collect();
+        let metadata_bytes = direct_metadata(&ground.conversion())
+            .unwrap()
+            .xml()
+            .as_str()
+            .len();
+        for packaging in [
+            DirectPackaging::Xdm,
+            DirectPackaging::XdmAndDocuments,
+            DirectPackaging::Documents,
+        ] {
+            let mut conversion = ground.conversion();
+            conversion.packaging = packaging;
+            let entity = ground.write(&conversion).unwrap().len() as u64;
+            let least = sealed_len_estimate(entity, 2);
+            let estimate = estimate_wire_bytes(packaging, metadata_bytes as u64, &sizes, 2);
+            assert!(estimate >= least, "{packaging:?}: {estimate} < {least}");
+            assert!(
+                estimate <= least + least / 20,
+                "{packaging:?}: {estimate} > {least}"
+            );
+        }
+        // A quarter of the room of u64 does not overflow.
+        estimate_wire_bytes(
+            DirectPackaging::XdmAndDocuments,
+            u64::MAX / 8,
+            &[u64::MAX / 8; 2],
+            9,
+        );
+    }
 }

@@ -27,7 +27,7 @@ use super::{
 
 pub use ebrim::Slot;
 pub use edit::MetadataEdit;
-pub use fidelity::equal_metadata;
+pub use fidelity::{RECEIVED_URI, equal_metadata};
 pub use model::{Association, Author, Code, DocumentEntry, Folder, SubmissionSet};
 
 use ebrim::{ElementKind, Registry};

@@ -67,7 +67,10 @@ impl<W: Write> Write for Base64Lines<W> {
 /// The length in octets of the text that [`Base64Lines`] makes of `bytes` octets.
 pub fn encoded_len(bytes: u64) -> u64 {
     let lines = bytes.div_ceil(LINE_BYTES as u64);
-    bytes.div_ceil(3) * 4 + lines * 2
+    bytes
+        .div_ceil(3)
+        .saturating_mul(4)
+        .saturating_add(lines * 2)
 }
 
 #[cfg(test)]
