@@ -554,3 +554,66 @@ fn check_declaration(declaration: &str) -> Result<(), XmlError> {
     }
     if last == 0 { Err(malformed()) } else { Ok(()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &[u8]) -> Result<(), XmlError> {
+        let limits = Limits::default();
+        let mut pull = Pull::open(Box::new(text), limits.max_metadata_bytes, &limits)?;
+        while pull.next()? != Node::Eof {}
+        Ok(())
+    }
+
+    // rule: T-10, SOAP-43, SOAP-80, LIM-5
+    #[test]
+    fn what_the_reader_underneath_lets_pass_is_refused() {
+        let deep = "<a>".repeat(129) + &"</a>".repeat(129);
+        let cases: [&[u8]; 29] = [
+            b"",
+            b" ",
+            b"<a>",
+            b"<a/><b/>",
+            b"<a/>x",
+            b"x<a/>",
+            b"<a/>&amp;",
+            b"<a>\0</a>",
+            b"<a>&#0;</a>",
+            b"<a b='1'c='2'/>",
+            b"<a b=1/>",
+            b"<a b/>",
+            b"<a b='<'/>",
+            b"<a b='&x;'/>",
+            b"<a b='1' b='2'/>",
+            b"<a xmlns:p='u' xmlns:q='u' p:b='' q:b=''/>",
+            b"<p:a/>",
+            b"<a xmlns:p=''/>",
+            b"<a xmlns:xmlns='u'/>",
+            b"<a xmlns:xml='u'/>",
+            b"<a xmlns:p='http://www.w3.org/2000/xmlns/'/>",
+            b"<1a/>",
+            b"<a:b:c xmlns:a='u'/>",
+            b"<a>]]></a>",
+            b"<a><!-- -- --></a>",
+            b" <?xml version='1.0'?><a/>",
+            b"<?xml encoding='UTF-8'?><a/>",
+            b"<?xml version='1.0' encoding='latin1'?><a/>",
+            b"<a>\xFF</a>",
+        ];
+        for text in cases.into_iter().chain([deep.as_bytes()]) {
+            assert!(
+                matches!(read(text), Err(XmlError::Refused { .. })),
+                "{}",
+                String::from_utf8_lossy(text)
+            );
+        }
+        for text in [
+            "<a/>",
+            "<?xml version=\"1.0\" encoding='utf-8' standalone='yes'?>\n<!-- c --><a b = '&#x41;>' xml:lang=''> ]] &gt; <![CDATA[<&]]> </a >\n",
+        ] {
+            read(text.as_bytes()).unwrap();
+            roxmltree::Document::parse(text).unwrap();
+        }
+    }
+}
