@@ -6,6 +6,7 @@ mod conformance;
 mod dependencies;
 mod dns_mail_hosts;
 mod fidelity;
+mod metadata;
 mod operator;
 mod smime;
 mod smtp_client;

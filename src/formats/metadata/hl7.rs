@@ -500,3 +500,6 @@ impl fmt::Display for Xtn {
         ]))
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -134,40 +134,58 @@ pub(in crate::formats) fn check_limits(text: &str, limits: &Limits) -> Result<()
     let mut at = 0;
     while let Some(distance) = octets.get(at..).and_then(|rest| memchr(b'<', rest)) {
         at += distance;
-        let rest = octets.get(at..).unwrap_or_default();
-        if let Some(close) = [
-            (b"<!--".as_slice(), b"-->".as_slice()),
-            (b"<![CDATA[", b"]]>"),
-            (b"<?", b"?>"),
-        ]
-        .iter()
-        .find_map(|(start, close)| rest.starts_with(start).then_some((start.len(), *close)))
-        {
-            at += end_of(rest, close.0, close.1).ok_or(XmlLimitError::Unfinished)?;
-        } else if rest.starts_with(b"<!") {
-            return Err(XmlLimitError::Dtd);
-        } else if rest.starts_with(b"</") {
-            namespaces_in_scope -= open.pop().unwrap_or(0);
-            at += memchr(b'>', rest).ok_or(XmlLimitError::Unfinished)? + 1;
-        } else {
-            let tag = start_tag_at(text, at).ok_or(XmlLimitError::Unfinished)?;
-            check_tag(&tag, limits)?;
-            if open.len() >= limits.max_xml_depth {
-                return Err(XmlLimitError::TooDeep {
-                    limit: limits.max_xml_depth,
-                });
+        let (markup, end) = markup_at(text, at).ok_or(XmlLimitError::Unfinished)?;
+        match markup {
+            Markup::Declaration => return Err(XmlLimitError::Dtd),
+            Markup::End => namespaces_in_scope -= open.pop().unwrap_or(0),
+            Markup::Other => {}
+            Markup::Start(tag) => {
+                check_tag(&tag, limits)?;
+                if open.len() >= limits.max_xml_depth {
+                    return Err(XmlLimitError::TooDeep {
+                        limit: limits.max_xml_depth,
+                    });
+                }
+                if namespaces_in_scope + tag.namespaces > MAX_NAMESPACES_IN_SCOPE {
+                    return Err(too_much(MAX_NAMESPACES_IN_SCOPE));
+                }
+                if !tag.is_empty {
+                    open.push(tag.namespaces);
+                    namespaces_in_scope += tag.namespaces;
+                }
             }
-            if namespaces_in_scope + tag.namespaces > MAX_NAMESPACES_IN_SCOPE {
-                return Err(too_much(MAX_NAMESPACES_IN_SCOPE));
-            }
-            if !tag.is_empty {
-                open.push(tag.namespaces);
-                namespaces_in_scope += tag.namespaces;
-            }
-            at = tag.end;
         }
+        at = end;
     }
     Ok(())
+}
+
+/// What begins with a `<`.
+pub(super) enum Markup<'a> {
+    Start(StartTag<'a>),
+    End,
+    /// `<!DOCTYPE` and the like.
+    Declaration,
+    /// Comment, CDATA section, processing instruction.
+    Other,
+}
+
+/// The markup whose `<` stands at `at`, with the offset after it; `None` if it is not closed.
+pub(super) fn markup_at(text: &str, at: usize) -> Option<(Markup<'_>, usize)> {
+    const SECTIONS: [(&[u8], &[u8]); 3] =
+        [(b"<!--", b"-->"), (b"<![CDATA[", b"]]>"), (b"<?", b"?>")];
+    let rest = text.as_bytes().get(at..)?;
+    let section = SECTIONS.iter().find(|(open, _)| rest.starts_with(open));
+    if let Some((open, close)) = section {
+        Some((Markup::Other, at + end_of(rest, open.len(), close)?))
+    } else if rest.starts_with(b"<!") {
+        Some((Markup::Declaration, at))
+    } else if rest.starts_with(b"</") {
+        Some((Markup::End, at + memchr(b'>', rest)? + 1))
+    } else {
+        let tag = start_tag_at(text, at)?;
+        Some((Markup::Start(tag), tag.end))
+    }
 }
 
 fn check_tag(tag: &StartTag<'_>, limits: &Limits) -> Result<(), XmlLimitError> {

@@ -46,11 +46,13 @@ enum Verdict {
     Tolerated(&'static str),
     /// Refused; the text says what would be accepted.
     Refused(&'static str),
+    /// Refused; the text names the form that would be accepted.
+    Malformed(&'static str),
     /// Refused under the strict profile, tolerated otherwise.
     RefusedIfStrict(&'static str),
 }
 
-use Verdict::{Good, Refused, RefusedIfStrict, Tolerated};
+use Verdict::{Good, Malformed, Refused, RefusedIfStrict, Tolerated};
 
 pub(super) static RULES: &[Rule] = &[
     row(
@@ -146,9 +148,10 @@ fn tell(
     }
     let (is_error, text) = match judge(trimmed) {
         Good => return,
-        Tolerated(text) => (false, text),
-        Refused(text) => (true, text),
-        RefusedIfStrict(text) => (scope.context.is_strict(), text),
+        Tolerated(text) => (false, text.to_owned()),
+        Refused(text) => (true, text.to_owned()),
+        Malformed(expected) => (true, format!("malformed; accepted is {expected}")),
+        RefusedIfStrict(text) => (scope.context.is_strict(), text.to_owned()),
     };
     report.tell_value(is_error, object.at(attribute), text, value);
 }
@@ -186,7 +189,7 @@ fn good_if(is_good: bool, expected: &'static str) -> Verdict {
 }
 
 fn of_hl7(result: Result<(), Hl7Error>) -> Verdict {
-    result.map_or_else(|error| Refused(error.expected), |()| Good)
+    result.map_or_else(|error| Malformed(error.expected), |()| Good)
 }
 
 fn dtms(scope: &Scope<'_>, report: &mut Report<'_>) {
@@ -232,7 +235,7 @@ fn judge_xtn(xtn: &Xtn) -> Verdict {
         Err(_) if xtn.is_loose_email() => Tolerated(
             "an e-mail address in a form that is only tolerated; it should be ^^Internet^user@domain",
         ),
-        Err(error) => Refused(error.expected),
+        Err(error) => Malformed(error.expected),
     }
 }
 
@@ -248,7 +251,7 @@ fn recipients(scope: &Scope<'_>, report: &mut Report<'_>) {
             Err(error) if error.rule == "XDR-63" && is_loose => Tolerated(
                 "an e-mail address in a form that is only tolerated; it should be ^^Internet^user@domain",
             ),
-            Err(error) => Refused(error.expected),
+            Err(error) => Malformed(error.expected),
         }
     });
 }
