@@ -8,6 +8,7 @@ pub mod attributes;
 mod datatypes;
 mod documents;
 mod patients;
+mod presence;
 mod references;
 mod structure;
 mod times;
@@ -158,7 +159,7 @@ const METADATA_ERROR: Option<ErrorCode> = Some(ErrorCode::XdsRepositoryMetadataE
 pub fn rules() -> impl Iterator<Item = &'static Rule> {
     [
         structure::RULES,
-        attributes::RULES,
+        presence::RULES,
         datatypes::RULES,
         times::RULES,
         references::RULES,
