@@ -16,3 +16,4 @@ mod sqlite_store;
 mod store;
 mod support;
 mod xdm_attacks;
+mod xdm_fixtures;

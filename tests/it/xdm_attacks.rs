@@ -305,6 +305,46 @@ fn a_directory_that_two_readers_would_read_differently_is_refused() {
     assert_eq!(refused_by(b""), "XDM-41");
 }
 
+// rule: XDM-13
+#[test]
+fn a_directory_entry_without_its_slash_is_still_a_directory() {
+    let mut entries = good_entries();
+    entries[3] = RawEntry::stored("IHE_XDM/SUBSET01", b"");
+    let package = read(&build(&entries).octets).unwrap();
+    assert!(!package.has_errors());
+    assert_eq!(package.findings.len(), 1);
+    assert_eq!(package.findings[0].rule, "XDM-13");
+}
+
+// rule: XDM-13, XDM-40
+#[test]
+fn missing_hash_and_size_are_warnings_and_the_only_file_is_found_without_a_uri() {
+    let mut entries = good_entries();
+    entries[4] = RawEntry::file(METADATA_PATH, metadata("").as_bytes());
+    let package = read(&build(&entries).octets).unwrap();
+    assert!(!package.has_errors());
+    let mut rules: Vec<_> = package.sets[0].findings.iter().map(|f| f.rule).collect();
+    rules.sort_unstable();
+    assert_eq!(rules, ["XDM-13", "XDM-40", "XDM-40", "XDM-42"]);
+    assert_eq!(
+        package.sets[0].documents[0].facts.size,
+        DOCUMENT.len() as u64
+    );
+}
+
+// rule: XDM-24
+#[test]
+fn a_uri_split_into_numbered_values_is_joined() {
+    let mut entries = good_entries();
+    let split = "<rim:Slot name=\"URI\"><rim:ValueList><rim:Value>2|001.XML</rim:Value>\
+                 <rim:Value>1|DOC00</rim:Value></rim:ValueList></rim:Slot>";
+    let slots = good_slots().replace(&slot("URI", "DOC00001.XML"), split);
+    entries[4] = RawEntry::file(METADATA_PATH, metadata(&slots).as_bytes());
+    let package = read(&build(&entries).octets).unwrap();
+    assert!(!package.has_errors());
+    assert_eq!(package.sets[0].findings, []);
+}
+
 // rule: XDM-47
 #[test]
 fn a_method_other_than_store_and_deflate_fails_the_set_that_needs_it() {
