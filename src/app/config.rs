@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adapters::{
-        dns::config::DnsConfig, operator::OperatorConfig, smtp_client::config::SmtpClientConfig,
-        soap_server::SoapServerConfig, store::StoreConfig,
+        certificates::CertificatesConfig, dns::config::DnsConfig, operator::OperatorConfig,
+        smtp_client::config::SmtpClientConfig, soap_server::SoapServerConfig, store::StoreConfig,
     },
     app::logging::LogConfig,
     bridge::{
         exchange::{MAX_SEND_TIME, Timers},
-        partner::{PartnerConfig, Partners},
+        partner::{AddressPattern, PartnerConfig, Partners},
         routing::{RouteConfig, Routes},
     },
     formats::limits::Limits,
@@ -40,6 +40,8 @@ pub struct Config {
     pub smtp: SmtpConfig,
     /// `[dns]`.
     pub dns: DnsConfig,
+    /// `[certificates]`.
+    pub certificates: CertificatesConfig,
     /// `[store]`.
     pub store: StoreConfig,
     /// `[operator]`.
@@ -197,6 +199,15 @@ impl Config {
             &mut self.store.path,
         ];
         paths.extend(&mut self.soap.server.client_cas);
+        paths.extend(&mut self.certificates.recipients);
+        for domain in &mut self.certificates.domains {
+            paths.extend(&mut domain.anchors);
+            paths.extend(&mut domain.intermediates);
+            for identity in &mut domain.identities {
+                paths.extend([&mut identity.certificate, &mut identity.key]);
+                paths.extend(&mut identity.passphrase_file);
+            }
+        }
         paths.extend(&mut self.smtp.client.ca_files);
         paths.extend(&mut self.store.key_files);
         paths.extend(&mut self.operator.certificate);
@@ -219,6 +230,7 @@ impl Config {
         problems.extend(self.timers.problems());
         problems.extend(Partners::read(&self.partner).err().unwrap_or_default());
         problems.extend(Routes::read(&self.route).err().unwrap_or_default());
+        problems.extend(self.domain_problems());
         let mut problem = |key: &str, accepted: &str| problems.push(format!("{key}: {accepted}"));
         if self.partner.is_empty() {
             problem(
@@ -275,6 +287,54 @@ impl Config {
         }
         if operator.bind == self.soap.server.bind && operator.bind.port() != 0 {
             problem("operator.bind", "another address than soap.server.bind");
+        }
+        problems
+    }
+}
+
+impl Config {
+    /// Domains without a key to sign with, and senders in domains that nobody serves.
+    fn domain_problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let domains = &self.certificates.domains;
+        if domains.is_empty() {
+            problems.push(
+                "certificates.domains: one [[certificates.domains]] at least; without one nothing can be sent"
+                    .to_owned(),
+            );
+        }
+        for (index, domain) in domains.iter().enumerate() {
+            let key = format!("certificates.domains[{index}]");
+            if domain.identities.is_empty() {
+                problems.push(format!(
+                    "{key}.identities: one certificate with its key at least, to sign what {} sends",
+                    domain.name
+                ));
+            }
+            if domain.anchors.is_empty() {
+                problems.push(format!(
+                    "{key}.anchors: one file at least; without anchors {} trusts nobody",
+                    domain.name
+                ));
+            }
+        }
+        for (index, partner) in self.partner.iter().enumerate() {
+            let patterns = partner.send_as.iter().enumerate();
+            for (position, text) in patterns {
+                // One that is no pattern is told by the partner itself.
+                let Ok(pattern) = text.parse::<AddressPattern>() else {
+                    continue;
+                };
+                if domains
+                    .iter()
+                    .all(|domain| domain.name != *pattern.domain())
+                {
+                    problems.push(format!(
+                        "partner[{index}].send_as[{position}]: a sender in one of certificates.domains, not in {}",
+                        pattern.domain()
+                    ));
+                }
+            }
         }
         problems
     }
@@ -345,7 +405,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 14] = [
+        let tables: [&[&str]; 17] = [
             &[],
             &["log"],
             &["soap"],
@@ -354,6 +414,9 @@ mod tests {
             &["smtp", "client"],
             &["smtp", "client", "domains", "hisp.example"],
             &["dns"],
+            &["certificates"],
+            &["certificates", "domains[]"],
+            &["certificates", "domains[]", "identities[]"],
             &["store"],
             &["operator"],
             &["timers"],
@@ -415,6 +478,32 @@ mod tests {
     }
 
     #[test]
+    fn a_domain_without_identity_and_a_sender_in_no_domain_are_told() {
+        let config = parse(
+            r#"
+            [[certificates.domains]]
+            name = "direct.harbor.example"
+            [[partner]]
+            name = "harbor"
+            send_as = ["direct.harbor.example", "x@direct.elm.example", "no one"]
+            "#,
+        );
+        let problems = config.domain_problems();
+        let keys: Vec<&str> = problems
+            .iter()
+            .filter_map(|problem| Some(problem.split_once(": ")?.0))
+            .collect();
+        assert_eq!(
+            keys,
+            [
+                "certificates.domains[0].identities",
+                "certificates.domains[0].anchors",
+                "partner[0].send_as[1]"
+            ]
+        );
+    }
+
+    #[test]
     fn every_contradiction_between_values_is_told_at_once() {
         let config = parse(
             r#"
@@ -431,6 +520,7 @@ mod tests {
             "store.key_files: ",
             "timers.queue_lifetime: ",
             "route[0].address: ",
+            "certificates.domains: ",
             "partner: ",
             "smtp.client.attempt_timeout: ",
             "limits.max_message_bytes: ",
@@ -441,6 +531,6 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(key));
             assert_eq!(found.count(), 1, "{key} in {problems:?}");
         }
-        assert_eq!(problems.len(), 9, "{problems:?}");
+        assert_eq!(problems.len(), 10, "{problems:?}");
     }
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
 mod architecture;
+mod config;
 mod conformance;
 mod dependencies;
 mod dns_mail_hosts;

@@ -62,7 +62,7 @@ pub struct SmtpClientConfig {
     #[serde(with = "duration_text")]
     pub final_dot_timeout: Duration,
     /// Longest time of one attempt over all hosts; what is open then is tried again later. Whoever leases the work
-    /// must lease it for longer. Default `"30m"`.
+    /// must lease it for longer. Default `"20m"`.
     #[serde(with = "duration_text")]
     pub attempt_timeout: Duration,
     /// Connections to one destination at the same time. Default 5.
@@ -218,7 +218,7 @@ impl Default for SmtpClientConfig {
             data_start_timeout: minutes(2),
             data_block_timeout: minutes(3),
             final_dot_timeout: minutes(10),
-            attempt_timeout: minutes(30),
+            attempt_timeout: minutes(20),
             max_connections_per_destination: const { NonZeroUsize::new(5).expect("5 is not 0") },
             pause_after_failures: const { NonZeroU32::new(10).expect("10 is not 0") },
             pause: minutes(5),

@@ -15,7 +15,10 @@ use openssl::{
 use zeroize::Zeroizing;
 
 use super::Config;
-use crate::formats::smime::certificate::{self, Validity};
+use crate::{
+    adapters::certificates::CertificateFiles,
+    formats::smime::certificate::{self, Validity},
+};
 
 /// Largest file of certificates or keys that is read, in octets.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
@@ -49,6 +52,11 @@ pub(super) fn problems(config: &Config, now: Timestamp) -> Vec<String> {
         check.store_key(&format!("store.key_files[{index}]"), path);
     }
     check.data_directory("store.path", &config.store.path);
+    // Read as `serve` reads them: each file, each key against its certificate, each certificate against its domain.
+    if let Err(faults) = CertificateFiles::load(config.certificates.clone(), now) {
+        let told = faults.iter().map(|fault| format!("certificates: {fault}"));
+        check.problems.extend(told);
+    }
     check.problems
 }
 

@@ -1,0 +1,195 @@
+//! `xdbridge init` and `xdbridge config`, run as commands: what they write, what they say, and how they exit.
+
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use crate::support::folder::TestFolder;
+
+const DOMAIN: &str = "direct.harbor.example";
+
+fn xdbridge(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn init(dir: &Path) -> Output {
+    xdbridge(&["init", dir.to_str().unwrap(), "--domain", DOMAIN])
+}
+
+fn check(config: &Path) -> Output {
+    xdbridge(&["config", "check", "--config", config.to_str().unwrap()])
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8(octets.to_vec()).unwrap()
+}
+
+/// A fresh configuration, and where its file is.
+fn initialised(folder: &TestFolder) -> PathBuf {
+    let dir = folder.path().join("bridge");
+    let output = init(&dir);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    dir.join("xdbridge.toml")
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        }
+        files.push(path);
+    }
+    files
+}
+
+#[test]
+fn init_writes_a_configuration_in_which_check_finds_no_problem() {
+    let folder = TestFolder::new();
+    let config = initialised(&folder);
+    let output = check(&config);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    assert!(text(&output.stdout).contains("no problem found"));
+}
+
+// rule: T-31
+#[test]
+fn init_writes_secrets_for_their_owner_alone_and_none_twice() {
+    let folder = TestFolder::new();
+    let config = initialised(&folder);
+    let dir = config.parent().unwrap();
+    for path in files_below(dir) {
+        let mode = fs::metadata(&path).unwrap().permissions().mode() & 0o777;
+        let expected = if path.is_dir() { 0o700 } else { 0o600 };
+        assert_eq!(mode, expected, "{}", path.display());
+    }
+    let other = TestFolder::new();
+    let other_dir = initialised(&other).parent().unwrap().to_owned();
+    for secret in [
+        "store.key",
+        "ca/ca.key",
+        "tls/server.key",
+        "direct/domain.key",
+    ] {
+        let first = fs::read(dir.join(secret)).unwrap();
+        let second = fs::read(other_dir.join(secret)).unwrap();
+        assert_ne!(first, second, "{secret} is made on the spot");
+    }
+}
+
+#[test]
+fn init_touches_nothing_in_a_folder_that_is_not_empty() {
+    let folder = TestFolder::new();
+    fs::write(folder.path().join("kept"), "mine").unwrap();
+    let output = init(folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("not empty"));
+    assert_eq!(files_below(folder.path()).len(), 1);
+}
+
+#[test]
+fn init_takes_an_empty_folder_and_refuses_what_is_no_domain() {
+    let folder = TestFolder::new();
+    let dir = folder.path().to_str().unwrap();
+    let output = xdbridge(&["init", dir, "--domain", "localhost"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(files_below(folder.path()).is_empty());
+    let output = init(folder.path());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+fn check_tells_every_problem_of_values_and_files_at_once() {
+    let folder = TestFolder::new();
+    let config = initialised(&folder);
+    let dir = config.parent().unwrap();
+    let written = fs::read_to_string(&config).unwrap();
+    let broken = written
+        .replace("bind = \"127.0.0.1:8443\"", "bnid = \"127.0.0.1:8443\"")
+        .replace("127.0.0.1:9480", "0.0.0.0:9480")
+        .replace("send_as = [", "send_as = [\"direct.elm.example\", ");
+    fs::write(&config, broken).unwrap();
+    // Another certificate's key, a key for everybody, no certificate, and no key.
+    fs::copy(dir.join("tls/trial-ehr.key"), dir.join("tls/server.key")).unwrap();
+    let exposed = fs::Permissions::from_mode(0o644);
+    fs::set_permissions(dir.join("direct/domain.key"), exposed).unwrap();
+    fs::write(dir.join("tls/clients.pem"), "nothing").unwrap();
+    fs::remove_file(dir.join("store.key")).unwrap();
+    let output = check(&config);
+    assert_eq!(output.status.code(), Some(1));
+    let told = text(&output.stdout);
+    for problem in [
+        "soap.server.bnid: unknown field",
+        "operator.bind: ",
+        "partner[0].send_as[0]: ",
+        "soap.server.key: ",
+        "certificates: ",
+        "soap.server.client_cas[0]: ",
+        "store.key_files[0]: ",
+    ] {
+        let found = told.lines().filter(|line| line.contains(problem));
+        assert_eq!(found.count(), 1, "{problem} in\n{told}");
+    }
+    for line in told.lines() {
+        assert!(line.starts_with(config.to_str().unwrap()), "{line}");
+    }
+    assert_eq!(told.lines().count(), 7, "{told}");
+}
+
+#[test]
+fn an_unreadable_configuration_is_told_apart_from_a_wrong_one() {
+    let folder = TestFolder::new();
+    let missing = folder.path().join("missing.toml");
+    assert_eq!(check(&missing).status.code(), Some(2));
+    let broken = folder.path().join("broken.toml");
+    fs::write(&broken, "[soap").unwrap();
+    let output = check(&broken);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        text(&output.stderr).contains("line 1"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn print_states_every_setting_and_reads_back() {
+    let folder = TestFolder::new();
+    let config = initialised(&folder);
+    let print = |config: &Path| {
+        let path = config.to_str().unwrap();
+        let output = xdbridge(&["config", "print", "--config", path]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let printed = print(&config);
+    assert!(printed.contains("max_message_bytes = 67108864"));
+    fs::write(&config, &printed).unwrap();
+    assert_eq!(print(&config), printed);
+    assert_eq!(check(&config).status.code(), Some(0));
+}
+
+#[test]
+fn check_online_tells_an_address_that_is_taken() {
+    let folder = TestFolder::new();
+    let config = initialised(&folder);
+    let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = holder.local_addr().unwrap().to_string();
+    let written = fs::read_to_string(&config).unwrap();
+    let written = written
+        .replace("127.0.0.1:8443", &taken)
+        .replace("127.0.0.1:9480", "127.0.0.1:0");
+    fs::write(&config, written).unwrap();
+    assert_eq!(check(&config).status.code(), Some(0));
+    let path = config.to_str().unwrap();
+    let output = xdbridge(&["config", "check", "--config", path, "--online"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("soap.server.bind: "));
+}
