@@ -3,6 +3,7 @@
 
 mod architecture;
 mod config;
+mod certificates;
 mod conformance;
 mod dependencies;
 mod dns_mail_hosts;
@@ -16,5 +17,6 @@ mod soap_server;
 mod sqlite_store;
 mod store;
 mod support;
+mod trust;
 mod xdm_attacks;
 mod xdm_fixtures;
