@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod init;
+pub mod smime;
 
 use std::{io::Write, process::ExitCode};
 
@@ -26,6 +27,8 @@ pub enum Command {
     Init(init::InitArgs),
     /// Check or print the configuration.
     Config(config::ConfigArgs),
+    /// Sign and encrypt, or decrypt and verify, a mail with given keys.
+    Smime(smime::SmimeArgs),
 }
 
 impl Cli {
@@ -34,6 +37,7 @@ impl Cli {
         let ended = match self.command {
             Command::Init(args) => init::run(&args, out),
             Command::Config(args) => config::run(&args, out),
+            Command::Smime(args) => smime::run(&args, out),
         };
         exit_code(ended)
     }
