@@ -123,7 +123,7 @@ fn a_served_domain_signs_for_its_addresses_with_the_intermediates_below_the_anch
     assert_eq!(signers.len(), 1);
     assert_eq!(
         signers[0].intermediates,
-        [ground.issuing.certificate.clone()]
+        std::slice::from_ref(&ground.issuing.certificate)
     );
     assert!(domain.anchors.contains(&ground.root.certificate));
     assert!(

@@ -11,6 +11,7 @@ mod fidelity;
 mod metadata;
 mod operator;
 mod smime;
+mod smime_command;
 mod smtp_client;
 mod smtp_client_tls;
 mod soap_server;
