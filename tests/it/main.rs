@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
 mod architecture;
-mod config;
 mod certificates;
+mod config;
 mod conformance;
 mod dependencies;
 mod dns_mail_hosts;
