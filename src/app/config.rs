@@ -22,7 +22,8 @@ use crate::{
         partner::{AddressPattern, PartnerConfig, Partners},
         routing::{RouteConfig, Routes},
     },
-    formats::limits::Limits,
+    flows::settings::{AuditSettings, DeliverySettings, NodeSettings},
+    formats::{limits::Limits, xdm::Institution},
 };
 
 /// Largest configuration file that is read, in octets.
@@ -46,8 +47,16 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[operator]`.
     pub operator: OperatorConfig,
+    /// `[delivery]`.
+    pub delivery: DeliverySettings,
     /// `[timers]`.
     pub timers: Timers,
+    /// `[audit]`.
+    pub audit: AuditSettings,
+    /// `[node]`.
+    pub node: NodeSettings,
+    /// `[institution]`.
+    pub institution: Institution,
     /// `[limits]`.
     pub limits: Limits,
     /// `[[partner]]`, once for each XDR system.
@@ -228,6 +237,7 @@ impl Config {
     fn value_problems(&self) -> Vec<String> {
         let mut problems = self.store.problems();
         problems.extend(self.timers.problems());
+        problems.extend(self.delivery.problems(self.smtp.client.attempt_timeout));
         problems.extend(Partners::read(&self.partner).err().unwrap_or_default());
         problems.extend(Routes::read(&self.route).err().unwrap_or_default());
         problems.extend(self.domain_problems());

@@ -7,3 +7,4 @@ pub mod http_thread;
 pub mod logging;
 pub mod pki;
 pub mod process;
+pub mod wiring;

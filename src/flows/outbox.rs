@@ -36,8 +36,10 @@ pub struct Outbox {
     pub wake: Arc<Notify>,
     /// How many run at once.
     pub workers: usize,
-    /// How long a claim lasts. An effect is given up shortly before, so that it never runs twice at once.
+    /// How long a claim lasts.
     pub lease: Duration,
+    /// How long an effect may run: shorter than the lease, so that it never runs twice at once.
+    pub longest_effect: Duration,
 }
 
 impl Outbox {
@@ -85,14 +87,14 @@ impl Outbox {
     }
 
     async fn run_one(&self, claim: Claim) {
-        let limit = self.lease.mul_f64(0.9);
-        let failure = match tokio::time::timeout(limit, self.effects.run(&claim)).await {
-            Ok(Ok(())) => return,
-            // Another worker completed it after our lease lapsed: its result stands.
-            Ok(Err(StoreError::Conflict { .. })) => return,
-            Ok(Err(failure)) => failure,
-            Err(_) => StoreError::Failed("the effect took longer than its lease".into()),
-        };
+        let failure =
+            match tokio::time::timeout(self.longest_effect, self.effects.run(&claim)).await {
+                Ok(Ok(())) => return,
+                // Another worker completed it after our lease lapsed: its result stands.
+                Ok(Err(StoreError::Conflict { .. })) => return,
+                Ok(Err(failure)) => failure,
+                Err(_) => StoreError::Failed("the effect took longer than its lease".into()),
+            };
         warn!(
             exchange.id = %claim.exchange,
             attempts = claim.attempts,

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::units::duration_text;
+use crate::{
+    bridge::to_direct::DirectPackaging,
+    formats::{audit::PatientIdPolicy, units::duration_text},
+};
 
 /// How accepted messages are worked on: `[delivery]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,10 +25,13 @@ pub struct DeliverySettings {
     pub resubmission_window: Duration,
     /// Effects that are worked on at once. Default 64.
     pub workers: usize,
-    /// How long a claimed effect stays with the worker that took it. Default `"30m"`; must be longer than the longest
-    /// SMTP session.
+    /// How long a claimed effect stays with the worker that took it. Default `"40m"`; nine tenths of it must be
+    /// longer than `smtp.client.attempt_timeout`.
     #[serde(with = "duration_text")]
     pub lease: Duration,
+    /// How destinations get their documents: `"xdm"`, `"xdm+documents"` or `"documents"`, which loses the metadata.
+    /// Default `"xdm"` (XDR-86, XDR-87).
+    pub packaging: DirectPackaging,
     /// Whether the inner Subject carries the SubmissionSet's title, which may name the patient. Default false
     /// (XDR-85).
     pub subject_title: bool,
@@ -44,10 +50,61 @@ impl Default for DeliverySettings {
             background_lookup: Duration::from_secs(30),
             resubmission_window: Duration::from_secs(24 * HOUR),
             workers: 64,
-            lease: Duration::from_secs(30 * MINUTE),
+            lease: Duration::from_secs(40 * MINUTE),
+            packaging: DirectPackaging::Xdm,
             subject_title: false,
             outer_subject: "Encrypted message".to_owned(),
             always_request_dispatched: false,
+        }
+    }
+}
+
+impl DeliverySettings {
+    /// The part of a lease in which an effect must end: the rest is the margin before another worker may claim it.
+    const LEASE_SHARE: f64 = 0.9;
+
+    /// The longest time that one effect may take.
+    pub fn longest_effect(&self) -> Duration {
+        self.lease.mul_f64(Self::LEASE_SHARE)
+    }
+
+    /// What is wrong with these settings beside an SMTP attempt of `attempt_timeout`: key and what would be accepted.
+    pub fn problems(&self, attempt_timeout: Duration) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.longest_effect() <= attempt_timeout {
+            problems.push(
+                "delivery.lease: nine tenths of it must be longer than smtp.client.attempt_timeout"
+                    .to_owned(),
+            );
+        }
+        if self.workers == 0 {
+            problems.push("delivery.workers: at least 1".to_owned());
+        }
+        problems
+    }
+}
+
+/// What the audit keeps: `[audit]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AuditSettings {
+    /// Patient identifiers: `"full"`, `"opaque"` (a keyed hash, by which the same patient is recognised again) or
+    /// `"none"`. Default `"opaque"` (PHI-2).
+    pub patient_id: PatientIdPolicy,
+}
+
+/// This node: `[node]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NodeSettings {
+    /// Its name in the audit, whose hash chain is the node's own. Default `"bridge"`.
+    pub name: String,
+}
+
+impl Default for NodeSettings {
+    fn default() -> Self {
+        Self {
+            name: "bridge".to_owned(),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    bridge::exchange::{Event, Exchange, Leg, step},
+    bridge::exchange::{Event, Exchange, step},
     formats::{
         audit::AuditRecord,
         ids::{BodyId, ExchangeId},
@@ -44,7 +44,7 @@ pub async fn apply(
                 format!("exchange {id} is not in the store").into(),
             ));
         };
-        let mut exchange = loaded.exchange.clone();
+        let mut exchange = loaded.exchange;
         let mut effects = Vec::new();
         for event in events {
             let (next, more) = step(&exchange, event);
@@ -55,7 +55,7 @@ pub async fn apply(
             exchange: Some(ExchangeWrite::Update {
                 exchange: exchange.clone(),
                 version: loaded.version,
-                keys: keys_of(&extras, &exchange, &loaded.exchange),
+                keys: extras.keys.clone(),
             }),
             adopt: extras
                 .adopt
@@ -74,13 +74,4 @@ pub async fn apply(
             Err(error) => return Err(error),
         }
     }
-}
-
-/// Notices name a leg by its Message-ID, so each new leg is a new key: a step may renew a leg by itself (SND-6).
-fn keys_of(extras: &Extras, now: &Exchange, before: &Exchange) -> Vec<LookupKey> {
-    let new_mails = now.legs_since(before).filter_map(Leg::as_mail);
-    let new_keys = new_mails.map(|mail| LookupKey::MessageId(mail.message_id.as_str().to_owned()));
-    let mut keys = extras.keys.clone();
-    keys.extend(new_keys.filter(|key| !extras.keys.contains(key)));
-    keys
 }

@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
 mod architecture;
-mod certificates;
 mod config;
 mod conformance;
 mod dependencies;
@@ -11,13 +10,11 @@ mod fidelity;
 mod metadata;
 mod operator;
 mod smime;
-mod smime_command;
 mod smtp_client;
 mod smtp_client_tls;
 mod soap_server;
 mod sqlite_store;
 mod store;
 mod support;
-mod trust;
 mod xdm_attacks;
 mod xdm_fixtures;

@@ -19,6 +19,7 @@ mod failure;
 mod keys;
 mod lookup_key;
 mod outbox;
+mod readiness;
 mod row_id;
 #[cfg(test)]
 mod statements;

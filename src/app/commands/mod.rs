@@ -3,7 +3,7 @@
 
 pub mod config;
 pub mod init;
-pub mod smime;
+pub mod serve;
 
 use std::{io::Write, process::ExitCode};
 
@@ -25,10 +25,10 @@ pub struct Cli {
 pub enum Command {
     /// Write a working configuration with fresh keys and a private CA for trying out.
     Init(init::InitArgs),
+    /// Serve until a signal ends it.
+    Serve(serve::ServeArgs),
     /// Check or print the configuration.
     Config(config::ConfigArgs),
-    /// Sign and encrypt, or decrypt and verify, a mail with given keys.
-    Smime(smime::SmimeArgs),
 }
 
 impl Cli {
@@ -36,8 +36,8 @@ impl Cli {
     pub fn run(self, out: &mut dyn Write) -> ExitCode {
         let ended = match self.command {
             Command::Init(args) => init::run(&args, out),
+            Command::Serve(args) => serve::run(&args),
             Command::Config(args) => config::run(&args, out),
-            Command::Smime(args) => smime::run(&args, out),
         };
         exit_code(ended)
     }

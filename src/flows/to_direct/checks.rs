@@ -133,8 +133,12 @@ impl ToDirect {
             .map(|document| document.size)
             .collect();
         let metadata_bytes = understood.metadata.xml().as_str().len() as u64;
-        let wire_bytes =
-            to_direct::estimate_wire_bytes(self.packaging, metadata_bytes, &sizes, recipients);
+        let wire_bytes = to_direct::estimate_wire_bytes(
+            self.settings.packaging,
+            metadata_bytes,
+            &sizes,
+            recipients,
+        );
         if wire_bytes > self.limits.max_sealed_bytes {
             let text = format!(
                 "the mail would have some {wire_bytes} octets; {} are the most",

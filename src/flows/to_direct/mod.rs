@@ -30,11 +30,10 @@ use crate::{
     bridge::{
         exchange::{Effect, Timers},
         routing::Routes,
-        to_direct::DirectPackaging,
     },
     formats::{audit::PatientIdPolicy, keyed_hash::KeyedHash, limits::Limits, xdm::Institution},
 };
-use resubmission::SubmissionsUnderWay;
+pub use resubmission::SubmissionsUnderWay;
 
 /// The use case, with everything that it needs of the world.
 pub struct ToDirect {
@@ -58,8 +57,6 @@ pub struct ToDirect {
     pub settings: Arc<DeliverySettings>,
     /// How long an exchange waits for what.
     pub timers: Arc<Timers>,
-    /// How the mail is packaged.
-    pub packaging: DirectPackaging,
     /// Where values that are no address go.
     pub routes: Arc<Routes>,
     /// Who makes the packages.

@@ -70,7 +70,7 @@ impl ToDirect {
             recipients: recipients.clone(),
             certificates,
             signers,
-            packaging: self.packaging,
+            packaging: self.settings.packaging,
             subject_title: self.settings.subject_title,
             outer_subject: self.settings.outer_subject.clone(),
             institution: Arc::clone(&self.institution),

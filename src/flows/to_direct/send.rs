@@ -63,8 +63,16 @@ impl ToDirect {
         fault_points::pass("deliver.sent").map_err(store_error)?;
 
         let now = self.clock.now();
-        let is_deferred = |result: &SendResult| matches!(result, SendResult::Deferred { .. });
-        if results.iter().any(is_deferred) && self.is_damaged(&mail.body).await {
+        let is_damaged = |result: &SendResult| {
+            matches!(
+                result,
+                SendResult::Refused {
+                    reason: Reason::Internal,
+                    ..
+                }
+            )
+        };
+        if results.iter().any(is_damaged) {
             return self.report_damaged_body(claim, leg, "sealed").await;
         }
         let retry_at = self.next_attempt(exchange.accepted_at, now);
@@ -105,18 +113,6 @@ impl ToDirect {
         let attempts = retry::attempts_at_age(age);
         retry::next_attempt(accepted_at, now, attempts, lifetime, random)
             .unwrap_or(accepted_at + lifetime)
-    }
-
-    /// Whether the stored bytes are not what was written. Asked only after an attempt failed: the sender has then
-    /// broken off, and the peer has got no message.
-    async fn is_damaged(&self, body: &StoredBody) -> bool {
-        let body = body.clone();
-        let reading = tokio::task::spawn_blocking(move || -> Result<(), StoreError> {
-            let mut reader = body.open()?;
-            std::io::copy(&mut reader, &mut std::io::sink()).map_err(store_error)?;
-            Ok(())
-        });
-        matches!(reading.await, Ok(Err(StoreError::DamagedBody { .. })))
     }
 
     /// The leg cannot be delivered, since its stored bytes are damaged: its recipients are reported as failed.

@@ -1,0 +1,24 @@
+//! Whether the store can do its work: what `/readyz` asks.
+
+use async_trait::async_trait;
+
+use super::SqliteStore;
+use crate::flows::ports::{Exchanges, Readiness, UnitOfWork};
+
+#[async_trait]
+impl Readiness for SqliteStore {
+    fn part(&self) -> &'static str {
+        "store"
+    }
+
+    /// Asks the writer for an empty transaction and a reader for the next due effect: both must answer.
+    async fn check(&self) -> Result<(), &'static str> {
+        self.commit(UnitOfWork::default())
+            .await
+            .map_err(|_| "the store cannot be written")?;
+        self.next_due()
+            .await
+            .map_err(|_| "the store cannot be read")?;
+        Ok(())
+    }
+}

@@ -1,0 +1,74 @@
+//! `xdbridge serve`: the daemon. SIGTERM and SIGINT drain it, SIGHUP reads keys, anchors and certificates anew.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context;
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info};
+
+use crate::{
+    adapters::{clock::SystemClock, operator::Measured},
+    app::{
+        config::Config,
+        exit::{CommandError, Exit},
+        logging, process,
+        wiring::Bridge,
+    },
+};
+
+/// `xdbridge serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The configuration file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+/// Serves until a signal ends it.
+pub fn run(args: &ServeArgs) -> Result<Exit, CommandError> {
+    let config = Config::read(&args.config)
+        .map_err(CommandError::unreadable)?
+        .resolved();
+    serve(&config).map_err(CommandError::Failed)?;
+    Ok(Exit::Done)
+}
+
+fn serve(config: &Config) -> anyhow::Result<()> {
+    process::harden().context("core dumps could not be turned off")?;
+    logging::init(config.log).context("log")?;
+    let measured = Measured::install()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .thread_name("flow")
+        .build()
+        .context("the runtime could not be started")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        let bridge = Bridge::start(config, Arc::new(SystemClock), measured).await?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => reload(&bridge),
+            }
+        }
+        info!("draining: no more requests are taken");
+        bridge.stop().await?;
+        info!("stopped");
+        Ok(())
+    })
+}
+
+fn reload(bridge: &Bridge) {
+    match bridge.reload_certificates() {
+        Ok(()) => info!("keys, anchors and certificates were read anew"),
+        Err(problems) => {
+            for problem in problems {
+                error!(alarm = "reload", problem, "nothing was reloaded: {problem}");
+            }
+        }
+    }
+}

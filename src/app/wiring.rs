@@ -1,0 +1,214 @@
+//! The only place that picks concrete adapters: makes a running bridge of a configuration.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use anyhow::Context;
+use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
+use tracing::{error, info};
+
+use super::{config::Config, http_thread::HttpThread};
+use crate::{
+    adapters::{
+        certificates::CertificateFiles,
+        dns::{self, DnsMailHosts},
+        operator::{Measured, OperatorListener, OperatorParts},
+        smtp_client::SmtpClient,
+        soap_server::{Parts, SoapListener, by_certificate},
+        store::SqliteStore,
+    },
+    bridge::{partner::Partners, routing::Routes},
+    flows::{
+        budget::ByteBudget,
+        cpu::CpuPool,
+        effects::Effects,
+        outbox::Outbox,
+        ports::{
+            Audit, Bodies, Clock, Exchanges, FindCertificates, OwnDomains, Readiness, SendMail,
+        },
+        to_direct::{SubmissionsUnderWay, ToDirect},
+    },
+    formats::audit::{AuditKind, AuditOutcome, AuditRecord},
+};
+
+/// A bridge at work. [`Bridge::stop`] drains it; dropped, it ends as after a crash, which loses nothing.
+pub struct Bridge {
+    xdr_address: SocketAddr,
+    operator_address: SocketAddr,
+    xdr: HttpThread,
+    operator: HttpThread,
+    stop: watch::Sender<bool>,
+    outbox: JoinHandle<()>,
+    smtp: Arc<SmtpClient>,
+    certificates: Arc<CertificateFiles>,
+    store: Arc<SqliteStore>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Bridge {
+    /// Opens the store, binds the listeners and starts the workers. Returns once requests are served.
+    pub async fn start(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        measured: Measured,
+    ) -> anyhow::Result<Self> {
+        let now = clock.now();
+        let certificates = CertificateFiles::load(config.certificates.clone(), now)
+            .map_err(|problems| all_problems(&problems))
+            .context("certificates")?;
+        let certificates = Arc::new(certificates);
+        for warning in certificates.warnings() {
+            tracing::warn!(warning, "{warning}");
+        }
+        let partners =
+            Partners::read(&config.partner).map_err(|problems| all_problems(&problems))?;
+        let routes = Routes::read(&config.route).map_err(|problems| all_problems(&problems))?;
+        let store = SqliteStore::open(&config.store, Arc::clone(&clock), &config.node.name)
+            .await
+            .context("store")?;
+        let smtp = Arc::new(smtp_client(config, &clock)?);
+        let budget = ByteBudget::new(config.limits.max_bytes_in_flight);
+        let exchanges: Arc<dyn Exchanges> = store.clone();
+        let to_direct = Arc::new(ToDirect {
+            clock: Arc::clone(&clock),
+            store: Arc::clone(&exchanges),
+            bodies: store.clone() as Arc<dyn Bodies>,
+            certificates: certificates.clone() as Arc<dyn FindCertificates>,
+            own_domains: certificates.clone() as Arc<dyn OwnDomains>,
+            mail: smtp.clone() as Arc<dyn SendMail>,
+            cpu: CpuPool::start().context("CPU threads")?,
+            limits: Arc::new(config.limits.clone()),
+            settings: Arc::new(config.delivery.clone()),
+            timers: Arc::new(config.timers.clone()),
+            routes: Arc::new(routes),
+            institution: Arc::new(config.institution.clone()),
+            patient_ids: config.audit.patient_id,
+            patient_id_key: store.keyed_hash("audit patient id"),
+            under_way: SubmissionsUnderWay::default(),
+        });
+
+        let listener = SoapListener::bind(
+            &config.soap.server,
+            &config.limits,
+            Parts {
+                xdr: to_direct.clone(),
+                flows: Handle::current(),
+                identify: by_certificate(Arc::new(partners)),
+                audit: store.clone() as Arc<dyn Audit>,
+                budget: budget.clone(),
+                clock: Arc::clone(&clock),
+            },
+        )?;
+        let operator = OperatorListener::bind(
+            &config.operator,
+            OperatorParts {
+                readiness: vec![store.clone() as Arc<dyn Readiness>],
+                measured,
+                budget,
+                flows: Handle::current(),
+            },
+        )?;
+        let (xdr_address, operator_address) = (listener.address(), operator.address());
+
+        let (stop, stopping) = watch::channel(false);
+        let outbox = Arc::new(Outbox {
+            store: Arc::clone(&exchanges),
+            effects: Arc::new(Effects {
+                to_direct,
+                store: Arc::clone(&exchanges),
+                clock: Arc::clone(&clock),
+            }),
+            clock: Arc::clone(&clock),
+            wake: exchanges.due_changed(),
+            workers: config.delivery.workers,
+            lease: config.delivery.lease,
+            longest_effect: config.delivery.longest_effect(),
+        });
+        store
+            .record(application(&clock, "start"))
+            .await
+            .context("audit")?;
+        let outbox = tokio::spawn(outbox.run(stopping));
+        let xdr = HttpThread::start("xdr", move || listener.into_server())?;
+        let operator = HttpThread::start("operator", move || operator.into_server())?;
+        info!(xdr = %xdr_address, operator = %operator_address, "listening for XDR on {xdr_address}, for operators on {operator_address}");
+        Ok(Self {
+            xdr_address,
+            operator_address,
+            xdr,
+            operator,
+            stop,
+            outbox,
+            smtp,
+            certificates,
+            store,
+            clock,
+        })
+    }
+
+    /// Where XDR is served.
+    pub fn xdr_address(&self) -> SocketAddr {
+        self.xdr_address
+    }
+
+    /// Where operators are answered.
+    pub fn operator_address(&self) -> SocketAddr {
+        self.operator_address
+    }
+
+    /// The store, for questions.
+    pub fn store(&self) -> &Arc<SqliteStore> {
+        &self.store
+    }
+
+    /// Reads keys, anchors and recipients' certificates anew. What cannot be read changes nothing: the problems are
+    /// told, and the certificates that were loaded before stay.
+    pub fn reload_certificates(&self) -> Result<(), Vec<String>> {
+        self.certificates
+            .reload(self.clock.now())
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+    }
+
+    /// Takes no more requests, lets those under way and the effects under way end, and closes the store.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.xdr.drain().await.context("the XDR listener")?;
+        // Nobody listens any more only if the workers have ended by themselves.
+        let _ = self.stop.send(true);
+        if let Err(failure) = self.outbox.await {
+            error!(
+                alarm = "panic",
+                error = &failure as &dyn std::error::Error,
+                "the outbox's workers ended early"
+            );
+        }
+        self.smtp.close().await;
+        self.operator
+            .drain()
+            .await
+            .context("the operator listener")?;
+        self.store
+            .record(application(&self.clock, "stop"))
+            .await
+            .context("audit")?;
+        self.store.close().await;
+        Ok(())
+    }
+}
+
+fn smtp_client(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<SmtpClient> {
+    let resolver = dns::resolver(&config.dns).context("dns")?;
+    let own = config.smtp.client.own_hosts.iter().map(ToString::to_string);
+    let own_hosts = own.chain(config.smtp.client.ehlo_name.clone());
+    let hosts = Arc::new(DnsMailHosts::new(resolver, own_hosts));
+    SmtpClient::new(config.smtp.client.clone(), hosts, Arc::clone(clock)).context("smtp.client")
+}
+
+fn application(clock: &Arc<dyn Clock>, event: &str) -> AuditRecord {
+    AuditRecord::new(clock.now(), AuditKind::Application, AuditOutcome::Success)
+        .with("event", event)
+        .with("version", env!("CARGO_PKG_VERSION"))
+}
+
+fn all_problems(problems: &[impl ToString]) -> anyhow::Error {
+    let texts: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!("{}", texts.join("; "))
+}
