@@ -251,6 +251,15 @@ impl Config {
         if self.smtp.client.attempt_timeout > MAX_SEND_TIME {
             problem("smtp.client.attempt_timeout", "at most \"30m\"");
         }
+        if self.delivery.resubmission_window > self.store.exchange_retention {
+            problem(
+                "delivery.resubmission_window",
+                "at most store.exchange_retention, or the exchange is forgotten before",
+            );
+        }
+        if self.node.name.trim().is_empty() {
+            problem("node.name", "a name that no other node has");
+        }
         if self.limits.max_message_bytes > self.limits.max_bytes_in_flight {
             problem(
                 "limits.max_message_bytes",
@@ -415,7 +424,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 17] = [
+        let tables: [&[&str]; 21] = [
             &[],
             &["log"],
             &["soap"],
@@ -430,6 +439,10 @@ mod tests {
             &["store"],
             &["operator"],
             &["timers"],
+            &["delivery"],
+            &["audit"],
+            &["node"],
+            &["institution"],
             &["limits"],
             &["partner[]"],
             &["route[]"],
@@ -522,6 +535,8 @@ mod tests {
             limits = { max_bytes_in_flight = 1024, max_recipients = 0 }
             timers.queue_lifetime = "2h"
             store.key_files = []
+            delivery = { workers = 0, resubmission_window = "30d" }
+            node.name = ""
             route = [{ organisation = "2.999.7", address = "nobody" }]
             "#,
         );
@@ -533,6 +548,10 @@ mod tests {
             "certificates.domains: ",
             "partner: ",
             "smtp.client.attempt_timeout: ",
+            "delivery.lease: ",
+            "delivery.resubmission_window: ",
+            "delivery.workers: ",
+            "node.name: ",
             "limits.max_message_bytes: ",
             "limits.max_recipients: ",
             "operator.certificate: ",
@@ -541,6 +560,6 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(key));
             assert_eq!(found.count(), 1, "{key} in {problems:?}");
         }
-        assert_eq!(problems.len(), 10, "{problems:?}");
+        assert_eq!(problems.len(), 14, "{problems:?}");
     }
 }
