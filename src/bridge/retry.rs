@@ -35,12 +35,11 @@ pub fn next_attempt(
 /// How many attempts an exchange of this age has had, by the schedule: what [`next_attempt`] asks for. So no count has
 /// to be kept.
 pub fn attempts_at_age(age: Duration) -> u32 {
-    let minutes = age.as_secs() / 60;
-    let mut end = 0;
-    for (attempts, wait) in (1..).zip(WAITS_MINUTES) {
-        end += wait;
+    let mut end = Duration::ZERO;
+    for (attempts, minutes) in (1..).zip(WAITS_MINUTES) {
         // The jitter may have shortened every wait so far by a fifth.
-        if minutes < end * (1000 - JITTER_PER_MILLE) / 1000 {
+        end += Duration::from_millis(minutes * 60 * (1000 - JITTER_PER_MILLE));
+        if age < end {
             return attempts;
         }
     }
