@@ -21,6 +21,20 @@ pub const CLIENT_CERTIFICATES_REFUSED: &str = "xdbridge_client_certificates_refu
 /// Octets of messages in flight, out of `limits.max_bytes_in_flight`.
 pub const BYTES_IN_FLIGHT: &str = "xdbridge_bytes_in_flight";
 
+/// Submissions that were decided. Label: `result` (`accepted`, `repeated` or `refused`).
+pub const SUBMISSIONS: &str = "xdbridge_submissions_total";
+
+/// Recipients that were settled. Label: `outcome` (`success`, or the token of mdn.md table RT).
+pub const RECIPIENT_OUTCOMES: &str = "xdbridge_recipient_outcomes_total";
+
+/// Things that an operator must look at; each is a log line with the field `alarm` too. Label: `alarm`.
+pub const ALARMS: &str = "xdbridge_alarms_total";
+
+/// Counts an alarm. The log line beside it says more.
+pub fn count_alarm(alarm: &'static str) {
+    metrics::counter!(ALARMS, "alarm" => alarm).increment(1);
+}
+
 /// Tells the recorder what each name means and in which unit it counts.
 pub fn describe() {
     describe_counter!(XDR_REQUESTS, "HTTP answers of the XDR listener");
@@ -42,6 +56,9 @@ pub fn describe() {
         CLIENT_CERTIFICATES_REFUSED,
         "Client certificates refused in the handshake"
     );
+    describe_counter!(SUBMISSIONS, "Submissions that were decided");
+    describe_counter!(RECIPIENT_OUTCOMES, "Recipients that were settled");
+    describe_counter!(ALARMS, "Things that an operator must look at");
     describe_gauge!(
         BYTES_IN_FLIGHT,
         Unit::Bytes,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{info, warn};
 
 use super::{
-    deadlines,
+    deadlines, measures,
     ports::{Claim, Clock, Exchanges, StoreError, UnitOfWork},
 };
 use crate::formats::audit::{AuditKind, AuditOutcome, AuditRecord};
@@ -44,10 +44,10 @@ pub async fn outcome(
         ..UnitOfWork::default()
     };
     store.commit(unit).await?;
-    metrics::counter!("xdbridge_recipient_outcomes_total", "outcome" => token).increment(1);
+    metrics::counter!(measures::RECIPIENT_OUTCOMES, "outcome" => token).increment(1);
     let domain = recipient.address.domain();
     if outcome.failure.is_some() {
-        metrics::counter!("xdbridge_alarms_total", "alarm" => "recipient_failed").increment(1);
+        measures::count_alarm("recipient_failed");
         warn!(alarm = "recipient_failed", exchange.id = %exchange.id, domain = %domain, outcome = token, "a recipient of exchange {} at {domain} failed: {token}", exchange.id);
     } else {
         info!(exchange.id = %exchange.id, domain = %domain, outcome = token, "a recipient of exchange {} at {domain} has the message", exchange.id);

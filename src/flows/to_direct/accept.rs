@@ -24,7 +24,7 @@ use crate::{
         routing::Recipients,
     },
     flows::{
-        fault_points,
+        fault_points, measures,
         ports::{ServeXdr, TlsPeer, XdrAnswer, XdrRequest},
     },
     formats::{
@@ -89,6 +89,7 @@ impl ToDirect {
             return Err(self.refuse_for(caller, understood, reply, &understood.findings));
         }
         let (from, own) = self.sender(caller, understood, reply)?;
+        self.check_notification(caller, understood, reply)?;
         let recipients = self.recipients(caller, understood, reply)?;
         self.check_size(caller, understood, reply, recipients.addresses.len())?;
 
@@ -113,9 +114,9 @@ impl ToDirect {
         let mut errors = answer::errors_of(&understood.findings);
         errors.extend(refusals(&decided, Severity::Warning));
         if decided.iter().all(|recipient| !recipient.is_new()) {
-            // A repetition of what is under way or delivered: nothing is sent again.
-            info!(exchange.id = ?earlier.latest(), partner = caller.partner.name.as_str(), "answered a repeated submission as before");
-            return Ok(reply.respond(errors));
+            return self
+                .repeated(caller, understood, reply, &earlier, errors)
+                .await;
         }
         fault_points::pass("accept.decided").map_err(store_error)?;
         let exchange = self
@@ -131,7 +132,7 @@ impl ToDirect {
             refused,
             "accepted exchange {exchange} from partner {}", caller.partner.name
         );
-        metrics::counter!("xdbridge_submissions_total", "result" => "accepted").increment(1);
+        metrics::counter!(measures::SUBMISSIONS, "result" => "accepted").increment(1);
         Ok(reply.respond(errors))
     }
 
@@ -177,7 +178,7 @@ impl ToDirect {
                     error = &panicked as &dyn std::error::Error,
                     "reading a request panicked"
                 );
-                metrics::counter!("xdbridge_alarms_total", "alarm" => "panic").increment(1);
+                measures::count_alarm("panic");
                 let fault = Fault::receiver("the request could not be processed");
                 Err(refusal(
                     answer::fault_answer(&fault),

@@ -19,6 +19,7 @@ use crate::{
         routing::{self, Recipients},
         to_direct,
     },
+    flows::measures,
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         finding::Finding,
@@ -43,8 +44,7 @@ impl ToDirect {
             .map_err(|finding| self.refuse_for(caller, understood, reply, &[finding]))?;
         let unauthorised = || {
             let reason = Reason::SenderUnauthorised;
-            metrics::counter!("xdbridge_alarms_total", "alarm" => "sender_unauthorised")
-                .increment(1);
+            measures::count_alarm("sender_unauthorised");
             let audit = AuditRecord::new(
                 self.clock.now(),
                 AuditKind::SecurityAlert,
@@ -69,7 +69,7 @@ impl ToDirect {
             .ok_or_else(unauthorised)?;
         if own.signers(&from, self.clock.now()).is_empty() {
             error!(alarm = "no_signing_key", domain = %from.domain(), "no usable signing key for the domain {}", from.domain());
-            metrics::counter!("xdbridge_alarms_total", "alarm" => "no_signing_key").increment(1);
+            measures::count_alarm("no_signing_key");
             let reason = Reason::Internal;
             let audit = self
                 .import(caller, AuditOutcome::Serious)
@@ -110,7 +110,27 @@ impl ToDirect {
             .map_err(|findings| self.refuse_for(caller, understood, reply, &findings))
     }
 
-    /// Refuses what would not fit into one mail (LIM-14), and what has no document to carry (XDR-12).
+    /// A delivery notification is about an earlier message of ours and never goes out as mail (XDR-125). Nothing is sent
+    /// to XDR endpoints yet, so there is none that it could be about.
+    pub(super) fn check_notification(
+        &self,
+        caller: &Caller,
+        understood: &Understood,
+        reply: &ReplyTo,
+    ) -> Result<(), Stop> {
+        if understood.request.notification_relates_to.is_none() {
+            return Ok(());
+        }
+        let audit = self
+            .import_of(caller, understood, AuditOutcome::Serious)
+            .with("reason", "relatesTo unknown");
+        Err(refusal(
+            reply.refuse(ErrorCode::XdsRepositoryError, "relatesTo unknown"),
+            audit,
+        ))
+    }
+
+    /// Refuses what would not fit into one mail (LIM-14).
     pub(super) fn check_size(
         &self,
         caller: &Caller,
@@ -118,15 +138,6 @@ impl ToDirect {
         reply: &ReplyTo,
         recipients: usize,
     ) -> Result<(), Stop> {
-        if understood.documents.is_empty() {
-            let audit = self
-                .import(caller, AuditOutcome::Serious)
-                .with("reason", "no document");
-            return Err(refusal(
-                reply.refuse(ErrorCode::XdsRepositoryError, "no document"),
-                audit,
-            ));
-        }
         let sizes: Vec<u64> = understood
             .documents
             .iter()

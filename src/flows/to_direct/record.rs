@@ -1,18 +1,23 @@
 //! What was decided about every recipient becomes an exchange, in one transaction.
 
+use tracing::info;
 use uuid::Uuid;
 
 use super::{
     ToDirect,
     accept::Caller,
-    answer,
+    answer::{self, ReplyTo},
     certificates::{Decision, fingerprint},
     refuse::{Stop, unique_id},
+    resubmission::Earlier,
     understand::Understood,
 };
 use crate::{
     bridge::exchange::{Event, EventKind, Exchange, Leg, Origin, Reason, Recipient, step},
-    flows::ports::{ExchangeWrite, LookupKey, UnitOfWork},
+    flows::{
+        measures,
+        ports::{ExchangeWrite, LookupKey, UnitOfWork, XdrAnswer},
+    },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         finding::Severity,
@@ -165,6 +170,29 @@ impl ToDirect {
             })
             .await?;
         Ok(id)
+    }
+
+    /// Answers a repetition of what is under way or delivered: nothing is sent again (XDR-50).
+    pub(super) async fn repeated(
+        &self,
+        caller: &Caller,
+        understood: &Understood,
+        reply: &ReplyTo,
+        earlier: &Earlier,
+        errors: Vec<RegistryError>,
+    ) -> Result<XdrAnswer, Stop> {
+        let mut record = self
+            .import_of(caller, understood, AuditOutcome::Success)
+            .with("repeated", "true");
+        record.exchange = earlier.latest();
+        let unit = UnitOfWork {
+            audit: vec![record],
+            ..UnitOfWork::default()
+        };
+        self.store.commit(unit).await?;
+        metrics::counter!(measures::SUBMISSIONS, "result" => "repeated").increment(1);
+        info!(exchange.id = ?earlier.latest(), partner = caller.partner.name.as_str(), "answered a repeated submission as before");
+        Ok(reply.respond(errors))
     }
 
     /// One leg for all recipients whose certificate is known, as few as one envelope's RecipientInfos allow (SND-6).

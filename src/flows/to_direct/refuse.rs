@@ -12,7 +12,10 @@ use super::{
     understand::Understood,
 };
 use crate::{
-    flows::ports::{StoreError, TlsPeer, UnitOfWork, XdrAnswer},
+    flows::{
+        measures,
+        ports::{StoreError, TlsPeer, UnitOfWork, XdrAnswer},
+    },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         finding::{Finding, Severity},
@@ -89,7 +92,7 @@ impl ToDirect {
 
     /// Writes the audit record of a refusal, then gives its answer. Nothing else is stored.
     pub(super) async fn refused(&self, refusal: Refusal) -> XdrAnswer {
-        metrics::counter!("xdbridge_submissions_total", "result" => "refused").increment(1);
+        metrics::counter!(measures::SUBMISSIONS, "result" => "refused").increment(1);
         let unit = UnitOfWork {
             audit: vec![refusal.audit],
             ..UnitOfWork::default()
@@ -169,7 +172,7 @@ pub(super) fn store_alarm(failure: &StoreError) {
         error = failure as &dyn std::error::Error,
         "a submission could not be recorded"
     );
-    metrics::counter!("xdbridge_alarms_total", "alarm" => "store").increment(1);
+    measures::count_alarm("store");
 }
 
 pub(super) fn peer_fingerprint(peer: &TlsPeer) -> String {

@@ -14,7 +14,7 @@ use crate::{
         to_direct::{self, Conversion, ConversionError, DirectPackaging},
     },
     flows::{
-        fault_points,
+        fault_points, measures,
         ports::{Bodies, Claim, StagedBody, StoreError},
         transition::{self, Extras},
     },
@@ -102,24 +102,24 @@ impl ToDirect {
                 Ok(())
             }
             Ok(Err(SealFailure::Store(StoreError::DamagedBody { .. }))) => {
-                self.report_damaged_body(claim, leg, "recorded").await
+                self.report_damaged_body(claim, leg).await
             }
             Ok(Err(SealFailure::Store(failure))) => Err(failure),
             Ok(Err(SealFailure::Cannot { reason, error })) => {
                 error!(alarm = "seal", exchange.id = %claim.exchange, leg.id = %leg, reason = reason.token(), error = &*error, "a mail of exchange {} cannot be made", claim.exchange);
-                metrics::counter!("xdbridge_alarms_total", "alarm" => "seal").increment(1);
+                measures::count_alarm("seal");
                 self.fail_leg(claim, leg, reason).await
             }
             Err(panicked) => {
                 error!(alarm = "panic", exchange.id = %claim.exchange, leg.id = %leg, error = &panicked as &dyn std::error::Error, "making a mail of exchange {} panicked", claim.exchange);
-                metrics::counter!("xdbridge_alarms_total", "alarm" => "panic").increment(1);
+                measures::count_alarm("panic");
                 self.fail_leg(claim, leg, Reason::Internal).await
             }
         }
     }
 
     /// The waiting recipients of a leg whose certificate still serves, and an event for each whose does not (SND-6).
-    async fn check_again(
+    pub(super) async fn check_again(
         &self,
         exchange: &Exchange,
         leg: LegId,

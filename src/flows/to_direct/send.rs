@@ -9,13 +9,11 @@ use uuid::Uuid;
 use super::ToDirect;
 use crate::{
     bridge::{
-        exchange::{
-            Event, EventKind, Exchange, Origin, Reason, Recipient, RecipientState, SealedMail,
-        },
+        exchange::{Event, EventKind, Exchange, Origin, Reason, Recipient, RecipientState},
         retry,
     },
     flows::{
-        fault_points,
+        fault_points, measures,
         ports::{Claim, OutgoingMail, SendResult, StoreError, StoredBody},
         to_direct::intake::store_error,
         transition::{self, Extras},
@@ -27,7 +25,8 @@ use crate::{
 };
 
 impl ToDirect {
-    /// Runs `Send`: one attempt for one domain.
+    /// Runs `Send`: one attempt for one domain. Certificates are judged once more before it: a recipient whose
+    /// certificate fell meanwhile is refused, and the state decides whether the leg must be made anew (SND-6).
     pub(super) async fn send(
         &self,
         claim: &Claim,
@@ -37,50 +36,98 @@ impl ToDirect {
         let Some(loaded) = self.store.load(claim.exchange).await? else {
             return self.drop_claim(claim).await;
         };
-        let exchange = loaded.exchange;
-        let waiting = waiting_recipients(&exchange, leg, domain);
-        let (Some(sealed), Origin::Xdr { from, .. }) =
-            (sealed_mail(&exchange, leg), &exchange.origin)
-        else {
+        let mut exchange = loaded.exchange;
+        let fallen = self.fallen_certificates(&exchange, leg, domain).await;
+        if !fallen.is_empty() {
+            let extras = Extras::default();
+            exchange = transition::apply(&self.store, claim.exchange, &fallen, extras).await?;
+        }
+        let Some(mail) = self.waiting_mail(&exchange, leg, domain) else {
             return self.drop_claim(claim).await;
         };
-        if waiting.is_empty() {
-            return self.drop_claim(claim).await;
+        fault_points::pass("deliver.before_send").map_err(store_error)?;
+        let results = self.attempt(&exchange, &mail).await;
+        fault_points::pass("deliver.sent").map_err(store_error)?;
+        if results.iter().any(is_damaged) {
+            alarm_damaged_body(claim, leg, "sealed");
         }
-        let mail = OutgoingMail {
+        self.record_results(claim, &exchange, leg, &mail, &results)
+            .await
+    }
+
+    /// A refusal for each waiting recipient whose certificate no longer serves.
+    async fn fallen_certificates(
+        &self,
+        exchange: &Exchange,
+        leg: LegId,
+        domain: &DomainName,
+    ) -> Vec<Event> {
+        let Origin::Xdr { from, .. } = &exchange.origin else {
+            return Vec::new();
+        };
+        let Some(own) = self.own_domains.find(from.domain()) else {
+            return Vec::new();
+        };
+        let (_, refused) = self
+            .check_again(exchange, leg, &own, self.clock.now())
+            .await;
+        let is_here = |event: &Event| matches!(&event.kind, EventKind::RecipientRefused { recipient, .. } if recipient.domain() == domain);
+        refused.into_iter().filter(is_here).collect()
+    }
+
+    /// The sealed mail for those recipients of the domain that wait for it, if there are any.
+    fn waiting_mail(
+        &self,
+        exchange: &Exchange,
+        leg: LegId,
+        domain: &DomainName,
+    ) -> Option<OutgoingMail> {
+        let recipients = waiting_recipients(exchange, leg, domain);
+        let sealed = exchange.mail_leg(leg)?.sealed.as_ref()?;
+        let Origin::Xdr { from, .. } = &exchange.origin else {
+            return None;
+        };
+        (!recipients.is_empty()).then(|| OutgoingMail {
             domain: domain.clone(),
             envelope_from: Some(from.clone()),
-            recipients: waiting.clone(),
+            recipients,
             header: sealed.header.clone(),
             body: StoredBody {
                 store: self.bodies.clone(),
                 id: sealed.body,
                 size: sealed.wire_bytes - sealed.header.len() as u64,
             },
-        };
-        fault_points::pass("deliver.before_send").map_err(store_error)?;
-        let results = self.mail.send(&mail).await;
-        fault_points::pass("deliver.sent").map_err(store_error)?;
+        })
+    }
 
-        let now = self.clock.now();
-        let is_damaged = |result: &SendResult| {
-            matches!(
-                result,
-                SendResult::Refused {
-                    reason: Reason::Internal,
-                    ..
-                }
-            )
+    /// One attempt, broken off when the queue's lifetime ends: what was not sent by then counts as not sent.
+    async fn attempt(&self, exchange: &Exchange, mail: &OutgoingMail) -> Vec<SendResult> {
+        let left = exchange.deadlines.queue.duration_since(self.clock.now());
+        let left = Duration::try_from(left).unwrap_or_default();
+        let broken_off = || {
+            let detail = "the queue lifetime ended".to_owned();
+            vec![SendResult::Deferred { detail }; mail.recipients.len()]
         };
-        if results.iter().any(is_damaged) {
-            return self.report_damaged_body(claim, leg, "sealed").await;
-        }
+        tokio::time::timeout(left, self.mail.send(mail))
+            .await
+            .unwrap_or_else(|_| broken_off())
+    }
+
+    async fn record_results(
+        &self,
+        claim: &Claim,
+        exchange: &Exchange,
+        leg: LegId,
+        mail: &OutgoingMail,
+        results: &[SendResult],
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let domain = &mail.domain;
         let retry_at = self.next_attempt(exchange.accepted_at, now);
-        let events = events(now, leg, domain, &waiting, &results, retry_at);
-        let audit = waiting
-            .iter()
-            .zip(&results)
-            .map(|(recipient, result)| audit_record(now, claim, &exchange, leg, recipient, result))
+        let events = events(now, leg, domain, &mail.recipients, results, retry_at);
+        let each = mail.recipients.iter().zip(results);
+        let audit = each
+            .map(|(recipient, result)| audit_record(now, claim, exchange, leg, recipient, result))
             .collect();
         let extras = Extras {
             done: Some(claim.clone()),
@@ -89,17 +136,16 @@ impl ToDirect {
         };
         transition::apply(&self.store, claim.exchange, &events, extras).await?;
         fault_points::pass("deliver.send_recorded").map_err(store_error)?;
-        let accepted = results
-            .iter()
-            .filter(|r| matches!(r, SendResult::Accepted(_)))
-            .count();
+        let is_accepted = |result: &&SendResult| matches!(result, SendResult::Accepted(_));
+        let accepted = results.iter().filter(is_accepted).count();
+        let recipients = mail.recipients.len();
         info!(
             exchange.id = %claim.exchange,
             domain = %domain,
-            recipients = waiting.len(),
+            recipients,
             accepted,
-            "the next hop of {domain} took exchange {} for {accepted} of {} recipients",
-            claim.exchange, waiting.len()
+            "the next hop of {domain} took exchange {} for {accepted} of {recipients} recipients",
+            claim.exchange
         );
         Ok(())
     }
@@ -115,21 +161,13 @@ impl ToDirect {
             .unwrap_or(accepted_at + lifetime)
     }
 
-    /// The leg cannot be delivered, since its stored bytes are damaged: its recipients are reported as failed.
+    /// The leg cannot be made, since the recorded body is damaged: its recipients are reported as failed.
     pub(super) async fn report_damaged_body(
         &self,
         claim: &Claim,
         leg: LegId,
-        which: &'static str,
     ) -> Result<(), StoreError> {
-        error!(
-            alarm = "body_damaged",
-            exchange.id = %claim.exchange,
-            leg.id = %leg,
-            "the {which} body of exchange {} is damaged on disk; its recipients are reported as failed",
-            claim.exchange
-        );
-        metrics::counter!("xdbridge_alarms_total", "alarm" => "body_damaged").increment(1);
+        alarm_damaged_body(claim, leg, "recorded");
         self.fail_leg(claim, leg, Reason::Internal).await
     }
 
@@ -153,8 +191,26 @@ impl ToDirect {
     }
 }
 
-fn sealed_mail(exchange: &Exchange, leg: LegId) -> Option<&SealedMail> {
-    exchange.mail_leg(leg)?.sealed.as_ref()
+/// Whether the sender found the stored bytes damaged: it has then broken off, and the peer has got no message.
+fn is_damaged(result: &SendResult) -> bool {
+    matches!(
+        result,
+        SendResult::Refused {
+            reason: Reason::Internal,
+            ..
+        }
+    )
+}
+
+fn alarm_damaged_body(claim: &Claim, leg: LegId, which: &'static str) {
+    error!(
+        alarm = "body_damaged",
+        exchange.id = %claim.exchange,
+        leg.id = %leg,
+        "the {which} body of exchange {} is damaged on disk; its recipients are reported as failed",
+        claim.exchange
+    );
+    measures::count_alarm("body_damaged");
 }
 
 fn waiting_recipients(exchange: &Exchange, leg: LegId, domain: &DomainName) -> Vec<DirectAddress> {
