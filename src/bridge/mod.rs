@@ -1,6 +1,7 @@
 //! What we decide: pure functions over [`crate::formats`]. No I/O, no clock, no async.
 
 pub mod exchange;
+pub mod judge;
 pub mod network;
 pub mod own_domain;
 pub mod partner;

@@ -19,6 +19,7 @@ use super::{
 use crate::{
     bridge::{
         exchange::Reason,
+        judge::Terms,
         own_domain::OwnDomain,
         partner::{Partial, Partner},
         routing::Recipients,
@@ -85,13 +86,14 @@ impl ToDirect {
         understood: &Understood,
         reply: &ReplyTo,
     ) -> Result<XdrAnswer, Stop> {
-        if finding::refuses(&understood.findings) {
+        let (Some(from), Some(recipients), false) = (
+            understood.from.clone(),
+            understood.recipients.clone(),
+            finding::refuses(&understood.findings),
+        ) else {
             return Err(self.refuse_for(caller, understood, reply, &understood.findings));
-        }
-        let (from, own) = self.sender(caller, understood, reply)?;
-        self.check_notification(caller, understood, reply)?;
-        let recipients = self.recipients(caller, understood, reply)?;
-        self.check_size(caller, understood, reply, recipients.addresses.len())?;
+        };
+        let own = self.domain_of(caller, &from, reply)?;
 
         let _under_way = self.under_way.enter(understood.digest).await;
         let keys = lookup_keys(caller, understood);
@@ -143,8 +145,18 @@ impl ToDirect {
     ) -> Result<Understood, Stop> {
         let (content_type, partner) = (caller.content_type.clone(), Arc::clone(&caller.partner));
         let (limits, bodies) = (Arc::clone(&self.limits), Arc::clone(&self.bodies));
+        let (routes, packaging) = (Arc::clone(&self.routes), self.settings.packaging);
         let reading = self.cpu.run(move || {
-            understand::understand(received, &content_type, &partner, &limits, &bodies)
+            let terms = Terms {
+                partner: &partner,
+                limits: &limits,
+                routes: &routes,
+                packaging,
+                level: None,
+                from: None,
+                to: &[],
+            };
+            understand::understand(received, &content_type, &terms, &bodies)
         });
         let audit = || self.import(caller, AuditOutcome::Serious);
         match reading.await {

@@ -6,21 +6,21 @@ use openssl::sha::Sha256;
 
 use super::intake::{self, Received};
 use crate::{
-    bridge::partner::{Partner, PatientIdMismatch, Profile, Saml},
+    bridge::{
+        judge::{self, Judgement, Terms},
+        routing::Recipients,
+    },
     flows::ports::{Bodies, StagedBody, StoreError},
     formats::{
         document::{DocumentFacts, FactsSink},
         finding::Finding,
+        ids::DirectAddress,
         limits::Limits,
         metadata::{
             Level, Metadata, MetadataError,
-            validate::{self, BoundDocument},
+            validate::{BoundDocument, Container},
         },
-        soap::MetadataLevel,
-        xdr::{
-            ErrorCode,
-            request::{self, ReadError, ReadOptions, ReceivedRequest},
-        },
+        xdr::request::{self, ReadError, ReadOptions, ReceivedRequest},
         xml::c14n::C14nError,
     },
 };
@@ -37,7 +37,11 @@ pub(super) struct Understood {
     pub(super) level: Level,
     /// What is known of each document that came.
     pub(super) documents: Vec<DocumentFacts>,
-    /// Every violated rule, of envelope and metadata.
+    /// The sender, where one is named.
+    pub(super) from: Option<DirectAddress>,
+    /// Whom it goes to, where anybody is named.
+    pub(super) recipients: Option<Recipients>,
+    /// Every violated rule, of envelope, metadata, sender and recipients.
     pub(super) findings: Vec<Finding>,
     /// What tells a resubmission from another message (XDR-50).
     pub(super) digest: [u8; 32],
@@ -55,16 +59,16 @@ pub(super) enum NotUnderstood {
     Store(StoreError),
 }
 
-/// Records the body if it is not recorded yet, and reads it.
+/// Records the body if it is not recorded yet, reads it, and judges it.
 pub(super) fn understand(
     received: Received,
     content_type: &str,
-    partner: &Partner,
-    limits: &Limits,
+    terms: &Terms<'_>,
     bodies: &Arc<dyn Bodies>,
 ) -> Result<Understood, NotUnderstood> {
     let mut facts = FactsSink::default();
-    let options = read_options(partner);
+    let options = judge::read_options(terms.partner);
+    let limits = terms.limits;
     let (body, request) = match received {
         Received::InMemory(octets) => {
             let mut reader: &[u8] = &octets;
@@ -79,35 +83,28 @@ pub(super) fn understand(
             (body, request)
         }
     };
-    let documents = facts.into_facts();
-    let metadata = match Metadata::read(request.metadata.clone(), limits) {
-        Ok(metadata) => metadata,
+    let facts = facts.into_facts();
+    let judged = match judge::judge(&request, &facts, Container::Xdr, terms) {
+        Ok(judged) => judged,
         Err(error) => return Err(NotUnderstood::Metadata(Box::new(request), error)),
     };
-    let level = metadata.level(request.metadata_level == Some(MetadataLevel::Minimal));
-    let bound = bind(&request, &documents);
-    let mut findings = request.findings.clone();
-    findings.extend(validate::validate(
-        &metadata,
-        &validate::Context {
-            level,
-            profile: profile(partner),
-            documents: Some(&bound),
-            patient_id_mismatch_is_warning: partner.patient_id_mismatch == PatientIdMismatch::Warn,
-            max_document_entries: limits.max_document_entries,
-            has_recipient: request.address_block.is_some(),
-            container: validate::Container::Xdr,
-            max_findings: validate::MAX_FINDINGS,
-        },
-    ));
-    findings.extend(source_id(&metadata, partner));
-    let digest = digest(&metadata, &bound).map_err(|_| NotUnderstood::NoCanonicalForm)?;
+    let Judgement {
+        metadata,
+        level,
+        documents,
+        from,
+        recipients,
+        findings,
+    } = judged;
+    let digest = digest(&metadata, &documents).map_err(|_| NotUnderstood::NoCanonicalForm)?;
     Ok(Understood {
         body,
         request,
         metadata,
         level,
-        documents,
+        documents: facts,
+        from,
+        recipients,
         findings,
         digest,
     })
@@ -123,21 +120,6 @@ fn read(
     request::read(content_type, body, limits, options, facts).map_err(NotUnderstood::Request)
 }
 
-/// Each xds:Document with what is known of its octets.
-fn bind(request: &ReceivedRequest, documents: &[DocumentFacts]) -> Vec<BoundDocument> {
-    request
-        .documents
-        .iter()
-        .filter_map(|part| {
-            let facts = documents.iter().find(|facts| facts.key == part.key)?;
-            Some(BoundDocument {
-                document_id: part.document_id.clone(),
-                facts: facts.clone(),
-            })
-        })
-        .collect()
-}
-
 /// SHA-256 over the canonical SubmitObjectsRequest and each document's SHA-256 in entry order (XDR-50).
 fn digest(metadata: &Metadata, documents: &[BoundDocument]) -> Result<[u8; 32], C14nError> {
     let mut sha = Sha256::new();
@@ -148,36 +130,4 @@ fn digest(metadata: &Metadata, documents: &[BoundDocument]) -> Result<[u8; 32], 
         }
     }
     Ok(sha.finish())
-}
-
-/// How this partner's requests are read.
-fn read_options(partner: &Partner) -> ReadOptions {
-    ReadOptions {
-        require_mtom: partner.require_mtom,
-        saml_ignored: partner.saml == Saml::Ignored,
-        ..ReadOptions::default()
-    }
-}
-
-fn profile(partner: &Partner) -> validate::Profile {
-    match partner.profile {
-        Profile::FullStrict => validate::Profile::FullStrict,
-        Profile::FullLenient => validate::Profile::FullLenient,
-        Profile::Minimal => validate::Profile::Minimal,
-    }
-}
-
-/// A partner may be bound to the sourceIds of its own systems (XDR-26).
-fn source_id(metadata: &Metadata, partner: &Partner) -> Option<Finding> {
-    let set = metadata.submission_set()?;
-    let source_id = set.source_id.as_deref()?;
-    (!partner.may_use_source_id(source_id)).then(|| {
-        Finding::error(
-            "XDR-26",
-            ErrorCode::XdsRepositoryError,
-            format!("SubmissionSet({}).sourceId", set.id),
-            "this client may not submit under this sourceId; the bridge's operator lists those that it may use",
-        )
-        .with_value(source_id)
-    })
 }

@@ -42,6 +42,11 @@ pub enum Packaging {
 }
 
 impl Packaging {
+    /// Whether documents come with it: a SubmitObjectsRequest alone has room for none.
+    pub fn has_documents(self) -> bool {
+        self != Self::BareSubmission
+    }
+
     /// The word for it in `inspect` and in logs.
     pub fn as_str(self) -> &'static str {
         match self {

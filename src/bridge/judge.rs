@@ -1,0 +1,250 @@
+//! Whether a submission is taken, as far as the message itself tells: its documents are tied to its metadata, the
+//! metadata is judged by its level, and sender and recipients are named. The listener and `inspect` both ask here, so
+//! that they never differ.
+
+use super::{
+    partner::{Partner, PatientIdMismatch, Profile, Saml},
+    routing::{self, Recipients, Routes},
+    to_direct::{DirectPackaging, estimate_wire_bytes},
+};
+use crate::formats::{
+    document::DocumentFacts,
+    finding::{Finding, refuses},
+    ids::DirectAddress,
+    limits::Limits,
+    metadata::{
+        Level, Metadata, MetadataError, SubmissionSet,
+        validate::{self, BoundDocument, Container},
+    },
+    soap::MetadataLevel,
+    xdr::{
+        ErrorCode,
+        request::{ReadOptions, ReceivedRequest},
+    },
+};
+
+/// What a submission is judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// Whose submission it is: its policies.
+    pub partner: &'a Partner,
+    /// Limits on what comes from outside.
+    pub limits: &'a Limits,
+    /// Where values go that are no address.
+    pub routes: &'a Routes,
+    /// How the destination gets its documents: what the mail would weigh.
+    pub packaging: DirectPackaging,
+    /// A level to judge by instead of the one that the message claims; for the command line.
+    pub level: Option<Level>,
+    /// A sender instead of the one that the message names; for the command line.
+    pub from: Option<&'a DirectAddress>,
+    /// Recipients instead of those that the message names, unless empty; for the command line.
+    pub to: &'a [DirectAddress],
+}
+
+/// A submission and what was found.
+#[derive(Clone, Debug)]
+pub struct Judgement {
+    /// The metadata.
+    pub metadata: Metadata,
+    /// By which level it was judged.
+    pub level: Level,
+    /// Each `xds:Document` with what is known of its octets.
+    pub documents: Vec<BoundDocument>,
+    /// The sender, where one is named.
+    pub from: Option<DirectAddress>,
+    /// Whom it goes to, where anybody is named.
+    pub recipients: Option<Recipients>,
+    /// Every violated rule, of envelope, metadata, sender and recipients.
+    pub findings: Vec<Finding>,
+}
+
+/// How the requests of `partner` are read.
+pub fn read_options(partner: &Partner) -> ReadOptions {
+    ReadOptions {
+        require_mtom: partner.require_mtom,
+        saml_ignored: partner.saml == Saml::Ignored,
+        ..ReadOptions::default()
+    }
+}
+
+/// Judges a request; `facts` are those of the documents that came with it. `container` is what its metadata came in:
+/// metadata alone may be that of a package.
+pub fn judge(
+    request: &ReceivedRequest,
+    facts: &[DocumentFacts],
+    container: Container,
+    terms: &Terms<'_>,
+) -> Result<Judgement, MetadataError> {
+    let metadata = Metadata::read(request.metadata.clone(), terms.limits)?;
+    let claimed = || match container {
+        Container::Xdr => metadata.level(request.metadata_level == Some(MetadataLevel::Minimal)),
+        Container::Xdm => level_from_xdm(&metadata, terms.limits),
+    };
+    let level = terms.level.unwrap_or_else(claimed);
+    let documents = bind(request, facts);
+    let mut findings = request.findings.clone();
+    findings.extend(validate::validate(
+        &metadata,
+        &validate::Context {
+            level,
+            profile: profile(terms.partner),
+            documents: request.packaging.has_documents().then_some(&*documents),
+            patient_id_mismatch_is_warning: terms.partner.patient_id_mismatch
+                == PatientIdMismatch::Warn,
+            max_document_entries: terms.limits.max_document_entries,
+            has_recipient: request.address_block.is_some()
+                || !terms.to.is_empty()
+                || container == Container::Xdm,
+            container,
+            max_findings: validate::MAX_FINDINGS,
+        },
+    ));
+    findings.extend(source_id(&metadata, terms.partner));
+    let mut judgement = Judgement {
+        metadata,
+        level,
+        documents,
+        from: None,
+        recipients: None,
+        findings,
+    };
+    // What is wrong with sender and recipients of bad metadata is mostly what is wrong with the metadata.
+    let further = judgement.address(request, terms);
+    if !refuses(&judgement.findings) {
+        judgement.findings.extend(match container {
+            Container::Xdr => further,
+            // Its mail names them.
+            Container::Xdm => Vec::new(),
+        });
+        judgement.findings.extend(stray_notification(request));
+        judgement.findings.extend(judgement.too_large(terms));
+    }
+    Ok(judgement)
+}
+
+impl Judgement {
+    /// Finds sender and recipients; what is wrong with them is the answer.
+    fn address(&mut self, request: &ReceivedRequest, terms: &Terms<'_>) -> Vec<Finding> {
+        let Some(set) = self.metadata.submission_set() else {
+            return Vec::new();
+        };
+        let block = request.address_block.as_ref();
+        let from = terms.from.or(block.map(|block| &block.from));
+        let to = match (terms.to, block) {
+            ([], Some(block)) => &block.to,
+            (given, _) => given,
+        };
+        let (from, recipients, findings) = addresses(set, from, to, terms);
+        self.from = from;
+        self.recipients = recipients;
+        findings
+    }
+
+    /// What would not fit into one mail (LIM-14).
+    fn too_large(&self, terms: &Terms<'_>) -> Option<Finding> {
+        let sizes: Vec<u64> = self.documents.iter().map(|d| d.facts.size).collect();
+        let recipients = self
+            .recipients
+            .as_ref()
+            .map_or(0, |recipients| recipients.addresses.len());
+        let metadata_bytes = self.metadata.xml().as_str().len() as u64;
+        let wire_bytes = estimate_wire_bytes(terms.packaging, metadata_bytes, &sizes, recipients);
+        let max_bytes = terms.limits.max_sealed_bytes;
+        (wire_bytes > max_bytes).then(|| {
+            Finding::error(
+                "LIM-14",
+                ErrorCode::XdsRepositoryOutOfResources,
+                "Submission.Document",
+                format!("the mail would have some {wire_bytes} octets; {max_bytes} are the most"),
+            )
+        })
+    }
+}
+
+type Addressed = (Option<DirectAddress>, Option<Recipients>, Vec<Finding>);
+
+fn addresses(
+    set: &SubmissionSet,
+    from: Option<&DirectAddress>,
+    to: &[DirectAddress],
+    terms: &Terms<'_>,
+) -> Addressed {
+    let mut findings = Vec::new();
+    let sender = routing::sender(from, set)
+        .map_err(|finding| findings.push(finding))
+        .ok();
+    let recipients = routing::recipients(to, set, terms.routes, terms.limits.max_recipients)
+        .map_err(|errors| findings.extend(errors))
+        .ok();
+    if let Some(recipients) = &recipients {
+        findings.extend(recipients.findings.clone());
+    }
+    (sender, recipients, findings)
+}
+
+/// A delivery notification is about an earlier message of ours and never goes out as mail (XDR-125). Nothing is sent to
+/// XDR endpoints yet, so there is none that it could be about.
+fn stray_notification(request: &ReceivedRequest) -> Option<Finding> {
+    request.notification_relates_to.as_ref().map(|_| {
+        Finding::error(
+            "XDR-125",
+            ErrorCode::XdsRepositoryError,
+            "",
+            "relatesTo unknown: a delivery notification must be about a message that was delivered to the same partner",
+        )
+    })
+}
+
+/// The level of metadata from a package, which has no header to claim one: limited where it is labelled, full where it
+/// has everything that this takes, else minimal (XDR-104).
+pub fn level_from_xdm(metadata: &Metadata, limits: &Limits) -> Level {
+    let claimed = metadata.level(false);
+    let context = validate::Context {
+        max_document_entries: limits.max_document_entries,
+        ..validate::Context::at(claimed)
+    };
+    if claimed == Level::Full && refuses(&validate::validate(metadata, &context)) {
+        Level::Minimal
+    } else {
+        claimed
+    }
+}
+
+/// Each xds:Document with what is known of its octets.
+fn bind(request: &ReceivedRequest, facts: &[DocumentFacts]) -> Vec<BoundDocument> {
+    request
+        .documents
+        .iter()
+        .filter_map(|part| {
+            let facts = facts.iter().find(|facts| facts.key == part.key)?;
+            Some(BoundDocument {
+                document_id: part.document_id.clone(),
+                facts: facts.clone(),
+            })
+        })
+        .collect()
+}
+
+fn profile(partner: &Partner) -> validate::Profile {
+    match partner.profile {
+        Profile::FullStrict => validate::Profile::FullStrict,
+        Profile::FullLenient => validate::Profile::FullLenient,
+        Profile::Minimal => validate::Profile::Minimal,
+    }
+}
+
+/// A partner may be bound to the sourceIds of its own systems (XDR-26).
+fn source_id(metadata: &Metadata, partner: &Partner) -> Option<Finding> {
+    let set = metadata.submission_set()?;
+    let source_id = set.source_id.as_deref()?;
+    (!partner.may_use_source_id(source_id)).then(|| {
+        Finding::error(
+            "XDR-26",
+            ErrorCode::XdsRepositoryError,
+            format!("SubmissionSet({}).sourceId", set.id),
+            "this client may not submit under this sourceId; the bridge's operator lists those that it may use",
+        )
+        .with_value(source_id)
+    })
+}
