@@ -1,5 +1,5 @@
 //! The correlator: one [`Exchange`] is one message's whole life in the bridge, in either direction. What happens
-//! comes in as an [`Event`], what must be done goes out as [`Effect`]s, and [`step`] in between is pure.
+//! comes in as an [`Event`], what must be done goes out as [`Effect`]s, and [`step()`] in between is pure.
 //!
 //! Exchange 1-n Leg 1-n Recipient. The tables are those of mdn.md section 8 (XDR to Direct) and section 9
 //! (Direct to XDR).

@@ -1,4 +1,4 @@
-//! The state of an exchange: what the store keeps and [`super::step`] changes.
+//! The state of an exchange: what the store keeps and [`super::step()`] changes.
 
 use std::time::Duration;
 

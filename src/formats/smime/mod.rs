@@ -1,7 +1,7 @@
 //! S/MIME on CMS (smime.md): sign, encrypt, decrypt, verify. Keys and the present time come in as arguments.
 //!
-//! [`seal`] writes the CMS part of a Direct mail in one pass: EnvelopedData over multipart/signed over one MIME
-//! entity. [`open`] reads such a part back. Neither decides whom to trust: that is [`crate::bridge::trust`].
+//! [`seal()`] writes the CMS part of a Direct mail in one pass: EnvelopedData over multipart/signed over one MIME
+//! entity. [`open()`] reads such a part back. Neither decides whom to trust: that is [`crate::bridge::trust`].
 //! Standards: RFC 5652 (CMS), RFC 8551 (S/MIME 4.0), RFC 1847 (multipart/signed).
 
 mod ber;

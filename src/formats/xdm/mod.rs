@@ -1,6 +1,6 @@
 //! XDM media (IHE ITI TF-2 3.32): the zip that carries one or more submission sets through mail.
 //!
-//! [`pack`] writes one; [`unpack`] reads what others wrote, hostile or merely odd, without ever trusting a header:
+//! [`pack()`] writes one; [`unpack()`] reads what others wrote, hostile or merely odd, without ever trusting a header:
 //! [`directory`] checks the archive's structure, `names` turns entry names into paths, `uri` finds the file that a
 //! DocumentEntry means.
 
