@@ -7,6 +7,7 @@ mod conformance;
 mod dependencies;
 mod dns_mail_hosts;
 mod fidelity;
+mod gate;
 mod metadata;
 mod operator;
 mod smime;
