@@ -5,6 +5,7 @@
 //! counted from 1). Actions: `kill` (SIGKILL to ourselves), `enospc`, `eio`, and `tear` (the file at hand loses its
 //! last octets, as after a lost page).
 
+#[cfg(not(feature = "fault-points"))]
 use std::io;
 
 /// Every fault point there is, in the order in which a message passes them.
@@ -51,6 +52,8 @@ mod armed {
         sync::{Mutex, OnceLock},
     };
 
+    use rustix::{io::Errno, process::Signal};
+
     /// Octets that a torn file loses.
     const TORN_BYTES: u64 = 100;
 
@@ -92,8 +95,8 @@ mod armed {
         assert!(super::ALL.contains(&name), "there is no fault point {name}");
         let action = match action {
             "kill" => Action::Kill,
-            "enospc" => Action::Fail(libc::ENOSPC),
-            "eio" => Action::Fail(libc::EIO),
+            "enospc" => Action::Fail(Errno::NOSPC.raw_os_error()),
+            "eio" => Action::Fail(Errno::IO.raw_os_error()),
             "tear" => Action::Tear,
             other => panic!("there is no fault action {other}"),
         };
@@ -140,10 +143,7 @@ mod armed {
 
     fn kill() -> ! {
         // `std::process::abort` would run signal handlers and dump core; SIGKILL is what the tests mean.
-        let pid = std::process::id().to_string();
-        let _ = std::process::Command::new("kill")
-            .args(["-KILL", &pid])
-            .status();
+        let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::KILL);
         loop {
             std::thread::park();
         }
