@@ -1,0 +1,213 @@
+//! A bridge as operators run it: the program, with a directory that `init` wrote, as a process of its own.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use openssl::{pkey::PKey, x509::X509};
+use xdbridge::{
+    adapters::clock::SystemClock,
+    app::pki::{Authority, Profile},
+    flows::ports::Clock,
+    formats::{ids::DomainName, smime::SigningIdentity},
+};
+
+use super::documents::RECIPIENT;
+
+/// Ticks of `/proc/PID/stat` in a second: `USER_HZ`, which is 100 on Linux whatever the kernel's own rate.
+const TICKS_PER_SECOND: f64 = 100.0;
+
+/// A directory that a bridge serves from, and everyone's keys.
+pub(crate) struct Ground {
+    dir: PathBuf,
+    /// The CA of recipient and sink; the bridge trusts it.
+    pub(crate) ca: X509,
+    /// The bridge's own signing identity.
+    pub(crate) signer: SigningIdentity,
+    /// The recipient's certificate.
+    pub(crate) recipient: X509,
+    /// The sink's TLS identity.
+    pub(crate) sink: SigningIdentity,
+}
+
+impl Ground {
+    /// A fresh directory `name`.
+    pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
+        let now = SystemClock.now();
+        let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let _ = fs::remove_dir_all(&dir);
+        let domain: DomainName = "direct.harbor.example".parse()?;
+        let made = Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+            .arg("init")
+            .arg(&dir)
+            .args(["--domain", domain.as_str()])
+            .stdout(Stdio::null())
+            .status()?;
+        ensure!(made.success(), "init: {made}");
+
+        let authority = Authority::root("bench CA", now)?;
+        let recipient = authority.issue(&Profile::address(&RECIPIENT.parse()?, now))?;
+        let sink = authority.issue(&Profile::tls("sink.elm.example", now))?;
+        let ca = authority.certificate.to_pem()?;
+        fs::write(dir.join("anchors/bench-ca.pem"), &ca)?;
+        fs::write(dir.join("tls/sink-ca.pem"), &ca)?;
+        fs::write(
+            dir.join("peers/recipient.pem"),
+            recipient.certificate.to_pem()?,
+        )?;
+        let own = fs::read(dir.join("direct/domain.pem"))?;
+        let key = fs::read(dir.join("direct/domain.key"))?;
+        Ok(Self {
+            signer: SigningIdentity {
+                certificate: X509::from_pem(&own)?,
+                key: PKey::private_key_from_pem(&key)?,
+                intermediates: Vec::new(),
+            },
+            ca: authority.certificate,
+            recipient: recipient.certificate,
+            sink,
+            dir,
+        })
+    }
+
+    /// The file `name` of the directory.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// Configures the bridge as `init` left it, with mail going to `sink`.
+    pub(crate) fn send_to(&self, sink: SocketAddr) -> anyhow::Result<()> {
+        let path = self.file("xdbridge.toml");
+        let text = fs::read_to_string(&path)?;
+        let mail = format!(
+            "[smtp.client]\nsmarthost = \"{sink}\"\nca_files = [\"tls/sink-ca.pem\"]\nehlo_name = \"bridge.harbor.example\"\n"
+        );
+        let edited = text
+            .replace("127.0.0.1:8443", "127.0.0.1:0")
+            .replace("127.0.0.1:9480", "127.0.0.1:0")
+            .replace("[smtp.client]\n", &mail);
+        Ok(fs::write(path, edited)?)
+    }
+
+    /// Starts the bridge with an empty store.
+    pub(crate) fn start_empty(&self) -> anyhow::Result<Bridge> {
+        let data = self.file("data");
+        let _ = fs::remove_dir_all(&data);
+        self.start()
+    }
+
+    /// Starts the bridge.
+    pub(crate) fn start(&self) -> anyhow::Result<Bridge> {
+        let started = Instant::now();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+            .arg("serve")
+            .arg("--config")
+            .arg(self.file("xdbridge.toml"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let log = child.stderr.take().context("standard error is a pipe")?;
+        let mut log = BufReader::new(log);
+        let mut seen = String::new();
+        let xdr = loop {
+            let start = seen.len();
+            if log.read_line(&mut seen)? == 0 {
+                let _ = child.wait();
+                anyhow::bail!("the bridge ended: {seen}");
+            }
+            if let Some(address) = listening(seen.get(start..).unwrap_or_default()) {
+                break address;
+            }
+        };
+        let ready_after = started.elapsed();
+        // What is logged from here on must be taken, or the bridge would block; what is wrong is shown.
+        thread::spawn(move || {
+            for line in log.lines().map_while(Result::ok) {
+                if !line.contains("\"level\":\"INFO\"") {
+                    eprintln!("bridge: {line}");
+                }
+            }
+        });
+        Ok(Bridge {
+            child,
+            xdr,
+            ready_after,
+        })
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.dir);
+    }
+}
+
+fn listening(line: &str) -> Option<SocketAddr> {
+    let line: serde_json::Value = serde_json::from_str(line).ok()?;
+    line.get("xdr")?.as_str()?.parse().ok()
+}
+
+/// A running bridge; killed when it is dropped.
+pub(crate) struct Bridge {
+    child: Child,
+    /// Where XDR is served.
+    pub(crate) xdr: SocketAddr,
+    /// From the start of the process to its first request served.
+    pub(crate) ready_after: Duration,
+}
+
+impl Bridge {
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// CPU time of the whole process, user and system, threads that ended included.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let path = format!("/proc/{}/stat", self.pid());
+        let text = fs::read_to_string(&path)?;
+        // proc(5): fields 14 and 15; the name in field 2 may hold anything, and ends at the last parenthesis.
+        let (_, fields) = text.rsplit_once(") ").context("no name")?;
+        let mut fields = fields.split(' ').skip(11);
+        let mut ticks = || anyhow::Ok(fields.next().context("too few fields")?.parse::<f64>()?);
+        Ok((ticks()? + ticks()?) / TICKS_PER_SECOND)
+    }
+
+    /// [`Bridge::cpu_seconds`] once the bridge has nothing left to do: after the sink took a mail, the bridge records that.
+    pub(crate) fn cpu_seconds_at_rest(&self) -> anyhow::Result<f64> {
+        const QUIET: Duration = Duration::from_millis(100);
+        let mut last = self.cpu_seconds()?;
+        loop {
+            thread::sleep(QUIET);
+            let now = self.cpu_seconds()?;
+            if now <= last {
+                return Ok(now);
+            }
+            last = now;
+        }
+    }
+
+    /// A figure of `/proc/PID/status` in octets, such as `VmRSS` or `VmHWM`.
+    pub(crate) fn memory_bytes(&self, name: &str) -> anyhow::Result<u64> {
+        let text = fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))
+            .context("no such line")?;
+        let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
+        Ok(kibibytes * 1024)
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,8 @@
+//! What the benches share: documents to send, a bridge of their own, a load, a sink, and the floor.
+#![allow(dead_code, reason = "each bench takes a part of it")]
+
+pub(crate) mod bridge;
+pub(crate) mod documents;
+pub(crate) mod floor;
+pub(crate) mod load;
+pub(crate) mod sink;
