@@ -124,7 +124,8 @@ impl ToDirect {
         let exchange = self
             .record(caller, understood, &from, &decided, keys)
             .await?;
-        fault_points::pass("accept.before_answer").map_err(store_error)?;
+        // The exchange is ours from the commit on, whatever happens: only a kill means anything here.
+        let _ = fault_points::pass("accept.before_answer");
         info!(
             exchange.id = %exchange,
             partner = caller.partner.name.as_str(),
