@@ -4,6 +4,7 @@
 mod architecture;
 mod config;
 mod conformance;
+mod crash;
 mod dependencies;
 mod dns_mail_hosts;
 mod fidelity;

@@ -69,6 +69,7 @@ pub(crate) struct ScriptedSmtp {
     address: SocketAddr,
     transcripts: Arc<Mutex<Vec<Transcript>>>,
     ended: watch::Receiver<usize>,
+    noted: watch::Receiver<()>,
     task: tokio::task::JoinHandle<()>,
 }
 
@@ -113,6 +114,7 @@ impl Builder {
         let address = listener.local_addr().unwrap();
         let transcripts = Arc::<Mutex<Vec<Transcript>>>::default();
         let (count_ended, ended) = watch::channel(0);
+        let (tell, noted) = watch::channel(());
         let shared = Arc::clone(&transcripts);
         let task = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -128,6 +130,7 @@ impl Builder {
                     number,
                     rules: self.0.clone(),
                     transcripts: Arc::clone(&shared),
+                    tell: tell.clone(),
                 };
                 let count_ended = count_ended.clone();
                 connections.spawn(async move {
@@ -140,6 +143,7 @@ impl Builder {
             address,
             transcripts,
             ended,
+            noted,
             task,
         }
     }
@@ -162,6 +166,18 @@ impl ScriptedSmtp {
     /// What came so far, by connection.
     pub(crate) fn transcripts(&self) -> Vec<Transcript> {
         self.transcripts.lock().unwrap().clone()
+    }
+
+    /// Waits until what came over all connections is as asked, and gives it.
+    pub(crate) async fn wait_until(
+        &self,
+        is_so: impl Fn(&[Transcript]) -> bool,
+    ) -> Vec<Transcript> {
+        let mut noted = self.noted.clone();
+        let waiting = noted.wait_for(|()| is_so(&self.transcripts()));
+        let waited = tokio::time::timeout(PATIENCE, waiting).await;
+        waited.expect("what is waited for comes").unwrap();
+        self.transcripts()
     }
 
     /// Waits until `count` connections have ended, and gives what came over all of them.
@@ -192,6 +208,7 @@ struct Connection {
     number: usize,
     rules: Rules,
     transcripts: Arc<Mutex<Vec<Transcript>>>,
+    tell: watch::Sender<()>,
 }
 
 /// The connection is over.
@@ -361,5 +378,6 @@ impl Connection {
 
     fn note(&self, change: impl FnOnce(&mut Transcript)) {
         change(&mut self.transcripts.lock().unwrap()[self.number]);
+        self.tell.send_replace(());
     }
 }

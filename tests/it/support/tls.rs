@@ -166,6 +166,13 @@ impl Connection<TcpStream> {
     }
 }
 
+impl<S> Connection<S> {
+    /// Over a stream that the test has made itself.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream }
+    }
+}
+
 impl Connection {
     /// Breaks the connection off without a word.
     pub(crate) fn break_off(self) {

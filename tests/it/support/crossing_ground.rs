@@ -1,0 +1,488 @@
+//! Everything around a real bridge process: its configuration, an XDR sender, the next hop, and the HISP's key.
+
+use std::{
+    fs,
+    io::{Cursor, Read},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::Command,
+    sync::Arc,
+    time::Duration,
+};
+
+use openssl::{
+    cms::CmsContentInfo,
+    hash::{MessageDigest, hash},
+    ssl::{SslConnector, SslFiletype, SslMethod, SslStream},
+};
+use tokio::runtime::Runtime;
+use xdbridge::{
+    adapters::{
+        clock::SystemClock,
+        store::{SqliteStore, StoreConfig},
+    },
+    app::pki::{Authority, Profile},
+    bridge::exchange::Exchange,
+    flows::ports::{Clock, ExchangeFilter, Exchanges},
+    formats::{
+        document::{DocumentKey, DocumentsInMemory, hex},
+        ids::{DirectAddress, SoapMessageId},
+        limits::Limits,
+        smime::SigningIdentity,
+        soap::{AddressBlock, REQUEST_ACTION},
+        xdr::request::{OutgoingDocument, OutgoingRequest, Packaging, write_mtom},
+        xml::kept::KeptXml,
+    },
+};
+
+use super::{
+    folder::TestFolder,
+    process::{BridgeProcess, run},
+    scripted_smtp::{Builder, ScriptedSmtp, Transcript},
+    tls::{Connection, Identity},
+};
+
+/// Longest wait for what must come: only a test that fails gets there.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The domain that the bridge serves.
+pub(crate) const OWN_DOMAIN: &str = "direct.harbor.example";
+/// The peer's domain.
+pub(crate) const HISP_DOMAIN: &str = "hisp.example";
+/// The metadata that letters are made of.
+const METADATA: &str = include_str!("../../../fixtures/metadata/full-with-folder.xml");
+
+/// What a test's bridges have in common: keys and a configuration, made once and copied for each of them.
+pub(crate) struct Workshop {
+    pub(crate) runtime: Runtime,
+    pub(crate) hisp: SigningIdentity,
+    hisp_authority: Authority,
+    relay: Identity,
+    model: TestFolder,
+}
+
+/// One bridge's directory, and the next hop that it sends to.
+pub(crate) struct CrossingGround<'a> {
+    workshop: &'a Workshop,
+    pub(crate) sink: ScriptedSmtp,
+    folder: TestFolder,
+}
+
+/// What a sender got.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Answered {
+    /// RegistryResponse Success.
+    Success,
+    /// RegistryResponse Failure, or an HTTP status; with the answer's text.
+    Refused(u16, String),
+    /// The connection broke without an answer.
+    Nothing,
+}
+
+impl Workshop {
+    pub(crate) fn new() -> Self {
+        let now = SystemClock.now();
+        let model = TestFolder::new();
+        let folder = model.path().join("bridge");
+        run(&["init", folder.to_str().unwrap(), "--domain", OWN_DOMAIN]);
+
+        let hisp_authority = Authority::root("HISP CA", now).unwrap();
+        let domain = HISP_DOMAIN.parse().unwrap();
+        let hisp = hisp_authority
+            .issue(&Profile::domain(&domain, now))
+            .unwrap();
+        let write = |name: &str, octets: Vec<u8>| fs::write(folder.join(name), octets).unwrap();
+        write(
+            "anchors/hisp.pem",
+            hisp_authority.certificate.to_pem().unwrap(),
+        );
+        write("peers/hisp.pem", hisp.certificate.to_pem().unwrap());
+        let relay_ca = Identity::ca("Relay CA");
+        write("relay-ca.pem", relay_ca.certificate_pem());
+        Self {
+            runtime: Runtime::new().unwrap(),
+            hisp,
+            hisp_authority,
+            relay: relay_ca.issue("relay.harbor.example"),
+            model,
+        }
+    }
+
+    /// A bridge's directory beside a next hop that takes everything.
+    pub(crate) fn ground(&self) -> CrossingGround<'_> {
+        self.ground_with(|builder| builder)
+    }
+
+    /// The same with another next hop.
+    pub(crate) fn ground_with(&self, hop: impl FnOnce(Builder) -> Builder) -> CrossingGround<'_> {
+        let builder = hop(ScriptedSmtp::builder().tls(&self.relay));
+        let sink = self.runtime.block_on(builder.start());
+        let folder = TestFolder::new();
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(self.model.path().join("bridge"))
+            .arg(folder.path())
+            .status();
+        assert!(copied.unwrap().success());
+        let ground = CrossingGround {
+            workshop: self,
+            sink,
+            folder,
+        };
+        ground.configure();
+        ground
+    }
+
+    /// A certificate of the HISP's CA for another domain of it.
+    pub(crate) fn issue_for(&self, domain: &str) -> SigningIdentity {
+        let domain = domain.parse().unwrap();
+        let profile = Profile::domain(&domain, SystemClock.now());
+        self.hisp_authority.issue(&profile).unwrap()
+    }
+
+    /// Everything that the recipient finds in a message: the decrypted entity, each base64 part, each member of a zip.
+    pub(crate) fn opened(&self, message: &[u8]) -> Vec<u8> {
+        let mail = message.strip_suffix(b".\r\n").unwrap();
+        let sealed = CmsContentInfo::smime_read_cms(mail).unwrap();
+        let mut everything = sealed
+            .decrypt(&self.hisp.key, &self.hisp.certificate)
+            .unwrap();
+        for part in base64_parts(&everything) {
+            everything.extend_from_slice(&part);
+            if let Ok(mut zip) = zip::ZipArchive::new(Cursor::new(part)) {
+                for index in 0..zip.len() {
+                    zip.by_index(index)
+                        .unwrap()
+                        .read_to_end(&mut everything)
+                        .unwrap();
+                }
+            }
+        }
+        everything
+    }
+}
+
+impl CrossingGround<'_> {
+    /// The bridge's own directory.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.folder.path().join("bridge")
+    }
+
+    fn configure(&self) {
+        let path = self.path().join("xdbridge.toml");
+        let hop = format!(
+            "smarthost = \"{}\"\nca_files = [\"relay-ca.pem\"]\npublic_cas = false\nidle_timeout = \"0s\"\n\
+             ehlo_name = \"bridge.harbor.example\"",
+            self.sink.address()
+        );
+        let text = fs::read_to_string(&path)
+            .unwrap()
+            .replace("127.0.0.1:8443", "127.0.0.1:0")
+            .replace("127.0.0.1:9480", "127.0.0.1:0")
+            .replace("#smarthost = \"relay.harbor.example:587\"", &hop);
+        assert!(text.contains(&hop), "init writes a smarthost to fill in");
+        let more = "\n[log]\nlevel = \"trace\"\n\n[delivery]\nsubject_title = true\n";
+        fs::write(&path, text + more).unwrap();
+    }
+
+    /// Starts the bridge without faults.
+    pub(crate) fn start(&self) -> BridgeProcess {
+        let bridge = self.start_with("");
+        assert!(bridge.is_listening(), "{}", bridge.log_text());
+        bridge
+    }
+
+    /// Starts the bridge with these faults; it may not come as far as to listen.
+    pub(crate) fn start_with(&self, faults: &str) -> BridgeProcess {
+        BridgeProcess::start(&self.path(), faults)
+    }
+
+    /// Posts a letter.
+    pub(crate) fn post(&self, bridge: &BridgeProcess, letter: &Letter) -> Answered {
+        if !bridge.is_listening() {
+            return Answered::Nothing;
+        }
+        let (content_type, body) = letter.request();
+        let Some(mut connection) = self.connect(bridge) else {
+            return Answered::Nothing;
+        };
+        let head = format!(
+            "POST /xdr HTTP/1.1\r\nHost: {OWN_DOMAIN}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        // A broken connection shows at the answer, at the latest.
+        let _ = connection.send(head).and_then(|()| connection.send(body));
+        let Ok(answer) = connection.answer() else {
+            return Answered::Nothing;
+        };
+        let text = String::from_utf8_lossy(&answer.body).into_owned();
+        if answer.status == 200 && text.contains("ResponseStatusType:Success") {
+            Answered::Success
+        } else {
+            Answered::Refused(answer.status, text)
+        }
+    }
+
+    /// A connection as the partner that `init` made.
+    pub(crate) fn connect(
+        &self,
+        bridge: &BridgeProcess,
+    ) -> Option<Connection<SslStream<TcpStream>>> {
+        let folder = self.path();
+        let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+        connector.set_ca_file(folder.join("ca/ca.pem")).unwrap();
+        connector
+            .set_certificate_file(folder.join("tls/trial-ehr.pem"), SslFiletype::PEM)
+            .unwrap();
+        connector
+            .set_private_key_file(folder.join("tls/trial-ehr.key"), SslFiletype::PEM)
+            .unwrap();
+        let socket = TcpStream::connect(bridge.xdr()).ok()?;
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let stream = connector.build().connect(OWN_DOMAIN, socket).ok()?;
+        Some(Connection::over(stream))
+    }
+
+    /// Every whole message that the next hop has so far.
+    pub(crate) fn arrived(&self) -> Vec<Vec<u8>> {
+        messages(&self.sink.transcripts())
+    }
+
+    /// Waits for `count` whole messages at the next hop.
+    pub(crate) fn wait_for_messages(&self, count: usize) -> Vec<Vec<u8>> {
+        self.wait_for_hop(|transcripts| messages(transcripts).len() >= count);
+        self.arrived()
+    }
+
+    /// Waits until what came to the next hop is as asked.
+    pub(crate) fn wait_for_hop(&self, is_so: impl Fn(&[Transcript]) -> bool) -> Vec<Transcript> {
+        let waiting = self.sink.wait_until(is_so);
+        self.workshop.runtime.block_on(waiting)
+    }
+
+    /// The exchanges in the store of a bridge that is stopped or dead. Read from a copy, so that nothing is repaired
+    /// for the bridge.
+    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
+        let copy = TestFolder::new();
+        let from = self.path().join("data");
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(from)
+            .arg(copy.path())
+            .status();
+        assert!(copied.unwrap().success());
+        let config = StoreConfig {
+            path: copy.path().join("data"),
+            key_files: vec![self.path().join("store.key")],
+            ..StoreConfig::default()
+        };
+        let all = ExchangeFilter {
+            limit: 100,
+            ..ExchangeFilter::default()
+        };
+        self.workshop.runtime.block_on(async {
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            let store = SqliteStore::open(&config, clock, "reader").await.unwrap();
+            let exchanges = store.list(&all).await.unwrap();
+            store.close().await;
+            exchanges
+        })
+    }
+
+    /// Makes the work that waits in the outbox of a stopped bridge due, as if the waits of its retries had passed.
+    pub(crate) fn let_retries_be_due(&self) {
+        self.change_rows(
+            "UPDATE outbox SET next_at = 0 \
+             WHERE effect NOT LIKE '%Deadline%' AND effect NOT LIKE '%RemoveBodies%'",
+        );
+    }
+
+    /// Changes the database of a stopped or dead bridge, and tells how many rows.
+    pub(crate) fn change_rows(&self, statement: &'static str) -> u64 {
+        use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
+        let options = SqliteConnectOptions::new().filename(self.path().join("data/xdbridge.db"));
+        self.workshop.runtime.block_on(async {
+            let mut connection = options.connect().await.unwrap();
+            let done = sqlx::query(statement)
+                .execute(&mut connection)
+                .await
+                .unwrap();
+            connection.close().await.unwrap();
+            done.rows_affected()
+        })
+    }
+
+    /// Waits until every connection to the next hop that there was has ended.
+    pub(crate) fn wait_for_silence(&self) {
+        let count = self.sink.transcripts().len();
+        self.workshop.runtime.block_on(self.sink.ended(count));
+    }
+}
+
+/// Every file below a folder.
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+fn messages(transcripts: &[Transcript]) -> Vec<Vec<u8>> {
+    let messages = transcripts.iter().flat_map(|each| each.messages.clone());
+    messages.collect()
+}
+
+/// The Message-ID of a mail as it is on the wire.
+pub(crate) fn message_id(message: &[u8]) -> String {
+    let text = String::from_utf8_lossy(message);
+    let line = text
+        .lines()
+        .find(|line| line.to_ascii_lowercase().starts_with("message-id:"));
+    line.expect("a mail has a Message-ID").to_owned()
+}
+
+/// The decoded parts of a MIME entity that are base64.
+fn base64_parts(entity: &[u8]) -> Vec<Vec<u8>> {
+    let text = String::from_utf8_lossy(entity);
+    let mut parts = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if !line
+            .to_ascii_lowercase()
+            .starts_with("content-transfer-encoding: base64")
+        {
+            continue;
+        }
+        let in_body = lines.by_ref().skip_while(|line| !line.trim().is_empty());
+        let encoded: String = in_body
+            .skip(1)
+            .take_while(|line| !line.starts_with("--") && !line.is_empty())
+            .collect();
+        if let Ok(part) = openssl::base64::decode_block(&encoded) {
+            parts.push(part);
+        }
+    }
+    parts
+}
+
+/// One submission: full metadata of two documents, with the values that a test cares about.
+#[derive(Clone)]
+pub(crate) struct Letter {
+    pub(crate) message_id: SoapMessageId,
+    pub(crate) unique_id: String,
+    pub(crate) from: DirectAddress,
+    pub(crate) to: Vec<DirectAddress>,
+    pub(crate) title: String,
+    pub(crate) patient_id: String,
+    pub(crate) uri: String,
+    pub(crate) documents: [Vec<u8>; 2],
+}
+
+impl Letter {
+    /// A letter to two recipients of the HISP that fits into one row of the store.
+    pub(crate) fn small() -> Self {
+        let id = uuid::Uuid::new_v4();
+        Self {
+            message_id: SoapMessageId::from_uuid(id),
+            unique_id: format!("2.25.{}", id.as_u128()),
+            from: address("ngozi.okafor", OWN_DOMAIN),
+            to: vec![
+                address("rui.silva", HISP_DOMAIN),
+                address("intake", HISP_DOMAIN),
+            ],
+            title: "Referral for Ada Quill".to_owned(),
+            patient_id: "PT-7731".to_owned(),
+            uri: "referral.xml".to_owned(),
+            documents: [
+                b"<note>A short note.</note>".to_vec(),
+                b"%PDF- no more".to_vec(),
+            ],
+        }
+    }
+
+    /// The same with a document that makes request and mail files of several chunks.
+    pub(crate) fn large() -> Self {
+        let mut letter = Self::small();
+        letter.documents[1] = incompressible(150_000);
+        letter
+    }
+
+    /// The Content-Type and the body of the request: the same at every call.
+    pub(crate) fn request(&self) -> (String, Vec<u8>) {
+        let sha1 = hash(MessageDigest::sha1(), &self.documents[0]).unwrap();
+        let uri = format!(
+            "<rim:Slot name=\"URI\"><rim:ValueList><rim:Value>{}</rim:Value></rim:ValueList></rim:Slot>\
+             <rim:Slot name=\"creationTime\">",
+            self.uri
+        );
+        let metadata = METADATA
+            .replacen("<rim:Slot name=\"creationTime\">", &uri, 1)
+            .replace("8174d57a3e3e09a7ac98777341a58d3b9d3d6aba", &hex(&sha1))
+            .replace(
+                "<rim:Value>89</rim:Value>",
+                &format!("<rim:Value>{}</rim:Value>", self.documents[0].len()),
+            )
+            .replace("2.999.30.2001", &self.unique_id)
+            .replace("Referral for Ada Quill", &self.title)
+            .replace("Referral note é", &self.title)
+            .replace("PT-7731", &self.patient_id);
+        let metadata = KeptXml::read(metadata.as_bytes(), &Limits::default()).unwrap();
+        let block = AddressBlock {
+            from: self.from.clone(),
+            to: self.to.clone(),
+            relates_to: None,
+            final_delivery: false,
+        };
+        let parts: Vec<OutgoingDocument> = [
+            ("Document01", "text/xml"),
+            ("Document02", "application/pdf"),
+        ]
+        .into_iter()
+        .zip(1..)
+        .map(|((id, mime_type), number)| OutgoingDocument {
+            document_id: id.to_owned(),
+            key: DocumentKey::Part(number),
+            mime_type: mime_type.to_owned(),
+        })
+        .collect();
+        let request = OutgoingRequest {
+            message_id: &self.message_id,
+            action: REQUEST_ACTION,
+            to: "https://direct.harbor.example/xdr",
+            address_block: Some(&block),
+            metadata_level: None,
+            metadata: &metadata,
+            documents: &parts,
+        };
+        let documents = (1..).map(DocumentKey::Part).zip(self.documents.clone());
+        let mut documents = DocumentsInMemory {
+            documents: documents.collect(),
+        };
+        let mut body = Vec::new();
+        write_mtom(&request, &mut documents, &mut body).unwrap();
+        (request.content_type(Packaging::Mtom), body)
+    }
+}
+
+/// `local@domain`.
+pub(crate) fn address(local: &str, domain: &str) -> DirectAddress {
+    format!("{local}@{domain}").parse().unwrap()
+}
+
+/// Octets that neither repeat nor shrink.
+pub(crate) fn incompressible(length: usize) -> Vec<u8> {
+    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
+    let next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(next).take(length).collect()
+}
