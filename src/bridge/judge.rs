@@ -17,6 +17,7 @@ use crate::formats::{
         validate::{self, BoundDocument, Container},
     },
     soap::MetadataLevel,
+    xdm::XdmSet,
     xdr::{
         ErrorCode,
         request::{ReadOptions, ReceivedRequest},
@@ -83,21 +84,14 @@ pub fn judge(
     };
     let level = terms.level.unwrap_or_else(claimed);
     let documents = bind(request, facts);
+    let shared = context(level, container, terms);
     let mut findings = request.findings.clone();
     findings.extend(validate::validate(
         &metadata,
         &validate::Context {
-            level,
-            profile: profile(terms.partner),
             documents: request.packaging.has_documents().then_some(&*documents),
-            patient_id_mismatch_is_warning: terms.partner.patient_id_mismatch
-                == PatientIdMismatch::Warn,
-            max_document_entries: terms.limits.max_document_entries,
-            has_recipient: request.address_block.is_some()
-                || !terms.to.is_empty()
-                || container == Container::Xdm,
-            container,
-            max_findings: validate::MAX_FINDINGS,
+            has_recipient: shared.has_recipient || request.address_block.is_some(),
+            ..shared
         },
     ));
     findings.extend(source_id(&metadata, terms.partner));
@@ -121,6 +115,57 @@ pub fn judge(
         judgement.findings.extend(judgement.too_large(terms));
     }
     Ok(judgement)
+}
+
+/// Judges one submission set of a package; who sends it and to whom, its mail says.
+pub fn judge_set(set: &XdmSet, terms: &Terms<'_>) -> Judgement {
+    let level = terms
+        .level
+        .unwrap_or_else(|| level_from_xdm(&set.metadata, terms.limits));
+    let documents: Vec<BoundDocument> = set
+        .documents
+        .iter()
+        .map(|document| BoundDocument {
+            document_id: document.entry_id.clone(),
+            facts: document.facts.clone(),
+        })
+        .collect();
+    let mut findings = set.findings.clone();
+    findings.extend(validate::validate(
+        &set.metadata,
+        &validate::Context {
+            // What is wrong with the files was found when they were read.
+            documents: (!set.is_refused()).then_some(&*documents),
+            ..context(level, Container::Xdm, terms)
+        },
+    ));
+    let (from, recipients, _) = match set.metadata.submission_set() {
+        Some(found) => addresses(found, terms.from, terms.to, terms),
+        None => (None, None, Vec::new()),
+    };
+    Judgement {
+        metadata: set.metadata.clone(),
+        level,
+        documents,
+        from,
+        recipients,
+        findings,
+    }
+}
+
+fn context<'a>(level: Level, container: Container, terms: &Terms<'_>) -> validate::Context<'a> {
+    validate::Context {
+        level,
+        profile: profile(terms.partner),
+        documents: None,
+        patient_id_mismatch_is_warning: terms.partner.patient_id_mismatch
+            == PatientIdMismatch::Warn,
+        max_document_entries: terms.limits.max_document_entries,
+        // A package is addressed by its mail.
+        has_recipient: container == Container::Xdm || !terms.to.is_empty(),
+        container,
+        max_findings: validate::MAX_FINDINGS,
+    }
 }
 
 impl Judgement {

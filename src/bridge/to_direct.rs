@@ -175,10 +175,19 @@ pub fn write_message(
     documents: &mut dyn DocumentSource,
     out: &mut dyn Write,
 ) -> Result<(), ConversionError> {
+    out.write_all(b"Content-Type: message/rfc822\r\n\r\n")?;
+    write_plain_message(conversion, documents, out)
+}
+
+/// Writes the message alone, as it is before it is wrapped and signed.
+pub fn write_plain_message(
+    conversion: &Conversion<'_>,
+    documents: &mut dyn DocumentSource,
+    out: &mut dyn Write,
+) -> Result<(), ConversionError> {
     if conversion.to.is_empty() {
         return Err(ConversionError::NoRecipient);
     }
-    out.write_all(b"Content-Type: message/rfc822\r\n\r\n")?;
     let boundary = Boundary::of_message(conversion.message_id, 0);
     let mut message = Multipart::begin(inner_header(conversion), "mixed", boundary, out)?;
     match conversion.packaging {
@@ -196,6 +205,35 @@ pub fn write_message(
     }
     message.end()?;
     Ok(())
+}
+
+/// The XDM package of the submission.
+pub fn package(
+    conversion: &Conversion<'_>,
+    documents: &mut dyn DocumentSource,
+) -> Result<Vec<u8>, ConversionError> {
+    let metadata = direct_metadata(conversion)?;
+    let entries = entry_documents(conversion)?;
+    let documents_bytes = entries.iter().map(|document| document.facts.size).sum();
+    let files = entries
+        .into_iter()
+        .map(|document| PlannedFile {
+            key: document.facts.key,
+            file_name: document.file_name,
+            title: document.entry.title.clone(),
+            media_type: document.entry.mime_type.clone().unwrap_or_default(),
+        })
+        .collect();
+    let plan = PackagePlan {
+        metadata_xml: metadata.xml().as_str(),
+        files,
+        set_title: metadata
+            .submission_set()
+            .and_then(|set| set.title.as_deref()),
+        institution: conversion.institution,
+        documents_bytes,
+    };
+    Ok(xdm::pack(&plan, documents)?)
 }
 
 /// What the outer header repeats from the message inside (WR-3), with the constant Subject (WR-4).
@@ -326,28 +364,7 @@ fn attach_package<W: Write>(
     documents: &mut dyn DocumentSource,
     message: Multipart<W>,
 ) -> Result<Multipart<W>, ConversionError> {
-    let metadata = direct_metadata(conversion)?;
-    let entries = entry_documents(conversion)?;
-    let documents_bytes = entries.iter().map(|document| document.facts.size).sum();
-    let files = entries
-        .into_iter()
-        .map(|document| PlannedFile {
-            key: document.facts.key,
-            file_name: document.file_name,
-            title: document.entry.title.clone(),
-            media_type: document.entry.mime_type.clone().unwrap_or_default(),
-        })
-        .collect();
-    let plan = PackagePlan {
-        metadata_xml: metadata.xml().as_str(),
-        files,
-        set_title: metadata
-            .submission_set()
-            .and_then(|set| set.title.as_deref()),
-        institution: conversion.institution,
-        documents_bytes,
-    };
-    let zip = xdm::pack(&plan, documents)?;
+    let zip = package(conversion, documents)?;
     let media_type = "application/zip".parse().map_err(io::Error::other)?;
     let name = PACKAGE_NAME.parse().map_err(io::Error::other)?;
     let mut attachment = message.attachment(&media_type, &name)?;

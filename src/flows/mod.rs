@@ -2,10 +2,12 @@
 //! the description of the process.
 
 pub mod budget;
+pub mod convert;
 pub mod cpu;
 pub mod deadlines;
 pub mod effects;
 pub mod fault_points;
+pub mod inspect;
 pub mod measures;
 pub mod outbox;
 pub mod ports;

@@ -2,7 +2,9 @@
 //! which the caller prints.
 
 pub mod config;
+pub mod convert;
 pub mod init;
+pub mod inspect;
 pub mod serve;
 
 use std::{io::Write, process::ExitCode};
@@ -29,6 +31,10 @@ pub enum Command {
     Serve(serve::ServeArgs),
     /// Check or print the configuration.
     Config(config::ConfigArgs),
+    /// Tell what a file holds and whether the bridge would take it: exit code 0 if so, 1 if not, 2 if it is unreadable.
+    Inspect(inspect::InspectArgs),
+    /// Turn a request into an XDM package or a plain mail, or a package into a request.
+    Convert(convert::ConvertArgs),
 }
 
 impl Cli {
@@ -38,6 +44,8 @@ impl Cli {
             Command::Init(args) => init::run(&args, out),
             Command::Serve(args) => serve::run(&args),
             Command::Config(args) => config::run(&args, out),
+            Command::Inspect(args) => inspect::run(&args, out),
+            Command::Convert(args) => convert::run(&args, out),
         };
         exit_code(ended)
     }

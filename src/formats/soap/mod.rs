@@ -8,6 +8,7 @@ pub(crate) mod header;
 pub mod media_type;
 pub(crate) mod multipart;
 pub(crate) mod package;
+pub(crate) mod saved;
 pub(crate) mod transfer;
 
 pub use addressing::{AddressBlock, Addressing, MetadataLevel};

@@ -9,7 +9,11 @@ use super::{
 use crate::formats::{
     document::DocumentSink,
     limits::Limits,
-    soap::{Addressing, Fault, addressing::DirectHeaders, media_type::MediaType},
+    soap::{
+        Addressing, Fault,
+        addressing::DirectHeaders,
+        saved::{SavedHeader, bare_package},
+    },
     xml::{
         keep::{keep, root_name},
         names,
@@ -33,8 +37,8 @@ pub fn read_file(
         .take(HEAD_BYTES)
         .read_to_end(&mut head)
         .map_err(ReadError::Io)?;
-    let (skipped, media) = match saved_header(&head) {
-        Some((length, media)) => (length, media),
+    let (skipped, media) = match SavedHeader::find(&head) {
+        Some(header) => (header.length, header.media),
         None => (0, bare_package(&head)),
     };
     let rest = head.get(skipped..).unwrap_or_default().to_vec();
@@ -100,53 +104,4 @@ fn no_addressing() -> Addressing {
         to: None,
         relates_to: None,
     }
-}
-
-/// The length of an HTTP head or MIME header at the beginning, and the media type in it.
-fn saved_header(head: &[u8]) -> Option<(usize, Option<MediaType>)> {
-    let end = [&b"\r\n\r\n"[..], b"\n\n"]
-        .iter()
-        .filter_map(|gap| memchr::memmem::find(head, gap).map(|at| at + gap.len()))
-        .min()?;
-    let text = std::str::from_utf8(head.get(..end)?).ok()?;
-    let mut lines = text.lines();
-    let first = lines.next()?;
-    let is_http = first.starts_with("HTTP/") || first.contains(" HTTP/1.");
-    let is_field = |line: &str| {
-        line.split_once(':').is_some_and(|(name, _)| {
-            !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
-        })
-    };
-    if !is_http && !is_field(first) {
-        return None;
-    }
-    let mut content_type: Option<String> = None;
-    let mut is_inside = false;
-    for line in std::iter::once(first).filter(|_| !is_http).chain(lines) {
-        if line.starts_with([' ', '\t']) {
-            if let Some(value) = content_type.as_mut().filter(|_| is_inside) {
-                value.push_str(line);
-            }
-            continue;
-        }
-        let Some((name, value)) = line.split_once(':') else {
-            continue;
-        };
-        is_inside = name.eq_ignore_ascii_case("content-type");
-        if is_inside {
-            content_type = Some(value.to_owned());
-        }
-    }
-    Some((end, content_type.as_deref().and_then(MediaType::parse)))
-}
-
-/// A package without any header: its first line is its boundary.
-fn bare_package(head: &[u8]) -> Option<MediaType> {
-    let line = head
-        .trim_ascii_start()
-        .strip_prefix(b"--")?
-        .split(|b| *b == b'\n')
-        .next()?;
-    let boundary = std::str::from_utf8(line).ok()?.trim_end();
-    Some(MediaType::related(boundary))
 }

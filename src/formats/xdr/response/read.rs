@@ -13,6 +13,7 @@ use crate::formats::{
         header::read_element,
         media_type::MediaType,
         multipart::{Malformed, Multipart, bare_content_id},
+        saved::{SavedHeader, bare_package},
         transfer::{Decoded, TransferDecoder},
     },
     xdr::ErrorCode,
@@ -114,23 +115,21 @@ pub fn read(
     }
 }
 
-/// Reads an answer from a file: an envelope, a bare RegistryResponse, or an MTOM package by its first line.
+/// Reads an answer from a file: as it was saved with its HTTP head or MIME header, an envelope, a bare
+/// RegistryResponse, or an MTOM package by its first line.
 pub fn read_file(file: &mut dyn Read, limits: &Limits) -> Result<ReceivedAnswer, AnswerError> {
     let mut octets = Vec::new();
     file.take(limits.max_metadata_bytes)
         .read_to_end(&mut octets)
         .map_err(AnswerError::Io)?;
-    let text = octets.trim_ascii_start();
-    let boundary = text
-        .strip_prefix(b"--")
-        .and_then(|rest| rest.split(|b| *b == b'\n').next())
-        .and_then(|line| std::str::from_utf8(line).ok());
-    match boundary {
-        Some(boundary) => {
-            let media = MediaType::related(boundary.trim_end());
-            read_package(&media, &mut Cursor::new(text), limits)
-        }
-        None => read_xml(Box::new(Cursor::new(octets)), limits),
+    let (skipped, media) = match SavedHeader::find(&octets) {
+        Some(header) => (header.length, header.media),
+        None => (0, bare_package(&octets)),
+    };
+    let text = octets.get(skipped..).unwrap_or_default().trim_ascii_start();
+    match media.filter(|media| media.essence() == "multipart/related") {
+        Some(media) => read_package(&media, &mut Cursor::new(text), limits),
+        None => read_xml(Box::new(Cursor::new(text)), limits),
     }
 }
 

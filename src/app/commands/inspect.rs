@@ -1,0 +1,85 @@
+//! `xdbridge inspect`: what a file holds, and whether the bridge would take it.
+
+mod json;
+mod text;
+
+use std::{
+    fs::File,
+    io::{BufReader, Write},
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, ValueEnum};
+
+use crate::{
+    app::exit::{CommandError, Exit},
+    flows::inspect::{InspectError, inspect},
+    formats::{limits::Limits, metadata::Level},
+};
+pub(super) use text::write_findings;
+
+/// What to inspect, and how.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// An ITI-41 request (MTOM, SOAP, or what was saved of one), an XDM package, METADATA.XML or a RegistryResponse.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Print one JSON document, nothing else.
+    #[arg(long)]
+    pub json: bool,
+    /// Judge by this level instead of the one that the message claims.
+    #[arg(long, value_name = "LEVEL")]
+    pub level: Option<LevelName>,
+}
+
+/// A level as it is given on the command line.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum LevelName {
+    /// Every attribute of an XDR Document Source.
+    Full,
+    /// An XDR Metadata-Limited Source.
+    Limited,
+    /// Direct minimal metadata.
+    Minimal,
+}
+
+impl From<LevelName> for Level {
+    fn from(name: LevelName) -> Self {
+        match name {
+            LevelName::Full => Self::Full,
+            LevelName::Limited => Self::Limited,
+            LevelName::Minimal => Self::Minimal,
+        }
+    }
+}
+
+/// Runs the command.
+pub fn run(args: &InspectArgs, out: &mut dyn Write) -> Result<Exit, CommandError> {
+    let mut file = open(&args.file)?;
+    let level = args.level.map(Level::from);
+    let inspection = inspect(&mut file, level, &Limits::default())
+        .map_err(|error| unreadable(&args.file, error))?;
+    if args.json {
+        json::write(&inspection, out)?;
+    } else {
+        text::write(&inspection, out)?;
+    }
+    Ok(if inspection.is_accepted() {
+        Exit::Done
+    } else {
+        Exit::Refused
+    })
+}
+
+/// Opens an input file.
+pub(super) fn open(path: &Path) -> Result<BufReader<File>, CommandError> {
+    File::open(path).map(BufReader::new).map_err(|error| {
+        let context = format!("{} cannot be opened", path.display());
+        CommandError::Unreadable(anyhow::Error::new(error).context(context))
+    })
+}
+
+/// An input file that cannot be read.
+pub(super) fn unreadable(path: &Path, error: InspectError) -> CommandError {
+    CommandError::Unreadable(anyhow::Error::new(error).context(path.display().to_string()))
+}
