@@ -5,6 +5,7 @@ pub mod config;
 pub mod exit;
 pub mod http_thread;
 pub mod logging;
+mod new_files;
 pub mod pki;
 pub mod process;
 pub mod wiring;

@@ -2,9 +2,8 @@
 //! it is a default secret: every key is made on the spot.
 
 use std::{
-    fs::{self, DirBuilder, OpenOptions},
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs,
+    io::Write,
     path::{Path, PathBuf},
 };
 
@@ -16,13 +15,11 @@ use crate::{
     adapters::{clock::SystemClock, store::create_key_file},
     app::{
         exit::{CommandError, Exit},
+        new_files::{make_folder, write_identity, write_new},
         pki::{Authority, Profile},
     },
     flows::ports::Clock,
-    formats::{
-        ids::{CertificateFingerprint, DomainName},
-        smime::SigningIdentity,
-    },
+    formats::ids::{CertificateFingerprint, DomainName},
 };
 
 /// The name of the configuration file that is written.
@@ -90,39 +87,6 @@ fn write_all(dir: &Path, domain: &DomainName) -> anyhow::Result<()> {
     create_key_file(&store_key).with_context(|| format!("cannot write {}", store_key.display()))?;
     let config = config_text(domain, &client.certificate)?;
     write_new(&dir.join(CONFIG_FILE), config.as_bytes())
-}
-
-fn make_folder(path: &Path) -> anyhow::Result<()> {
-    let made = DirBuilder::new().mode(0o700).create(path);
-    match made {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other.with_context(|| format!("cannot make {}", path.display())),
-    }
-}
-
-/// The certificate with its intermediates as `NAME.pem`, the key as `NAME.key`.
-fn write_identity(name: &Path, identity: &SigningIdentity) -> anyhow::Result<()> {
-    let mut chain = identity.certificate.to_pem()?;
-    for intermediate in &identity.intermediates {
-        chain.extend(intermediate.to_pem()?);
-    }
-    write_new(&name.with_extension("pem"), &chain)?;
-    let key = zeroize::Zeroizing::new(identity.key.private_key_to_pem_pkcs8()?);
-    write_new(&name.with_extension("key"), &key)
-}
-
-/// A new file that its owner alone may read.
-fn write_new(path: &Path, octets: &[u8]) -> anyhow::Result<()> {
-    let write = || {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(path)?;
-        file.write_all(octets)?;
-        file.sync_all()
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
 fn config_text(domain: &DomainName, client: &X509) -> anyhow::Result<String> {
