@@ -70,7 +70,15 @@ impl From<LogLevel> for LevelFilter {
 
 /// Logs to standard error from now on. Once in a process.
 pub fn init(config: LogConfig) -> Result<(), TryInitError> {
-    subscriber(config, io::stderr).try_init()
+    init_to(config, io::stderr)
+}
+
+/// Logs to `writer` from now on. Once in a process.
+pub fn init_to<W>(config: LogConfig, writer: W) -> Result<(), TryInitError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    subscriber(config, writer).try_init()
 }
 
 fn subscriber<W>(config: LogConfig, writer: W) -> impl Subscriber + Send + Sync

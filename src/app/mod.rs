@@ -2,6 +2,8 @@
 
 pub mod commands;
 pub mod config;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod exit;
 pub mod http_thread;
 pub mod logging;

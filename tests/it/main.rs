@@ -5,6 +5,8 @@ mod architecture;
 mod config;
 mod conformance;
 mod crash;
+#[cfg(feature = "demo")]
+mod demo;
 mod dependencies;
 mod dns_mail_hosts;
 mod fidelity;

@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod convert;
+#[cfg(feature = "demo")]
+pub mod demo;
 pub mod init;
 pub mod inspect;
 pub mod serve;
@@ -25,6 +27,9 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Watch one submission cross on this machine, with its own CA, a small EHR and a mailbox.
+    #[cfg(feature = "demo")]
+    Demo(demo::DemoArgs),
     /// Write a working configuration with fresh keys and a private CA for trying out.
     Init(init::InitArgs),
     /// Serve until a signal ends it.
@@ -41,6 +46,8 @@ impl Cli {
     /// Runs the command. What it has to say goes to `out`, why it failed to the error stream.
     pub fn run(self, out: &mut dyn Write) -> ExitCode {
         let ended = match self.command {
+            #[cfg(feature = "demo")]
+            Command::Demo(args) => demo::run(&args, out),
             Command::Init(args) => init::run(&args, out),
             Command::Serve(args) => serve::run(&args),
             Command::Config(args) => config::run(&args, out),

@@ -1,0 +1,100 @@
+//! `xdbridge demo --once`, run as a command: a whole crossing between the bridge and counterparts, and its exit code.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+use crate::support::folder::TestFolder;
+
+fn demo(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+        .arg("demo")
+        .args(args)
+        .output()
+        .unwrap()
+}
+
+fn in_folder(dir: &Path) -> Output {
+    demo(&["--once", "--dir", dir.to_str().unwrap()])
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8(octets.to_vec()).unwrap()
+}
+
+// rule: XDR-89
+#[test]
+fn the_demo_exits_0_after_every_step_was_told_and_every_check_held() {
+    let folder = TestFolder::new();
+    let dir = folder.path().join("demo");
+    let output = in_folder(&dir);
+    let told = text(&output.stdout);
+    assert_eq!(
+        output.status.code(),
+        Some(0),
+        "{told}{}",
+        text(&output.stderr)
+    );
+    assert_eq!(text(&output.stderr), "");
+
+    // Each step has the time since the start, which never goes back, and its own duration.
+    let mut steps = Vec::new();
+    let mut last = 0.0;
+    for line in told.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [at, took, name, ..] = words.as_slice() else {
+            continue;
+        };
+        let (Ok(at), Ok(took)) = (at.parse::<f64>(), took.parse::<f64>()) else {
+            continue;
+        };
+        assert!(at >= last && took <= at, "{line}");
+        last = at;
+        steps.push(*name);
+    }
+    let wanted = "keys mailbox bridge EHR mailbox opened unpacked compared shown opened bridge";
+    assert_eq!(steps.join(" "), wanted);
+    for check in [
+        "RegistryResponse       Success",
+        "document 1 octets      all ",
+        "document 2 octets      all ",
+        "metadata               equal as exclusive canonical XML",
+        "recipient              rui.silva@direct.harbor.example Relayed",
+        "recipient              referrals@direct.harbor.example Relayed",
+        "TLS to the mailbox     TLSv1",
+    ] {
+        assert!(told.contains(&format!("ok  {check}")), "{check}:\n{told}");
+    }
+    assert!(!told.contains("DIFFERS"));
+    assert!(told.contains("checks held"));
+}
+
+#[test]
+fn a_named_directory_keeps_the_mail_the_package_and_a_log_without_patient_data() {
+    let folder = TestFolder::new();
+    let dir = folder.path().join("demo");
+    let output = in_folder(&dir);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let mail = fs::read(dir.join("mail/1.eml")).unwrap();
+    let readable = String::from_utf8_lossy(&mail);
+    assert!(readable.contains("application/pkcs7-mime"));
+    assert!(!readable.contains("Quill"));
+    assert!(fs::read(dir.join("mail/1.zip")).unwrap().starts_with(b"PK"));
+    let log = fs::read_to_string(dir.join("log.json")).unwrap();
+    assert!(log.contains("accepted exchange"));
+    for secret in ["Quill", "PT-7731", "rui.silva", "okafor", "Progress"] {
+        assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[test]
+fn a_directory_with_files_of_others_is_refused_and_left_alone() {
+    let folder = TestFolder::new();
+    fs::write(folder.path().join("mine"), "kept").unwrap();
+    let output = in_folder(folder.path());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("is not empty"));
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
