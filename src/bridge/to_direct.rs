@@ -38,7 +38,7 @@ const DOCUMENTS_TEXT: &str = "This message carries health documents as attachmen
 /// Asks for a notice of final delivery (MDN-3).
 const FINAL_DELIVERY: &str = "X-DIRECT-FINAL-DESTINATION-DELIVERY=optional,true";
 
-/// How a destination gets its documents: `packaging` (design.md section 2).
+/// How a destination gets its documents: `packaging` (docs/design.md section 2).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum DirectPackaging {
     /// One XDM package (XDR-86).

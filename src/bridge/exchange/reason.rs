@@ -34,7 +34,7 @@ pub enum Reason {
 }
 
 impl Reason {
-    /// Every reason, in the order of design.md section 2.
+    /// Every reason, in the order of docs/design.md section 2.
     pub const ALL: [Self; 21] = [
         Self::BadAddress,
         Self::UnknownRecipient,
