@@ -174,6 +174,7 @@ impl Bridge {
         // Nobody listens any more only if the workers have ended by themselves.
         let _ = self.stop.send(true);
         if let Err(failure) = self.outbox.await {
+            crate::flows::measures::count_alarm("panic");
             error!(
                 alarm = "panic",
                 error = &failure as &dyn std::error::Error,

@@ -3,7 +3,7 @@
 //! that they never differ.
 
 use super::{
-    partner::{Partner, PatientIdMismatch, Profile, Saml},
+    partner::{Partner, PatientIdMismatch, Saml},
     routing::{self, Recipients, Routes},
     to_direct::{DirectPackaging, estimate_wire_bytes},
 };
@@ -156,7 +156,7 @@ pub fn judge_set(set: &XdmSet, terms: &Terms<'_>) -> Judgement {
 fn context<'a>(level: Level, container: Container, terms: &Terms<'_>) -> validate::Context<'a> {
     validate::Context {
         level,
-        profile: profile(terms.partner),
+        profile: terms.partner.profile,
         documents: None,
         patient_id_mismatch_is_warning: terms.partner.patient_id_mismatch
             == PatientIdMismatch::Warn,
@@ -269,14 +269,6 @@ fn bind(request: &ReceivedRequest, facts: &[DocumentFacts]) -> Vec<BoundDocument
             })
         })
         .collect()
-}
-
-fn profile(partner: &Partner) -> validate::Profile {
-    match partner.profile {
-        Profile::FullStrict => validate::Profile::FullStrict,
-        Profile::FullLenient => validate::Profile::FullLenient,
-        Profile::Minimal => validate::Profile::Minimal,
-    }
 }
 
 /// A partner may be bound to the sourceIds of its own systems (XDR-26).

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use openssl::x509::X509;
 use serde::{Deserialize, Serialize};
 
-use crate::formats::ids::{AddressError, CertificateFingerprint, DirectAddress, DomainName, Oid};
+use crate::formats::{
+    ids::{AddressError, CertificateFingerprint, DirectAddress, DomainName, Oid},
+    metadata::validate::Profile,
+};
 
 /// One XDR system: `[[partner]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -92,19 +95,6 @@ pub enum PatientIdMismatch {
     Refuse,
     /// It is sent on with a Warning.
     Warn,
-}
-
-/// How strictly metadata is checked that claims no lower level (MD-22).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Profile {
-    /// A missing required attribute is an error.
-    #[default]
-    FullStrict,
-    /// Most missing attributes are Warnings.
-    FullLenient,
-    /// Everything is read as minimal metadata.
-    Minimal,
 }
 
 /// What happens to a wsse:Security header that must be understood (SOAP-148).

@@ -54,6 +54,7 @@ impl Outbox {
             let claims = match self.store.claim(self.clock.now(), self.lease, free).await {
                 Ok(claims) => claims,
                 Err(failure) => {
+                    crate::flows::measures::count_alarm("store");
                     error!(
                         alarm = "store",
                         error = &failure as &dyn std::error::Error,

@@ -172,6 +172,7 @@ impl Chain {
         let what = match Self::load(&mut *connection, keys, node).await? {
             Ok(chain) if chain.last_sequence >= last => return Ok(Some(chain)),
             Ok(mut chain) => {
+                crate::flows::measures::count_alarm("audit");
                 tracing::error!(
                     alarm = "audit",
                     "rows were added to the audit by somebody else"
@@ -187,6 +188,7 @@ impl Chain {
         if what == NO_ENDS && last == 0 {
             return Ok(Some(chain));
         }
+        crate::flows::measures::count_alarm("audit");
         tracing::error!(alarm = "audit", "the audit chain is broken: {what}");
         // It begins before its first row now, so the break stays: nothing up to here can be vouched for.
         chain.first_sequence = 0;

@@ -221,6 +221,7 @@ impl SqliteStore {
         if let Some(writer) = writer
             && let Err(error) = writer.await
         {
+            crate::flows::measures::count_alarm("store");
             tracing::error!(alarm = "store", %error, "the writer of the store ended early");
         }
         self.data_dir.unlock();

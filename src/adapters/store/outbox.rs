@@ -100,6 +100,7 @@ pub(super) async fn claim(
         let exchange = ExchangeId(exchange.0);
         let Ok(effect) = serde_json::from_str(&effect) else {
             // Left leased: it comes again, and stops none of the others.
+            crate::flows::measures::count_alarm("store");
             tracing::error!(
                 exchange.id = %exchange,
                 alarm = "store",

@@ -67,6 +67,7 @@ fn reload(bridge: &Bridge) {
         Ok(()) => info!("keys, anchors and certificates were read anew"),
         Err(problems) => {
             for problem in problems {
+                crate::flows::measures::count_alarm("reload");
                 error!(alarm = "reload", problem, "nothing was reloaded: {problem}");
             }
         }

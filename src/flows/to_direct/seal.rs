@@ -47,6 +47,7 @@ impl ToDirect {
             return self.drop_claim(claim).await;
         }
         let Some(own) = self.own_domains.find(from.domain()) else {
+            measures::count_alarm("no_domain");
             error!(alarm = "no_domain", exchange.id = %claim.exchange, domain = %from.domain(), "the domain {} is no longer served", from.domain());
             return self.fail_leg(claim, leg, Reason::Internal).await;
         };

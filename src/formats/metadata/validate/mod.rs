@@ -13,6 +13,8 @@ mod references;
 mod structure;
 mod times;
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     super::{document::DocumentFacts, finding::Finding, xdr::ErrorCode},
     Association, Level, Metadata,
@@ -25,7 +27,8 @@ const MAX_ID_CHARACTERS: usize = 100;
 pub const MAX_FINDINGS: usize = 50;
 
 /// How strictly submissions are judged that declare neither minimal nor limited (MD-22).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Profile {
     /// Refuses a missing attribute of the full column, and what the schema does not allow.
     #[default]
