@@ -200,7 +200,7 @@ impl<R: Read + Seek> SetReader<'_, R> {
                 "a byte order mark stands before the XML",
             ));
         }
-        let metadata = match KeptXml::read(&octets, self.limits) {
+        let metadata = match KeptXml::read(&*octets, self.limits) {
             Ok(xml) => Metadata::read(xml, self.limits).map_err(|fault| fault.to_string()),
             Err(fault) => Err(fault.to_string()),
         };

@@ -2,7 +2,6 @@
 
 pub mod c14n;
 pub mod chars;
-pub mod keep;
 pub mod kept;
 pub mod names;
 pub mod pull;

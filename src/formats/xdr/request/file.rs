@@ -15,7 +15,7 @@ use crate::formats::{
         saved::{SavedHeader, bare_package},
     },
     xml::{
-        keep::{keep, root_name},
+        kept::{KeptXml, root_name},
         names,
         pull::{Node, Pull},
     },
@@ -69,7 +69,7 @@ pub fn read_file(
 }
 
 fn read_submission(wire: &mut Wire<'_>, limits: &Limits) -> Result<Envelope, ReadError> {
-    let metadata = keep(&mut io::BufReader::new(wire), limits)?;
+    let metadata = KeptXml::read(io::BufReader::new(wire), limits)?;
     Ok(Envelope {
         addressing: no_addressing(),
         direct: DirectHeaders::default(),
