@@ -22,7 +22,7 @@ use crate::{
             request::{self, ReadError, ReceivedRequest},
             response::{self, Answer, RegistryResponse},
         },
-        xml::{keep::root_name, names},
+        xml::{kept::root_name, names},
     },
 };
 
