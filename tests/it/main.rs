@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
 mod architecture;
+mod canary;
 mod config;
 mod conformance;
 mod crash;
@@ -13,6 +14,7 @@ mod fidelity;
 mod gate;
 mod metadata;
 mod operator;
+mod signals;
 mod smime;
 mod smtp_client;
 mod smtp_client_tls;

@@ -53,8 +53,8 @@ const METADATA: &str = include_str!("../../../fixtures/metadata/full-with-folder
 
 /// What a test's bridges have in common: keys and a configuration, made once and copied for each of them.
 pub(crate) struct Workshop {
-    pub(crate) runtime: Runtime,
-    pub(crate) hisp: SigningIdentity,
+    runtime: Runtime,
+    hisp: SigningIdentity,
     hisp_authority: Authority,
     relay: Identity,
     model: TestFolder,
@@ -198,17 +198,25 @@ impl CrossingGround<'_> {
 
     /// Posts a letter.
     pub(crate) fn post(&self, bridge: &BridgeProcess, letter: &Letter) -> Answered {
+        let (content_type, body) = letter.request();
+        self.post_octets(bridge, "/xdr", &content_type, &body)
+    }
+
+    /// Posts a body as it is.
+    pub(crate) fn post_octets(
+        &self,
+        bridge: &BridgeProcess,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Answered {
         if !bridge.is_listening() {
             return Answered::Nothing;
         }
-        let (content_type, body) = letter.request();
         let Some(mut connection) = self.connect(bridge) else {
             return Answered::Nothing;
         };
-        let head = format!(
-            "POST /xdr HTTP/1.1\r\nHost: {OWN_DOMAIN}\r\nContent-Type: {content_type}\r\nContent-Length: {}\r\n\r\n",
-            body.len()
-        );
+        let head = post_head(path, content_type, body.len());
         // A broken connection shows at the answer, at the latest.
         let _ = connection.send(head).and_then(|()| connection.send(body));
         let Ok(answer) = connection.answer() else {
@@ -318,6 +326,13 @@ impl CrossingGround<'_> {
     }
 }
 
+/// The head of a request with a body.
+pub(crate) fn post_head(path: &str, content_type: &str, length: usize) -> String {
+    format!(
+        "POST {path} HTTP/1.1\r\nHost: {OWN_DOMAIN}\r\nContent-Type: {content_type}\r\nContent-Length: {length}\r\n\r\n"
+    )
+}
+
 /// Every file below a folder.
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
@@ -382,6 +397,8 @@ pub(crate) struct Letter {
     pub(crate) patient_id: String,
     pub(crate) uri: String,
     pub(crate) documents: [Vec<u8>; 2],
+    /// What else is written otherwise in the metadata: from, to.
+    pub(crate) replaced: Vec<(String, String)>,
 }
 
 impl Letter {
@@ -403,6 +420,7 @@ impl Letter {
                 b"<note>A short note.</note>".to_vec(),
                 b"%PDF- no more".to_vec(),
             ],
+            replaced: Vec::new(),
         }
     }
 
@@ -421,7 +439,7 @@ impl Letter {
              <rim:Slot name=\"creationTime\">",
             self.uri
         );
-        let metadata = METADATA
+        let mut metadata = METADATA
             .replacen("<rim:Slot name=\"creationTime\">", &uri, 1)
             .replace("8174d57a3e3e09a7ac98777341a58d3b9d3d6aba", &hex(&sha1))
             .replace(
@@ -432,6 +450,10 @@ impl Letter {
             .replace("Referral for Ada Quill", &self.title)
             .replace("Referral note é", &self.title)
             .replace("PT-7731", &self.patient_id);
+        for (from, to) in &self.replaced {
+            assert!(metadata.contains(from), "the metadata has {from}");
+            metadata = metadata.replace(from, to);
+        }
         let metadata = KeptXml::read(metadata.as_bytes(), &Limits::default()).unwrap();
         let block = AddressBlock {
             from: self.from.clone(),
