@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    bridge::exchange::{Event, Exchange, step},
+    bridge::exchange::{Event, Exchange, Leg, step},
     formats::{
         audit::AuditRecord,
         ids::{BodyId, ExchangeId},
@@ -23,8 +23,6 @@ pub struct Extras {
     /// Bodies that the exchange owns from now on, if its new state names them. A sealed mail that came too late for its
     /// leg is not named, and is swept.
     pub adopt: Vec<BodyId>,
-    /// Further keys that the exchange is found by.
-    pub keys: Vec<LookupKey>,
     /// What the audit learns.
     pub audit: Vec<AuditRecord>,
 }
@@ -44,7 +42,7 @@ pub async fn apply(
                 format!("exchange {id} is not in the store").into(),
             ));
         };
-        let mut exchange = loaded.exchange;
+        let mut exchange = loaded.exchange.clone();
         let mut effects = Vec::new();
         for event in events {
             let (next, more) = step(&exchange, event);
@@ -55,7 +53,7 @@ pub async fn apply(
             exchange: Some(ExchangeWrite::Update {
                 exchange: exchange.clone(),
                 version: loaded.version,
-                keys: extras.keys.clone(),
+                keys: new_keys(&loaded.exchange, &exchange),
             }),
             adopt: extras
                 .adopt
@@ -74,4 +72,13 @@ pub async fn apply(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// The Message-IDs of the mails that `after` has and `before` had not: notices about them must find the exchange.
+fn new_keys(before: &Exchange, after: &Exchange) -> Vec<LookupKey> {
+    after
+        .legs_since(before)
+        .filter_map(Leg::as_mail)
+        .map(|mail| LookupKey::MessageId(mail.message_id.as_str().to_owned()))
+        .collect()
 }

@@ -6,7 +6,7 @@ use super::{ToDirect, certificates::Decision};
 use crate::{
     bridge::exchange::{Event, EventKind, Leg, Origin, Reason},
     flows::{
-        ports::{Claim, LookupKey, StoreError},
+        ports::{Claim, StoreError},
         transition::{self, Extras},
     },
     formats::ids::{LegId, MessageId},
@@ -32,28 +32,27 @@ impl ToDirect {
                 recipient: recipient.address.clone(),
                 reason: Reason::Internal,
             };
-            return self.finish_look_up(claim, kind, Vec::new()).await;
+            return self.finish_look_up(claim, kind).await;
         };
         let limit = self.settings.background_lookup;
         let address = recipient.address.clone();
         match self.decide(&address, &own, limit).await {
             Decision::Found { certificate, .. } => {
                 let message_id = MessageId::from_uuid(Uuid::new_v4(), from.domain());
-                let keys = vec![LookupKey::MessageId(message_id.as_str().to_owned())];
                 let leg = Leg::mail(LegId::random(), message_id);
                 let kind = EventKind::CertificateFound {
                     recipient: address,
                     certificate,
                     leg,
                 };
-                self.finish_look_up(claim, kind, keys).await
+                self.finish_look_up(claim, kind).await
             }
             Decision::Refused(reason) => {
                 let kind = EventKind::RecipientRefused {
                     recipient: address,
                     reason,
                 };
-                self.finish_look_up(claim, kind, Vec::new()).await
+                self.finish_look_up(claim, kind).await
             }
             Decision::Pending(reason) => {
                 let retry_at = self.next_attempt(exchange.accepted_at, self.clock.now());
@@ -62,24 +61,18 @@ impl ToDirect {
                     reason,
                     retry_at,
                 };
-                self.finish_look_up(claim, kind, Vec::new()).await
+                self.finish_look_up(claim, kind).await
             }
         }
     }
 
-    async fn finish_look_up(
-        &self,
-        claim: &Claim,
-        kind: EventKind,
-        keys: Vec<LookupKey>,
-    ) -> Result<(), StoreError> {
+    async fn finish_look_up(&self, claim: &Claim, kind: EventKind) -> Result<(), StoreError> {
         let event = Event {
             at: self.clock.now(),
             kind,
         };
         let extras = Extras {
             done: Some(claim.clone()),
-            keys,
             ..Extras::default()
         };
         transition::apply(&self.store, claim.exchange, &[event], extras).await?;
