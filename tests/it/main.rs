@@ -6,6 +6,8 @@ mod canary;
 mod config;
 mod conformance;
 mod crash;
+mod crossing;
+mod deadlines;
 #[cfg(feature = "demo")]
 mod demo;
 mod dependencies;
@@ -14,6 +16,9 @@ mod fidelity;
 mod gate;
 mod metadata;
 mod operator;
+mod partners;
+mod recipients;
+mod resubmission;
 mod signals;
 mod smime;
 mod smtp_client;

@@ -1,5 +1,11 @@
 //! Test grounds: builders, counterparts and servers that the behaviour files share.
 
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+pub(crate) mod bridge;
 #[cfg_attr(
     not(feature = "fault-points"),
     allow(dead_code, reason = "some of it serves only tests with fault points")
@@ -8,12 +14,15 @@ pub(crate) mod crossing_ground;
 pub(crate) mod dns_server;
 pub(crate) mod folder;
 pub(crate) mod mail;
+pub(crate) mod mailbox;
+pub(crate) mod postfix;
 #[cfg_attr(
     not(feature = "fault-points"),
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
 pub(crate) mod process;
 pub(crate) mod raw_zip;
+pub(crate) mod request;
 #[cfg_attr(
     not(feature = "fault-points"),
     allow(dead_code, reason = "some of it serves only tests with fault points")
@@ -28,3 +37,14 @@ pub(crate) mod submission;
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
 pub(crate) mod tls;
+
+/// Asks again and again until it is so. Only a test that fails waits to the end.
+pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
+    const PATIENCE: Duration = Duration::from_secs(60);
+    const PAUSE: Duration = Duration::from_millis(10);
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < end, "in vain: {what}");
+        thread::sleep(PAUSE);
+    }
+}

@@ -24,7 +24,15 @@ pub(crate) struct StandingClock(Mutex<Timestamp>);
 
 impl StandingClock {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(time(0))))
+        Self::at(time(0))
+    }
+
+    pub(crate) fn at(now: Timestamp) -> Arc<Self> {
+        Arc::new(Self(Mutex::new(now)))
+    }
+
+    pub(crate) fn set(&self, now: Timestamp) {
+        *self.0.lock().unwrap() = now;
     }
 
     pub(crate) fn advance(&self, by: Duration) {

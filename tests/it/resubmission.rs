@@ -1,0 +1,170 @@
+//! The same submission again, and what only looks the same (XDR-50).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use tokio::runtime::Runtime;
+use xdbridge::bridge::exchange::{Reason, RecipientState};
+
+use crate::support::{
+    bridge::{
+        ASH, ELM, INTAKE, RUI, TestBridge, as_tls, assert_plain_success, fault, pki,
+        registry_response, runtime,
+    },
+    mailbox::received,
+    request::TestRequest,
+    scripted_smtp::{Act, ScriptedSmtp},
+};
+
+fn server(
+    runtime: &Runtime,
+    script: impl Fn(usize, &str) -> Option<Act> + Send + Sync + 'static,
+) -> ScriptedSmtp {
+    let builder = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
+    runtime.block_on(builder.acts(script).start())
+}
+
+fn ground() -> (TestBridge, ScriptedSmtp) {
+    let runtime = runtime();
+    let server = server(&runtime, |_, _| None);
+    let bridge = TestBridge::start(runtime, &[("direct.harbor.example", server.address())]);
+    (bridge, server)
+}
+
+fn recipients_of_mails(server: &ScriptedSmtp) -> Vec<Vec<String>> {
+    let mails = received(server).into_iter();
+    mails.map(|mail| mail.recipients).collect()
+}
+
+// rule: XDR-50, SOAP-69
+#[test]
+fn a_request_posted_again_is_answered_as_before_and_sends_nothing_more() {
+    let (bridge, server) = ground();
+    let mut request = TestRequest::new(ELM, &[RUI, INTAKE]);
+    let mut random = vec![0; 100_000];
+    openssl::rand::rand_bytes(&mut random).unwrap();
+    request.documents.push(("application/pdf", random));
+    assert_plain_success(&bridge.submit(&request.mtom()));
+    assert_plain_success(&bridge.submit(&request.mtom()));
+    bridge.wait_until_sent();
+    assert_plain_success(&bridge.submit(&request.mtom()));
+    // A new id for the transport, the same set and content: the same submission.
+    request.message_id = TestRequest::new(ELM, &[]).message_id;
+    assert_plain_success(&bridge.submit(&request.simple()));
+
+    assert_eq!(bridge.exchanges().len(), 1);
+    // The received body and the sealed one: those of the repetitions are gone.
+    assert_eq!(bridge.body_files().len(), 2);
+    assert_eq!(recipients_of_mails(&server), [[RUI, INTAKE]]);
+}
+
+// rule: XDR-50
+#[test]
+fn two_identical_requests_at_once_make_one_mail() {
+    let (bridge, server) = ground();
+    let posted = TestRequest::new(ELM, &[RUI]).mtom();
+    std::thread::scope(|scope| {
+        let posts: Vec<_> = (0..6)
+            .map(|_| scope.spawn(|| assert_plain_success(&bridge.submit(&posted))))
+            .collect();
+        for post in posts {
+            post.join().unwrap();
+        }
+    });
+    bridge.wait_until_sent();
+    assert_eq!(bridge.exchanges().len(), 1);
+    assert_eq!(recipients_of_mails(&server), [[RUI]]);
+}
+
+// rule: XDR-50, SOAP-69
+#[test]
+fn an_id_used_again_for_other_content_is_a_submission_of_its_own() {
+    let (bridge, server) = ground();
+    let first = TestRequest::new(ELM, &[RUI]);
+    let mut second = first.clone();
+    second.documents[0].1 =
+        b"<ClinicalDocument xmlns=\"urn:hl7-org:v3\"><id/></ClinicalDocument>".to_vec();
+    for request in [&first, &second] {
+        assert_plain_success(&bridge.submit(&request.mtom()));
+    }
+    bridge.wait_until_sent();
+    assert_eq!(bridge.exchanges().len(), 2);
+    assert_eq!(recipients_of_mails(&server), [[RUI], [RUI]]);
+}
+
+// rule: SOAP-69
+#[test]
+fn a_partner_may_have_such_an_id_refused() {
+    let runtime = runtime();
+    let server = server(&runtime, |_, _| None);
+    let next_hops = [("direct.harbor.example", server.address())];
+    let clock = Arc::new(xdbridge::adapters::clock::SystemClock);
+    let bridge = TestBridge::start_with(runtime, &next_hops, clock, |config| {
+        config.partner[0].strict_message_id = true;
+    });
+    let first = TestRequest::new(ELM, &[RUI]);
+    assert_plain_success(&bridge.submit(&first.mtom()));
+    assert_plain_success(&bridge.submit(&first.mtom()));
+    let mut second = first.clone();
+    second.documents[0].1 = b"<other/>".to_vec();
+    let answer = bridge.post(&second.mtom());
+    assert_eq!(answer.status, 400);
+    let fault = fault(&answer);
+    assert_eq!(
+        fault.subcodes,
+        ["InvalidAddressingHeader", "DuplicateMessageID"]
+    );
+    assert_eq!(bridge.exchanges().len(), 1);
+}
+
+// rule: XDR-50
+#[test]
+fn ids_never_match_across_partners() {
+    let (bridge, server) = ground();
+    let mut request = TestRequest::new(ELM, &[RUI]);
+    assert_plain_success(&bridge.submit(&request.mtom()));
+    request.from = Some(ASH.to_owned());
+    let answer = bridge.post_as(Some(&pki().ash), &request.mtom()).unwrap();
+    assert_plain_success(&registry_response(&answer));
+    bridge.wait_until_sent();
+    assert_eq!(bridge.exchanges().len(), 2);
+    assert_eq!(recipients_of_mails(&server), [[RUI], [RUI]]);
+}
+
+// rule: XDR-50
+#[test]
+fn a_repetition_tries_only_the_recipients_that_failed_and_those_not_named_before() {
+    let runtime = runtime();
+    let is_moved = Arc::new(AtomicBool::new(false));
+    let server = server(&runtime, {
+        let is_moved = Arc::clone(&is_moved);
+        move |_, step| {
+            let is_refused = step.contains(INTAKE) && !is_moved.load(Ordering::SeqCst);
+            is_refused.then(|| Act::Say("550 5.1.1 no such user".to_owned()))
+        }
+    });
+    let bridge = TestBridge::start(runtime, &[("direct.harbor.example", server.address())]);
+    let mut request = TestRequest::new(ELM, &[RUI, INTAKE]);
+    assert_plain_success(&bridge.submit(&request.mtom()));
+    bridge.wait_until_sent();
+    let failed = bridge.recipient(INTAKE);
+    assert_eq!(failed.state, RecipientState::Bounced);
+    assert_eq!(failed.outcome.unwrap().failure, Some(Reason::SmtpRejected));
+
+    is_moved.store(true, Ordering::SeqCst);
+    let late = "late@direct.harbor.example";
+    request.to.push(late.to_owned());
+    assert_plain_success(&bridge.submit(&request.mtom()));
+    bridge.wait_until_sent();
+    let mails = recipients_of_mails(&server);
+    assert_eq!(mails, [vec![RUI, INTAKE], vec![INTAKE, late]]);
+    let exchanges = bridge.exchanges();
+    assert_eq!(exchanges.len(), 2);
+    // What was decided stays decided.
+    let first = exchanges[0].recipient(&INTAKE.parse().unwrap()).unwrap();
+    assert_eq!(first.state, RecipientState::Bounced);
+    let second = exchanges[1].recipient(&INTAKE.parse().unwrap()).unwrap();
+    assert_eq!(second.state, RecipientState::Relayed);
+}

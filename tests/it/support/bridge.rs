@@ -1,0 +1,460 @@
+//! A whole bridge in this process: a private CA, two partners with domains of their own, recipients' certificates in a
+//! folder, and next hops that the test brings.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::runtime::Runtime;
+use xdbridge::{
+    adapters::{
+        certificates::{DomainConfig, IdentityConfig},
+        clock::SystemClock,
+        operator::Measured,
+        smtp_client::config::{DomainRoute, SmtpClientConfig},
+        store::{SqliteStore, create_key_file},
+    },
+    app::{
+        config::Config,
+        pki::{Authority, Profile},
+        wiring::Bridge,
+    },
+    bridge::{
+        exchange::{Exchange, Recipient},
+        partner::{ClientCertificateConfig, PartnerConfig},
+    },
+    flows::ports::{Clock, ExchangeFilter, Exchanges},
+    formats::{
+        audit::{AuditKind, AuditRecord},
+        finding::Severity,
+        ids::CertificateFingerprint,
+        limits::Limits,
+        smime::SigningIdentity,
+        soap::fault::ReceivedFault,
+        xdr::response::{self, Answer, RegistryResponse, Status},
+    },
+};
+
+use super::{
+    folder::TestFolder,
+    request::Posted,
+    tls::{Client, HttpAnswer, Identity},
+    wait_until,
+};
+
+/// The domain of partner `elm`.
+pub(crate) const ELM: &str = "ngozi.okafor@direct.elm.example";
+/// The domain of partner `ash`.
+pub(crate) const ASH: &str = "ada.quill@direct.ash.example";
+/// A recipient with a certificate of the domain, like everybody at `direct.harbor.example`.
+pub(crate) const RUI: &str = "rui.silva@direct.harbor.example";
+/// Another one.
+pub(crate) const INTAKE: &str = "intake@direct.harbor.example";
+/// A recipient with a certificate of her own, at another domain.
+pub(crate) const MEI: &str = "mei.tanaka@direct.quay.example";
+/// A recipient whose certificate leads to nobody that is trusted.
+pub(crate) const UNTRUSTED: &str = "lena.varga@direct.dune.example";
+/// A recipient without a certificate.
+pub(crate) const UNKNOWN: &str = "omar.haddad@direct.fjord.example";
+
+/// Keys and certificates: made once, since RSA keys take their time.
+pub(crate) struct Pki {
+    pub(crate) authority: Authority,
+    server: SigningIdentity,
+    pub(crate) elm: SigningIdentity,
+    pub(crate) ash: SigningIdentity,
+    pub(crate) stranger: SigningIdentity,
+    direct_elm: SigningIdentity,
+    direct_ash: SigningIdentity,
+    pub(crate) harbor: SigningIdentity,
+    pub(crate) mei: SigningIdentity,
+    untrusted: SigningIdentity,
+    pub(crate) mail_host: SigningIdentity,
+}
+
+pub(crate) fn pki() -> &'static Pki {
+    static PKI: OnceLock<Pki> = OnceLock::new();
+    PKI.get_or_init(|| {
+        let now = SystemClock.now();
+        let authority = Authority::root("Test CA", now).unwrap();
+        let other = Authority::root("Other CA", now).unwrap();
+        let tls = |host: &str| authority.issue(&Profile::tls(host, now)).unwrap();
+        let domain = |name: &str| {
+            let profile = Profile::domain(&name.parse().unwrap(), now);
+            authority.issue(&profile).unwrap()
+        };
+        let address = |by: &Authority, name: &str| {
+            by.issue(&Profile::address(&name.parse().unwrap(), now))
+                .unwrap()
+        };
+        Pki {
+            server: tls("localhost"),
+            elm: tls("ehr.elm.example"),
+            ash: tls("ehr.ash.example"),
+            stranger: tls("ehr.stranger.example"),
+            direct_elm: domain("direct.elm.example"),
+            direct_ash: domain("direct.ash.example"),
+            harbor: domain("direct.harbor.example"),
+            mei: address(&authority, MEI),
+            untrusted: address(&other, UNTRUSTED),
+            mail_host: tls("mx.harbor.example"),
+            authority,
+        }
+    })
+}
+
+/// The same certificate and key as the raw TLS client takes them.
+pub(crate) fn as_tls(identity: &SigningIdentity) -> Identity {
+    Identity {
+        certificate: identity.certificate.clone(),
+        key: identity.key.clone(),
+    }
+}
+
+/// The CA as the raw TLS client takes it.
+pub(crate) fn as_tls_ca() -> Identity {
+    Identity {
+        certificate: pki().authority.certificate.clone(),
+        key: pki().authority.key.clone(),
+    }
+}
+
+/// Writes certificate and key, the key for its owner alone.
+pub(crate) fn write_identity(
+    folder: &Path,
+    name: &str,
+    identity: &SigningIdentity,
+) -> IdentityConfig {
+    let (certificate, key) = as_tls(identity).write(folder, name);
+    IdentityConfig {
+        certificate,
+        key,
+        passphrase_file: None,
+    }
+}
+
+/// A running bridge with its folder. Dropped, it ends as after a crash.
+pub(crate) struct TestBridge {
+    bridge: Option<Bridge>,
+    store: Arc<SqliteStore>,
+    xdr: SocketAddr,
+    data: PathBuf,
+    pub(crate) runtime: Runtime,
+    _folder: TestFolder,
+}
+
+/// Where the mail of each domain goes.
+pub(crate) type NextHops<'a> = &'a [(&'a str, SocketAddr)];
+
+impl TestBridge {
+    /// A bridge by the system's clock.
+    pub(crate) fn start(runtime: Runtime, next_hops: NextHops<'_>) -> Self {
+        Self::start_with(runtime, next_hops, Arc::new(SystemClock), |_| {})
+    }
+
+    /// A bridge with another clock, or with settings that `change` makes.
+    pub(crate) fn start_with(
+        runtime: Runtime,
+        next_hops: NextHops<'_>,
+        clock: Arc<dyn Clock>,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        // The recorder of measures is one for the process.
+        static MEASURED: OnceLock<Measured> = OnceLock::new();
+        let measured = MEASURED.get_or_init(|| Measured::install().unwrap());
+        let folder = TestFolder::new();
+        let mut config = config(folder.path(), next_hops);
+        change(&mut config);
+        assert_eq!(config.problems(clock.now()), Vec::<String>::new());
+        let bridge = runtime
+            .block_on(Bridge::start(&config, clock, measured.clone()))
+            .unwrap();
+        Self {
+            store: Arc::clone(bridge.store()),
+            xdr: bridge.xdr_address(),
+            data: config.store.path,
+            bridge: Some(bridge),
+            runtime,
+            _folder: folder,
+        }
+    }
+
+    /// Posts with this client certificate, if any.
+    pub(crate) fn post_as(
+        &self,
+        identity: Option<&SigningIdentity>,
+        posted: &Posted,
+    ) -> Result<HttpAnswer, String> {
+        let identity = identity.map(as_tls);
+        let client = Client {
+            ca: &as_tls_ca(),
+            identity: identity.as_ref(),
+            newest: None,
+        };
+        let mut connection = client.connect(self.xdr)?;
+        let head = format!(
+            "POST /xdr HTTP/1.1\r\nHost: localhost\r\nContent-Type: {}\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n",
+            posted.content_type,
+            posted.body.len()
+        );
+        let sent = connection
+            .send(head)
+            .and_then(|()| connection.send(&posted.body));
+        // A peer that refuses may close before all is sent: its answer is what counts.
+        connection
+            .answer()
+            .map_err(|error| format!("{error}, after sending: {sent:?}"))
+    }
+
+    /// Posts as partner `elm`.
+    pub(crate) fn post(&self, posted: &Posted) -> HttpAnswer {
+        self.post_as(Some(&pki().elm), posted).unwrap()
+    }
+
+    /// Posts as partner `elm` and gives the RegistryResponse.
+    pub(crate) fn submit(&self, posted: &Posted) -> RegistryResponse {
+        registry_response(&self.post(posted))
+    }
+
+    pub(crate) fn store(&self) -> &Arc<SqliteStore> {
+        &self.store
+    }
+
+    /// Every exchange, oldest first.
+    pub(crate) fn exchanges(&self) -> Vec<Exchange> {
+        let filter = ExchangeFilter {
+            limit: 1_000,
+            ..ExchangeFilter::default()
+        };
+        let mut all = self.runtime.block_on(self.store.list(&filter)).unwrap();
+        all.reverse();
+        all
+    }
+
+    /// The one exchange that there is.
+    pub(crate) fn exchange(&self) -> Exchange {
+        let all = self.exchanges();
+        let [exchange] = all.as_slice() else {
+            panic!("{} exchanges", all.len());
+        };
+        exchange.clone()
+    }
+
+    /// The recipient as the one exchange holds it.
+    pub(crate) fn recipient(&self, address: &str) -> Recipient {
+        let exchange = self.exchange();
+        exchange
+            .recipient(&address.parse().unwrap())
+            .unwrap()
+            .clone()
+    }
+
+    /// Waits until every recipient of every exchange is past the outbox: relayed, or settled.
+    pub(crate) fn wait_until_sent(&self) {
+        use xdbridge::bridge::exchange::RecipientState::Queued;
+        wait_until("every recipient is relayed or settled", || {
+            let all = self.exchanges();
+            let mut recipients = all.iter().flat_map(|exchange| &exchange.recipients);
+            recipients.all(|recipient| recipient.state != Queued)
+        });
+    }
+
+    /// Every audit record so far.
+    pub(crate) fn audit(&self) -> Vec<AuditRecord> {
+        let reading = self.store.read_audit("test", 0, 10_000);
+        let records = self.runtime.block_on(reading).unwrap();
+        records.into_iter().map(|(_, record)| record).collect()
+    }
+
+    /// The audit records of one kind.
+    pub(crate) fn audit_of(&self, kind: AuditKind) -> Vec<AuditRecord> {
+        let all = self.audit().into_iter();
+        all.filter(|record| record.kind == kind).collect()
+    }
+
+    /// Files with bodies.
+    pub(crate) fn body_files(&self) -> Vec<PathBuf> {
+        files_under(&self.data.join("bodies"))
+    }
+
+    /// Stops it in order.
+    pub(crate) fn stop(mut self) {
+        let bridge = self.bridge.take().unwrap();
+        self.runtime.block_on(bridge.stop()).unwrap();
+    }
+
+    /// Nothing is kept of a message, and nothing waits to be sent.
+    pub(crate) fn assert_nothing_stored(&self) {
+        assert!(self.exchanges().is_empty());
+        assert_eq!(self.body_files(), Vec::<PathBuf>::new());
+        let due = self.runtime.block_on(self.store.next_due()).unwrap();
+        assert_eq!(due, None);
+    }
+}
+
+/// A runtime for a bridge and its counterparts.
+pub(crate) fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+fn files_under(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(folder) = folders.pop() {
+        let Ok(entries) = fs::read_dir(folder) else {
+            continue;
+        };
+        for entry in entries {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.push(path);
+            }
+        }
+    }
+    files
+}
+
+/// Reads an answer that must be a RegistryResponse.
+pub(crate) fn registry_response(answer: &HttpAnswer) -> RegistryResponse {
+    assert_eq!(answer.status, 200);
+    match read_answer(answer) {
+        Answer::Response(response) => response,
+        Answer::Fault(fault) => panic!("a fault: {fault:?}"),
+    }
+}
+
+/// Reads an answer that must be a fault.
+pub(crate) fn fault(answer: &HttpAnswer) -> ReceivedFault {
+    match read_answer(answer) {
+        Answer::Fault(fault) => fault,
+        Answer::Response(response) => panic!("no fault: {response:?}"),
+    }
+}
+
+fn read_answer(answer: &HttpAnswer) -> Answer {
+    let content_type = answer.header("content-type").unwrap();
+    let mut body = answer.body.as_slice();
+    response::read(content_type, &mut body, &Limits::default())
+        .unwrap()
+        .answer
+}
+
+/// Each entry of the answer: severity, code, token before the colon, location.
+pub(crate) fn entries(response: &RegistryResponse) -> Vec<(Severity, String, String, String)> {
+    let entry = |error: &response::RegistryError| {
+        let token = error.context.split(':').next().unwrap_or_default();
+        (
+            error.severity,
+            error.code.to_string(),
+            token.to_owned(),
+            error.location.clone().unwrap_or_default(),
+        )
+    };
+    response.errors.iter().map(entry).collect()
+}
+
+/// Success without an entry.
+pub(crate) fn assert_plain_success(response: &RegistryResponse) {
+    assert_eq!(entries(response), []);
+    assert_eq!(response.status, Status::Success);
+}
+
+/// The settings of a bridge whose files lie in `folder`.
+fn config(folder: &Path, next_hops: NextHops<'_>) -> Config {
+    let pki = pki();
+    let ca = folder.join("ca.pem");
+    fs::write(&ca, pki.authority.certificate.to_pem().unwrap()).unwrap();
+    let store_key = folder.join("store.key");
+    create_key_file(&store_key).unwrap();
+    let data = folder.join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o700)).unwrap();
+    let peers = folder.join("peers");
+    fs::create_dir(&peers).unwrap();
+    for (name, peer) in [
+        ("harbor", &pki.harbor),
+        ("mei", &pki.mei),
+        ("untrusted", &pki.untrusted),
+    ] {
+        fs::write(
+            peers.join(format!("{name}.pem")),
+            peer.certificate.to_pem().unwrap(),
+        )
+        .unwrap();
+    }
+
+    let mut config = Config::default();
+    let server = write_identity(folder, "server", &pki.server);
+    config.soap.server.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.soap.server.certificate = server.certificate;
+    config.soap.server.key = server.key;
+    config.soap.server.client_cas = vec![ca.clone()];
+    config.soap.server.drain_timeout = Duration::from_secs(1);
+    config.operator.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    config.store.path = data;
+    config.store.key_files = vec![store_key];
+    config.certificates.recipients = vec![peers];
+    for (name, identity) in [
+        ("direct.elm.example", &pki.direct_elm),
+        ("direct.ash.example", &pki.direct_ash),
+    ] {
+        config.certificates.domains.push(DomainConfig {
+            name: name.parse().unwrap(),
+            identities: vec![write_identity(folder, name, identity)],
+            anchors: vec![ca.clone()],
+            intermediates: Vec::new(),
+            allow_legacy: Vec::new(),
+        });
+    }
+    config.partner = vec![
+        partner("elm", &pki.elm, "direct.elm.example"),
+        partner("ash", &pki.ash, "direct.ash.example"),
+    ];
+    let hop = |(domain, address): &(&str, SocketAddr)| {
+        let route = DomainRoute {
+            smarthost: Some(address.to_string().parse().unwrap()),
+            ..DomainRoute::default()
+        };
+        (domain.parse().unwrap(), route)
+    };
+    config.smtp.client = SmtpClientConfig {
+        ehlo_name: Some("bridge.elm.example".to_owned()),
+        public_cas: false,
+        ca_files: vec![ca],
+        domains: next_hops.iter().map(hop).collect::<BTreeMap<_, _>>(),
+        ..SmtpClientConfig::default()
+    };
+    config
+}
+
+fn partner(name: &str, client: &SigningIdentity, domain: &str) -> PartnerConfig {
+    let fingerprint = CertificateFingerprint::of_der(&client.certificate.to_der().unwrap());
+    PartnerConfig {
+        name: name.to_owned(),
+        certificates: vec![ClientCertificateConfig {
+            sha256: Some(fingerprint.to_string()),
+            ..ClientCertificateConfig::default()
+        }],
+        send_as: vec![domain.to_owned()],
+        ..PartnerConfig::default()
+    }
+}
+
+/// When this test runs.
+pub(crate) fn now() -> Timestamp {
+    SystemClock.now()
+}
