@@ -158,3 +158,158 @@ fn unpack_one(zip: &[u8], recipients: Vec<DirectAddress>) -> anyhow::Result<Subm
         documents,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        app::{
+            demo::{compare::compare, ehr::Referral},
+            pki::{Authority, Profile},
+        },
+        bridge::to_direct::{Conversion, DirectPackaging, write_message},
+        formats::{
+            document::{DocumentKey, FactsSink},
+            metadata::Level,
+            smime::{SealHeader, SealOptions, seal, seal_header},
+            xdm::Institution,
+        },
+    };
+
+    const TO: &str = "rui.silva@direct.harbor.example";
+
+    /// Two parties below one CA, and a referral from one to the other.
+    struct Parties {
+        now: Timestamp,
+        authority: Authority,
+        recipient: SigningIdentity,
+        referral: Referral,
+    }
+
+    impl Parties {
+        fn new() -> Self {
+            let now: Timestamp = "2026-11-22T08:05:09Z".parse().unwrap();
+            let authority = Authority::root("Test CA", now).unwrap();
+            let to: DirectAddress = TO.parse().unwrap();
+            let recipient = authority.issue(&Profile::address(&to, now)).unwrap();
+            let from = "ngozi.okafor@direct.elm.example".parse().unwrap();
+            Self {
+                now,
+                authority,
+                recipient,
+                referral: Referral::new(from, vec![to], now).unwrap(),
+            }
+        }
+
+        fn signer(&self, domain: &str) -> SigningIdentity {
+            let profile = Profile::domain(&domain.parse().unwrap(), self.now);
+            self.authority.issue(&profile).unwrap()
+        }
+
+        /// The mail that a bridge makes of `documents`, signed by `signer`.
+        fn mail(&self, documents: &[(String, Vec<u8>)], signer: &SigningIdentity) -> Vec<u8> {
+            let mut poured = DocumentsInMemory {
+                documents: (1..)
+                    .map(DocumentKey::Part)
+                    .zip(documents.iter().map(|(_, octets)| octets.clone()))
+                    .collect(),
+            };
+            let mut facts = FactsSink::default();
+            poured.pour(&mut facts).unwrap();
+            let ids = documents.iter().map(|(id, _)| id.clone());
+            let documents: Vec<_> = ids.zip(facts.into_facts()).collect();
+            let message_id = "1@direct.elm.example".parse().unwrap();
+            let conversion = Conversion {
+                metadata: &self.referral.submission.metadata,
+                documents: &documents,
+                level: Level::Full,
+                from: &self.referral.from,
+                to: &self.referral.submission.recipients,
+                message_id: &message_id,
+                date: self.now,
+                packaging: DirectPackaging::Xdm,
+                subject_title: false,
+                wants_final_delivery: false,
+                institution: &Institution::default(),
+            };
+            let mut entity = Vec::new();
+            write_message(&conversion, &mut poured, &mut entity).unwrap();
+            let header = SealHeader {
+                from: &self.referral.from,
+                to: &self.referral.submission.recipients,
+                cc: &[],
+                date: self.now,
+                message_id: &message_id,
+                in_reply_to: None,
+                references: &[],
+                subject: "",
+                cipher: SealOptions::default().cipher,
+            };
+            let mut mail = seal_header(&header).into_bytes();
+            seal(
+                &mut mail,
+                std::slice::from_ref(signer),
+                std::slice::from_ref(&self.recipient.certificate),
+                &SealOptions::default(),
+                self.now,
+                "b1",
+                &mut |out| out.write_all(&entity),
+            )
+            .unwrap();
+            mail
+        }
+
+        fn open(&self, mail: &[u8]) -> anyhow::Result<OpenedMail> {
+            open(mail, &self.recipient, &self.authority.certificate, self.now)
+        }
+    }
+
+    #[test]
+    fn what_a_bridge_seals_opens_and_differs_in_nothing() {
+        let parties = Parties::new();
+        let sent = &parties.referral.submission;
+        let mail = parties.mail(&sent.documents, &parties.signer("direct.elm.example"));
+        let opened = parties.open(&mail).unwrap();
+        assert_eq!(opened.from, parties.referral.from);
+        assert_eq!(opened.message_id, "1@direct.elm.example");
+        assert_eq!(opened.binding, Binding::Domain);
+        let checks = compare(sent, &opened.submission);
+        assert!(checks.iter().all(|check| check.difference.is_none()));
+    }
+
+    #[test]
+    fn a_document_that_was_changed_on_the_way_is_told() {
+        let parties = Parties::new();
+        let mut documents = parties.referral.submission.documents.clone();
+        documents[0].1[100] ^= 1;
+        let mail = parties.mail(&documents, &parties.signer("direct.elm.example"));
+        // The hash in its metadata no longer fits: the package is refused before it is compared.
+        let error = parties.open(&mail).err().unwrap();
+        assert!(error.to_string().contains("XDM"), "{error:#}");
+    }
+
+    #[test]
+    fn a_signer_of_another_domain_or_another_ca_is_not_trusted_for_the_sender() {
+        let parties = Parties::new();
+        let documents = &parties.referral.submission.documents;
+        let stranger = parties.mail(documents, &parties.signer("direct.oak.example"));
+        assert!(parties.open(&stranger).is_err());
+
+        let others = Authority::root("Other CA", parties.now).unwrap();
+        let own = "direct.elm.example".parse().unwrap();
+        let forged = others.issue(&Profile::domain(&own, parties.now)).unwrap();
+        let error = parties.open(&parties.mail(documents, &forged)).err();
+        let text = error.unwrap().to_string();
+        assert!(text.contains("no signer is trusted"), "{text}");
+    }
+
+    #[test]
+    fn another_key_opens_nothing() {
+        let parties = Parties::new();
+        let documents = &parties.referral.submission.documents;
+        let mail = parties.mail(documents, &parties.signer("direct.elm.example"));
+        let ca = &parties.authority.certificate;
+        let other = parties.signer("direct.harbor.example");
+        assert!(open(&mail, &other, ca, parties.now).is_err());
+    }
+}

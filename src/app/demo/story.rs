@@ -50,19 +50,14 @@ impl<'a> Story<'a> {
         let (word, text) = match &check.difference {
             None => {
                 self.held += 1;
-                ("ok", &check.evidence)
+                ("ok", short(&check.evidence))
             }
             Some(difference) => {
                 self.differed += 1;
-                ("DIFFERS", difference)
+                ("DIFFERS", difference.clone())
             }
         };
-        writeln!(
-            self.out,
-            "{word:>16}  {:<22} {}",
-            check.subject,
-            short(text)
-        )
+        writeln!(self.out, "{word:>16}  {:<22} {text}", check.subject)
     }
 
     /// Tells how it ended.
@@ -96,7 +91,7 @@ impl<'a> Story<'a> {
     }
 }
 
-/// Text on one line of a usual terminal. What differs is found by its subject in the files.
+/// Text that stays on one line. What differs is told in full.
 fn short(text: &str) -> String {
     const MAX_CHARS: usize = 100;
     if text.chars().count() <= MAX_CHARS {
