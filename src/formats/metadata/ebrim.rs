@@ -1,11 +1,19 @@
 //! The ebRIM spelling of metadata (ebXML RIM 3.0; metadata.md section 1), read as it stands: every registry object
 //! with its slots, classifications and external identifiers in document order. Nothing is judged here.
 
-use std::{borrow::Cow, collections::HashMap};
+use std::collections::HashMap;
 
 use roxmltree::Node;
 
-use super::super::xml::names::{LCM, RIM, XML};
+use super::{
+    super::xml::names::{LCM, RIM, XML},
+    MetadataError, id_key,
+    uuids::{self, document_entry, folder, submission_set},
+};
+
+/// Most children of RegistryObjectLists. 100 DocumentEntries (LIM-4) with a folder and ten Associations each are
+/// about a tenth of it; a view of each object is some kilobytes.
+pub(super) const MAX_OBJECTS: usize = 10_000;
 
 /// One `rim:Slot` (MD-1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +67,8 @@ pub(super) struct RegistryObject {
     pub(super) description: Option<String>,
     pub(super) classifications: Vec<Classification>,
     pub(super) external_identifiers: Vec<ExternalIdentifier>,
-    /// Classification nodes that label this object, from inside it and from beside it (MD-6).
-    pub(super) labels: Vec<String>,
+    /// What labels this object, from inside it and from beside it (MD-6).
+    pub(super) labels: Labels,
     /// Whether its children stand in the order of XDR-5.
     pub(super) is_in_schema_order: bool,
     /// The line it begins on, from 1.
@@ -86,9 +94,39 @@ impl RegistryObject {
     }
 
     pub(super) fn is_labelled(&self, node: &str) -> bool {
-        self.labels
+        self.labels.contains(node)
+    }
+}
+
+/// The classification nodes that mean something as a label (MD-6, MD-21).
+const LABELS: [&str; 5] = [
+    submission_set::NODE,
+    submission_set::LIMITED_METADATA,
+    document_entry::LIMITED_METADATA,
+    folder::NODE,
+    folder::LIMITED_METADATA,
+];
+
+/// A set of [`LABELS`]. It takes one octet however many Classifications repeat a label: thousands of them may name
+/// one id, and thousands of objects may bear it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Labels(u8);
+
+impl Labels {
+    /// The flag of `node`; none if it is no label.
+    fn flag(node: &str) -> u8 {
+        LABELS
             .iter()
-            .any(|label| super::uuids::is(label, node))
+            .position(|label| uuids::is(node, label))
+            .map_or(0, |at| 1 << at)
+    }
+
+    fn add(&mut self, node: Option<&str>) {
+        self.0 |= node.map_or(0, Self::flag);
+    }
+
+    fn contains(self, node: &str) -> bool {
+        self.0 & Self::flag(node) != 0
     }
 }
 
@@ -109,17 +147,22 @@ pub(super) fn object_lists<'a, 'input>(
     })
 }
 
-/// Reads the content of the request whose element is `root`; `None` if it is no such request.
-pub(super) fn read(root: Node<'_, '_>) -> Option<Registry> {
+/// Reads the content of the request whose element is `root`.
+pub(super) fn read(root: Node<'_, '_>) -> Result<Registry, MetadataError> {
     let mut registry = Registry::default();
     let mut lines = Lines {
         text: root.document().input_text(),
         counted: 0,
         line: 1,
     };
-    for list in object_lists(root)? {
+    let mut count = 0;
+    for list in object_lists(root).ok_or(MetadataError::NotSubmitObjectsRequest)? {
         registry.lists += 1;
         for node in list.children().filter(Node::is_element) {
+            count += 1;
+            if count > MAX_OBJECTS {
+                return Err(MetadataError::TooManyObjects { limit: MAX_OBJECTS });
+            }
             if is_rim(&node, "Classification") {
                 registry
                     .loose_classifications
@@ -131,22 +174,26 @@ pub(super) fn read(root: Node<'_, '_>) -> Option<Registry> {
         }
     }
     apply_loose_labels(&mut registry);
-    Some(registry)
+    Ok(registry)
 }
 
-/// Gives each object the labels that stand beside it (MD-6).
+/// Gives each object the labels that stand beside it (MD-6). An object without id cannot be named.
 fn apply_loose_labels(registry: &mut Registry) {
-    let mut labels: HashMap<Cow<'_, str>, Vec<&String>> = HashMap::new();
+    let mut labels: HashMap<_, Labels> = HashMap::new();
     for loose in &registry.loose_classifications {
-        if let (Some(label), Some(target)) = (&loose.node, &loose.classified_object) {
-            labels.entry(super::id_key(target)).or_default().push(label);
+        if let Some(target) = loose
+            .classified_object
+            .as_deref()
+            .filter(|id| !id.is_empty())
+        {
+            let of_target = labels.entry(id_key(target)).or_default();
+            of_target.add(loose.node.as_deref());
         }
     }
     for object in &mut registry.objects {
-        let found = labels.get(&super::id_key(&object.id));
-        object
-            .labels
-            .extend(found.into_iter().flatten().map(|label| (*label).clone()));
+        if let Some(found) = labels.get(&id_key(&object.id)) {
+            object.labels.0 |= found.0;
+        }
     }
 }
 
@@ -188,14 +235,14 @@ fn read_object(node: Node<'_, '_>, line: usize) -> RegistryObject {
         description: read_localized(node, "Description"),
         classifications: Vec::new(),
         external_identifiers: Vec::new(),
-        labels: Vec::new(),
+        labels: Labels::default(),
         is_in_schema_order: is_in_schema_order(node),
         line,
     };
     for child in node.children() {
         if is_rim(&child, "Classification") {
             let classification = read_classification(child);
-            object.labels.extend(classification.node.clone());
+            object.labels.add(classification.node.as_deref());
             object.classifications.push(classification);
         } else if is_rim(&child, "ExternalIdentifier") {
             object.external_identifiers.push(ExternalIdentifier {
@@ -289,4 +336,85 @@ fn is_in_schema_order(node: Node<'_, '_>) -> bool {
         .filter(Node::is_element)
         .map(|child| schema_place(child.tag_name().name()))
         .is_sorted()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write as _;
+
+    use super::*;
+
+    fn read_list(content: &str) -> Result<Registry, MetadataError> {
+        let text = format!(
+            "<l:SubmitObjectsRequest xmlns:l='{LCM}' xmlns='{RIM}'><RegistryObjectList>{content}\
+             </RegistryObjectList></l:SubmitObjectsRequest>"
+        );
+        read(roxmltree::Document::parse(&text).unwrap().root_element())
+    }
+
+    fn label(object: &str, node: &str) -> String {
+        format!("<Classification classifiedObject='{object}' classificationNode='{node}'/>")
+    }
+
+    // rule: MD-6
+    #[test]
+    fn labels_stand_inside_an_object_or_beside_it_in_any_case() {
+        let id = "urn:uuid:AAAAAAAA-0000-4000-8000-000000000001";
+        let registry = read_list(&format!(
+            "<RegistryPackage id='{id}'>{}</RegistryPackage>{}{}",
+            label("other", folder::LIMITED_METADATA),
+            label(&id.to_lowercase(), &folder::NODE.to_uppercase()),
+            label("Elsewhere", submission_set::NODE),
+        ))
+        .unwrap();
+        let [package] = registry.objects.as_slice() else {
+            panic!("one package was written");
+        };
+        for node in LABELS {
+            let is_given = [folder::NODE, folder::LIMITED_METADATA].contains(&node);
+            assert_eq!(package.is_labelled(node), is_given, "{node}");
+        }
+        assert!(!package.is_labelled("urn:uuid:no-label-at-all"));
+    }
+
+    // rule: MD-6
+    #[test]
+    fn a_label_for_no_id_labels_no_object_without_one() {
+        for id in ["", " id=''"] {
+            let package = format!("<RegistryPackage{id}/>");
+            let registry = read_list(&(package + &label("", submission_set::NODE))).unwrap();
+            assert_eq!(registry.objects[0].labels, Labels::default());
+        }
+    }
+
+    // rule: T-10
+    #[test]
+    fn many_labels_of_many_objects_of_one_id_take_no_more_room_than_one() {
+        let half = MAX_OBJECTS / 2;
+        let registry = read_list(
+            &("<RegistryPackage id='x'/>".repeat(half)
+                + &label("x", submission_set::NODE).repeat(half)),
+        )
+        .unwrap();
+        assert_eq!(registry.objects.len(), half);
+        for object in &registry.objects {
+            assert!(object.is_labelled(submission_set::NODE));
+            assert_eq!(size_of_val(&object.labels), 1, "a set holds a label once");
+        }
+    }
+
+    // rule: T-10
+    #[test]
+    fn more_objects_than_the_limit_are_refused_wherever_they_stand() {
+        let objects = "<ExtrinsicObject/>".repeat(MAX_OBJECTS);
+        assert!(read_list(&objects).is_ok());
+        for more in ["<a/>", "<ObjectRef/>", "<Classification/>"] {
+            let mut content = objects.clone();
+            let _ = write!(content, "</RegistryObjectList><RegistryObjectList>{more}");
+            assert_eq!(
+                read_list(&content).unwrap_err(),
+                MetadataError::TooManyObjects { limit: MAX_OBJECTS }
+            );
+        }
+    }
 }

@@ -47,6 +47,12 @@ pub enum MetadataError {
     /// Another root element.
     #[error("the metadata must be one lcm:SubmitObjectsRequest (XDR-2, XDM-20)")]
     NotSubmitObjectsRequest,
+    /// More objects than any submission within LIM-4 has.
+    #[error("a RegistryObjectList of more than {limit} elements; accepted are as many (LIM-4)")]
+    TooManyObjects {
+        /// What would be accepted.
+        limit: usize,
+    },
     /// An edit named an object that the metadata does not hold, or none that can take the change.
     #[error("the metadata holds no {object} to change")]
     NothingToEdit {
@@ -99,7 +105,7 @@ impl Metadata {
         check_limits(xml.as_str(), limits)?;
         let registry = {
             let document = parse(xml.as_str())?;
-            ebrim::read(document.root_element()).ok_or(MetadataError::NotSubmitObjectsRequest)?
+            ebrim::read(document.root_element())?
         };
         let mut metadata = Self {
             xml,

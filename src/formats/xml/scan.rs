@@ -11,6 +11,10 @@ const MAX_MARKUP_OCTETS: usize = 500_000;
 /// long list under many elements would grow without bound.
 const MAX_NAMESPACES_IN_SCOPE: usize = 256;
 
+/// Most namespaces that all elements with declarations have in scope, added up: how many entries of such lists a tree
+/// copies. It is more than a hundred rich DocumentEntries need that declare six prefixes on every single element.
+const MAX_NAMESPACES_COPIED: usize = 200_000;
+
 /// Why XML text is refused before it is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum XmlLimitError {
@@ -131,6 +135,7 @@ pub(in crate::formats) fn check_limits(text: &str, limits: &Limits) -> Result<()
     // How many namespaces each open element declares.
     let mut open: Vec<usize> = Vec::new();
     let mut namespaces_in_scope = 0usize;
+    let mut namespaces_copied = 0usize;
     let mut at = 0;
     while let Some(distance) = octets.get(at..).and_then(|rest| memchr(b'<', rest)) {
         at += distance;
@@ -148,6 +153,12 @@ pub(in crate::formats) fn check_limits(text: &str, limits: &Limits) -> Result<()
                 }
                 if namespaces_in_scope + tag.namespaces > MAX_NAMESPACES_IN_SCOPE {
                     return Err(too_much(MAX_NAMESPACES_IN_SCOPE));
+                }
+                if tag.namespaces > 0 {
+                    namespaces_copied += namespaces_in_scope + tag.namespaces;
+                    if namespaces_copied > MAX_NAMESPACES_COPIED {
+                        return Err(too_much(MAX_NAMESPACES_COPIED));
+                    }
                 }
                 if !tag.is_empty {
                     open.push(tag.namespaces);
@@ -249,6 +260,7 @@ mod tests {
         );
     }
 
+    // rule: LIM-5, T-10
     #[test]
     fn depth_attributes_and_namespaces_are_limited() {
         let limits = Limits::default();
@@ -282,6 +294,27 @@ mod tests {
             check(&format!("<r>{}</r>", "<a/>".repeat(MAX_MARKUP_OCTETS))),
             Err(XmlLimitError::TooMuchMarkup { .. })
         ));
+    }
+
+    // rule: T-10
+    #[test]
+    fn a_long_list_of_namespaces_is_not_copied_for_very_many_elements() {
+        let declarations: String = (0..255).map(|n| format!(" xmlns:n{n}='urn:n'")).collect();
+        let document =
+            |child: &str, count: usize| format!("<r{declarations}>{}</r>", child.repeat(count));
+        let most = (MAX_NAMESPACES_COPIED - 255) / 256;
+        let declaring = "<a xmlns:z='u'/>";
+        assert_eq!(check(&document(declaring, most)), Ok(()));
+        for child in [declaring, "<a xmlns:z='u'></a>"] {
+            assert_eq!(
+                check(&document(child, most + 1)),
+                Err(XmlLimitError::TooMuchMarkup {
+                    limit: MAX_NAMESPACES_COPIED
+                })
+            );
+        }
+        // What declares nothing shares the list of its parent.
+        assert_eq!(check(&document("<a/>", 100 * most)), Ok(()));
     }
 
     #[test]
