@@ -66,11 +66,8 @@ impl Outbox {
                 }
             };
             drop(place);
-            if claims.is_empty() {
-                let sleep = self.until_next_due().await;
-                self.sleep(sleep, &mut stop).await;
-                continue;
-            }
+            // Fewer than asked for: no more are due now. What is committed from here on rings, and the ring is kept.
+            let is_all = claims.len() < free;
             for claim in claims {
                 let Ok(place) = Arc::clone(&places).acquire_owned().await else {
                     break;
@@ -80,6 +77,10 @@ impl Outbox {
                     outbox.run_one(claim).await;
                     drop(place);
                 });
+            }
+            if is_all {
+                let sleep = self.until_next_due().await;
+                self.sleep(sleep, &mut stop).await;
             }
         }
         // Every permit back means that every effect under way has ended.

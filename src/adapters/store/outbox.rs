@@ -32,7 +32,9 @@ pub(super) const GIVE_BACK: &str = "UPDATE outbox SET state = 0, owner = NULL, n
      WHERE id = $1 AND state = 1 AND owner = $2 AND attempts = $3";
 pub(super) const RELEASE_ALL: &str =
     "UPDATE outbox SET state = 0, owner = NULL, next_at = $1 WHERE state = 1";
-pub(super) const NEXT_DUE: &str = "SELECT MIN(next_at) FROM outbox WHERE state = $1";
+// One look into the index for each state; MIN over both at once would read them whole.
+pub(super) const NEXT_DUE: &str = "SELECT (SELECT MIN(next_at) FROM outbox WHERE state = 0), \
+            (SELECT MIN(next_at) FROM outbox WHERE state = 1)";
 
 /// An effect as its row has it.
 pub(super) struct Row {
@@ -165,18 +167,11 @@ pub(super) async fn release_all(
 
 /// When the next effect can be claimed.
 pub(super) async fn next_due(pool: &SqlitePool) -> Result<Option<Timestamp>, StoreError> {
-    let mut earliest = None;
-    for state in [0, 1] {
-        let next: Option<i64> = sqlx::query_scalar(NEXT_DUE)
-            .bind(state)
-            .fetch_one(pool)
-            .await
-            .map_err(read_failed)?;
-        earliest = match (earliest, next) {
-            (Some(a), Some(b)) => Some(std::cmp::min::<i64>(a, b)),
-            (a, b) => a.or(b),
-        };
-    }
+    let (waiting, leased): (Option<i64>, Option<i64>) = sqlx::query_as(NEXT_DUE)
+        .fetch_one(pool)
+        .await
+        .map_err(read_failed)?;
+    let earliest = waiting.into_iter().chain(leased).min();
     earliest
         .map(Timestamp::from_microsecond)
         .transpose()
