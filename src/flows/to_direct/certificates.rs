@@ -48,9 +48,9 @@ impl ToDirect {
             .judge(address, lookup.candidates, own, self.clock.now())
             .await;
         match judgement {
-            Ok((certificate, origin)) => Decision::Found {
-                certificate,
-                origin,
+            Ok((found, _)) => Decision::Found {
+                certificate: found.der,
+                origin: found.origin,
             },
             // A revoked or untrusted certificate says more than a source that did not answer, but a source that did
             // not answer may still hold a better one.
@@ -71,17 +71,18 @@ impl ToDirect {
             der,
             origin: "accept".to_owned(),
         };
-        let (der, _) = self.judge(address, vec![candidate], own, now).await?;
-        X509::from_der(&der).map_err(|_| Reason::NoCertificate)
+        let (_, certificate) = self.judge(address, vec![candidate], own, now).await?;
+        Ok(certificate)
     }
 
+    /// The candidate that serves, and its certificate as it was read.
     async fn judge(
         &self,
         address: &DirectAddress,
         candidates: Vec<CertificateCandidate>,
         own: &Arc<OwnDomain>,
         now: Timestamp,
-    ) -> Result<(Vec<u8>, String), Reason> {
+    ) -> Result<(CertificateCandidate, X509), Reason> {
         let (address, own) = (address.clone(), Arc::clone(own));
         let judging = self.cpu.run(move || {
             let judgement: Judgement = trust::judge(
@@ -95,8 +96,9 @@ impl ToDirect {
             );
             match judgement.chosen {
                 Some(chosen) => candidates
-                    .get(chosen.index)
-                    .map(|candidate| (candidate.der.clone(), candidate.origin.clone()))
+                    .into_iter()
+                    .nth(chosen.index)
+                    .map(|candidate| (candidate, chosen.certificate))
                     .ok_or(Reason::Internal),
                 None => Err(judgement.refusal.unwrap_or(Reason::NoCertificate)),
             }
