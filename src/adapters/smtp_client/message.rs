@@ -145,22 +145,43 @@ impl DotStuffing {
 
     /// Appends `chunk` to `out`.
     pub(super) fn encode(&mut self, chunk: &[u8], out: &mut Vec<u8>) -> Result<(), BodyFault> {
+        if !chunk.is_ascii() {
+            return Err(BodyFault::damage("an octet that is not 7 bit"));
+        }
+        if memchr::memchr(0, chunk).is_some() {
+            return Err(BodyFault::damage("a NUL octet"));
+        }
         out.reserve(chunk.len() + chunk.len() / 32);
-        for &octet in chunk {
-            self.place = match (self.place, octet) {
-                (Place::AfterCr, b'\n') => Place::LineStart,
-                (Place::AfterCr, _) => return Err(BodyFault::damage("a bare CR")),
-                (_, b'\n') => return Err(BodyFault::damage("a bare LF")),
-                (_, b'\r') => Place::AfterCr,
-                (_, 0) => return Err(BodyFault::damage("a NUL octet")),
-                (_, 0x80..) => return Err(BodyFault::damage("an octet that is not 7 bit")),
-                (Place::LineStart, b'.') => {
-                    out.push(b'.');
-                    Place::Middle
+        let mut rest = chunk;
+        while let Some((first, after_first)) = rest.split_first() {
+            if self.place == Place::AfterCr {
+                if *first != b'\n' {
+                    return Err(BodyFault::damage("a bare CR"));
                 }
-                _ => Place::Middle,
+                out.push(b'\n');
+                self.place = Place::LineStart;
+                rest = after_first;
+                continue;
+            }
+            if self.place == Place::LineStart && *first == b'.' {
+                out.push(b'.');
+            }
+            // The rest of the line goes as a whole: nearly all of a message is in here.
+            let line = memchr::memchr2(b'\r', b'\n', rest).unwrap_or(rest.len());
+            let (line, end) = rest.split_at(line);
+            out.extend_from_slice(line);
+            self.place = match end.split_first() {
+                None => Place::Middle,
+                Some((b'\r', after_cr)) => {
+                    out.push(b'\r');
+                    rest = after_cr;
+                    Place::AfterCr
+                }
+                Some(_) => return Err(BodyFault::damage("a bare LF")),
             };
-            out.push(octet);
+            if end.is_empty() {
+                break;
+            }
         }
         Ok(())
     }
