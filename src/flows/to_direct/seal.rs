@@ -20,7 +20,7 @@ use crate::{
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
-        document::{DocumentFacts, DocumentSink, DocumentSource, NoDocuments},
+        document::{DocumentFacts, DocumentSink, DocumentSource, DocumentsInMemory, NoDocuments},
         ids::{BodyId, CertificateFingerprint, DirectAddress, LegId, MessageId},
         limits::Limits,
         metadata::{Metadata, MetadataError},
@@ -30,6 +30,9 @@ use crate::{
         xdr::request::{self, ReadError, ReadOptions},
     },
 };
+
+/// Documents up to this size together are held while their message is made, in place of reading the request twice.
+const MAX_KEPT_BYTES: u64 = 256 * 1024;
 
 impl ToDirect {
     /// Runs `Seal`. The certificates are judged again: days may lie between accept and now.
@@ -206,7 +209,16 @@ impl SealJob {
             body: self.exchange.body,
             content_type: content_type.clone(),
         };
-        let request = recorded.read(&mut NoDocuments).map_err(from_io)?;
+        // Small documents are kept from the first reading; large ones are read again when their turn comes.
+        let documents_bytes: u64 = documents.iter().map(|facts| facts.size).sum();
+        let mut kept = DocumentsInMemory::default();
+        let is_small = documents_bytes <= MAX_KEPT_BYTES;
+        let reading = if is_small {
+            recorded.read(&mut kept)
+        } else {
+            recorded.read(&mut NoDocuments)
+        };
+        let request = reading.map_err(from_io)?;
         let metadata = Metadata::read(request.metadata.clone(), &self.limits)
             .map_err(|error: MetadataError| SealFailure::cannot(Reason::ConversionFailed, error))?;
         let bound: Vec<(String, DocumentFacts)> = request
@@ -238,6 +250,7 @@ impl SealJob {
             to_direct::outer_header_fields(&conversion, &self.outer_subject, options.cipher);
         let header = smime::seal_header(&fields);
         let boundary = signature_boundary(&self.message_id);
+        let source: &mut dyn DocumentSource = if is_small { &mut kept } else { &mut recorded };
         let mut writer = self.bodies.create_sealed().map_err(SealFailure::Store)?;
         let mut conversion_error = None;
         let sealing = smime::seal(
@@ -248,13 +261,11 @@ impl SealJob {
             self.now,
             &boundary,
             &mut |out| {
-                to_direct::write_message(&conversion, &mut recorded, out).map_err(|error| {
-                    match error {
-                        ConversionError::Io(error) => error,
-                        error => {
-                            conversion_error = Some(error);
-                            io::Error::other("the message could not be converted")
-                        }
+                to_direct::write_message(&conversion, source, out).map_err(|error| match error {
+                    ConversionError::Io(error) => error,
+                    error => {
+                        conversion_error = Some(error);
+                        io::Error::other("the message could not be converted")
                     }
                 })
             },
