@@ -19,6 +19,7 @@ mod operator;
 mod partners;
 mod recipients;
 mod resubmission;
+mod readme;
 mod signals;
 mod smime;
 mod smtp_client;
