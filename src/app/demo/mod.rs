@@ -1,9 +1,9 @@
 //! `xdbridge demo`: one submission crosses on loopback, XDR in, Direct out, among parties that are made on the spot.
 //!
-//! The bridge is the one that `serve` runs, started from a configuration file of the demo's own. A small EHR ([`ehr`])
-//! posts to it over mutual TLS; a mailbox ([`mailbox`]) on an SMTP server that was written by others takes what it
-//! sends; the counterpart opens that with its own keys ([`opening`]) and compares it with what the EHR holds
-//! ([`compare`]). Nothing is called a success that was not computed from what arrived.
+//! The bridge is the one that `serve` runs, started from a configuration file of the demo's own. A small EHR (`ehr`)
+//! posts to it over mutual TLS; a mailbox (`mailbox`) on an SMTP server that was written by others takes what it
+//! sends; the counterpart opens that with its own keys (`opening`) and compares it with what the EHR holds
+//! (`compare`). Nothing is called a success that was not computed from what arrived.
 
 mod compare;
 mod crossing;
