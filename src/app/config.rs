@@ -18,7 +18,7 @@ use crate::{
     },
     app::logging::LogConfig,
     bridge::{
-        exchange::{MAX_SEND_TIME, Timers},
+        exchange::Timers,
         partner::{AddressPattern, PartnerConfig, Partners},
         routing::{RouteConfig, Routes},
     },
@@ -248,8 +248,11 @@ impl Config {
                 "one [[partner]] at least; without one nobody can connect",
             );
         }
-        if self.smtp.client.attempt_timeout > MAX_SEND_TIME {
-            problem("smtp.client.attempt_timeout", "at most \"30m\"");
+        if self.smtp.client.attempt_timeout >= self.timers.queue_lifetime {
+            problem(
+                "smtp.client.attempt_timeout",
+                "shorter than timers.queue_lifetime, or one peer that hangs takes all the time there is",
+            );
         }
         if self.delivery.resubmission_window > self.store.exchange_retention {
             problem(
@@ -531,7 +534,7 @@ mod tests {
         let config = parse(
             r#"
             operator = { bind = "0.0.0.0:9480", key = "k" }
-            smtp.client.attempt_timeout = "45m"
+            smtp.client.attempt_timeout = "2h"
             limits = { max_bytes_in_flight = 1024, max_recipients = 0 }
             timers.queue_lifetime = "2h"
             store.key_files = []

@@ -63,8 +63,9 @@ pub enum EventKind {
         /// When to try again.
         retry_at: Timestamp,
     },
-    /// A leg's bytes are made and stored. If the new exchange does not name them (a recipient left the leg
-    /// meanwhile), they are stale: the caller drops them, and the leg is sealed again.
+    /// A leg's bytes are made and stored. The first that are taken are the leg's for good (SND-6). If the new
+    /// exchange does not name them, they came second, or a recipient left the leg meanwhile, so that it is sealed
+    /// again: the caller drops them.
     LegSealed {
         /// Which.
         leg: LegId,
@@ -234,7 +235,7 @@ pub enum Effect {
         leg: LegId,
     },
     /// Hand a sealed leg to the next hop of one domain, for its recipients that are still queued. An attempt is
-    /// over within [`super::MAX_SEND_TIME`] and before [`super::Deadlines::queue`], so that "not sent" is definite.
+    /// over before [`super::Deadlines::queue`], so that "not sent" is definite.
     Send {
         /// Which.
         leg: LegId,

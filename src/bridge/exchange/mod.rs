@@ -22,4 +22,3 @@ pub use state::{
 };
 pub use step::step;
 pub use timers::Timers;
-pub use to_direct::MAX_SEND_TIME;

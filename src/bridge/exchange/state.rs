@@ -103,7 +103,7 @@ pub enum LegKind {
 pub struct MailLeg {
     /// The Message-ID of inner and outer header.
     pub message_id: MessageId,
-    /// The sealed bytes, once made.
+    /// The sealed bytes, once made: they never change, whoever leaves the leg (SND-6).
     pub sealed: Option<SealedMail>,
 }
 
@@ -365,8 +365,8 @@ impl Exchange {
             .filter(move |recipient| recipient.legs.contains(&leg))
     }
 
-    /// The recipients of a leg that still wait for the next hop: those that its To names, its envelope serves, and
-    /// an attempt is made for.
+    /// The recipients of a leg that still wait for the next hop. Those that wait when it is sealed are the ones that
+    /// its To names and its envelope serves; those that wait later are the ones that an attempt is made for.
     pub fn queued_recipients_of(&self, leg: LegId) -> impl Iterator<Item = &Recipient> {
         self.recipients_of(leg)
             .filter(|recipient| recipient.state == RecipientState::Queued)

@@ -162,18 +162,22 @@ mod tests {
         ])
     }
 
+    /// Bytes of one leg or the other, each time others, for some recipients or all.
+    fn any_sealing() -> impl Strategy<Value = EventKind> {
+        let to = proptest::sample::subsequence(vec![ADA, NGOZI, LATE], 0..=3);
+        (1_u128..3, to, 1_u128..1_000).prop_map(|(leg, to, body)| EventKind::LegSealed {
+            leg: leg_id(leg),
+            recipients: to.into_iter().map(address).collect(),
+            sealed: sealed(body),
+        })
+    }
+
     fn any_mail_event() -> impl Strategy<Value = EventKind> {
         let to = any_recipient;
         let reason = Reason::CertificateRevoked;
         prop_oneof![
             2 => Just(EventKind::Accepted),
-            4 => (1_u128..3, proptest::sample::subsequence(vec![ADA, NGOZI, LATE], 0..=3)).prop_map(
-                |(leg, to)| EventKind::LegSealed {
-                    leg: leg_id(leg),
-                    recipients: to.into_iter().map(address).collect(),
-                    sealed: sealed(leg),
-                }
-            ),
+            4 => any_sealing(),
             2 => to().prop_map(|recipient| EventKind::CertificateFound {
                 recipient,
                 certificate: b"der".to_vec(),
@@ -315,6 +319,13 @@ mod tests {
             if exchange.final_at.is_some() {
                 assert_eq!(next.final_at, exchange.final_at, "{event:?}");
             }
+            for (before, after) in exchange.legs.iter().zip(&next.legs) {
+                let (before, after) = (before.as_mail(), after.as_mail());
+                if before.is_some_and(|mail| mail.sealed.is_some()) {
+                    assert_eq!(after, before, "{event:?}");
+                }
+            }
+            assert!(exchange.legs.len() <= next.legs.len(), "{event:?}");
             // The store may feed an event again whose result it could not record. A stale sealing asks again for
             // what it did not get; nothing else does.
             let (again, more) = step(&next, &event);
@@ -337,6 +348,33 @@ mod tests {
     }
 
     proptest! {
+        // rule: SND-6, XDR-81
+        #[test]
+        fn a_leg_that_was_sealed_never_changes_its_message_id_or_its_bytes(
+            first in any_sealing(),
+            kinds in proptest::collection::vec((any::<bool>(), any_mail_event()), 0..40),
+        ) {
+            let mut exchange = xdr_exchange(true);
+            feed(&mut exchange, minute(0), EventKind::Accepted);
+            let everybody = EventKind::LegSealed {
+                leg: leg_id(1),
+                recipients: vec![address(ADA), address(NGOZI)],
+                sealed: sealed(900),
+            };
+            feed(&mut exchange, minute(0), everybody);
+            let made = exchange.mail_leg(leg_id(1)).cloned();
+            prop_assert!(made.as_ref().is_some_and(|mail| mail.sealed == Some(sealed(900))));
+            let sealings = std::iter::once((false, first)).chain(kinds);
+            let (exchange, effects) = live(exchange, sealings.collect());
+            prop_assert_eq!(exchange.mail_leg(leg_id(1)), made.as_ref());
+            prop_assert_eq!(count(&effects, &Effect::Seal { leg: leg_id(1) }), 0);
+            // A mail to somebody bears the one Message-ID: nobody is moved to another leg.
+            for recipient in &exchange.recipients[..2] {
+                prop_assert_eq!(&recipient.legs, &vec![leg_id(1)]);
+            }
+            prop_assert!(exchange.legs.len() <= 2);
+        }
+
         // rule: SRC-5, STS-3, LOOP-6
         #[test]
         fn every_recipient_of_a_submission_gets_one_outcome_and_one_report_whatever_happens(

@@ -1,17 +1,10 @@
 //! XDR to Direct: the transitions of mdn.md section 8.
 
-use std::time::Duration;
-
-use uuid::Uuid;
-
 use super::{
-    Disposition, Effect, EventKind, Leg, LegKind, Origin, Reason, RecipientState as State,
-    SealedMail, step::Life, timers::after,
+    Disposition, Effect, EventKind, Leg, LegKind, Reason, RecipientState as State, SealedMail,
+    step::Life,
 };
-use crate::formats::ids::{DirectAddress, LegId, MessageId};
-
-/// Longest time that one SMTP attempt may take, from the check of its certificates to its result.
-pub const MAX_SEND_TIME: Duration = Duration::from_secs(30 * 60);
+use crate::formats::ids::{DirectAddress, LegId};
 
 pub(super) fn apply(life: &mut Life, event: &EventKind) {
     use EventKind as E;
@@ -35,7 +28,7 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
         E::RecipientRefused { recipient, reason } => {
             if let Some(index) = find_in(life, recipient, &[State::Queued]) {
                 settle(life, index, State::Rejected, Some(*reason));
-                leave_legs(life, index);
+                leave_unsealed_legs(life, index);
             }
         }
         E::LegSealed {
@@ -86,11 +79,8 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
         }
         E::OperatorFailed { recipient } => {
             if let Some(index) = life.find_open(recipient) {
-                let was_queued = life.exchange.recipients[index].state == State::Queued;
                 settle(life, index, State::Bounced, Some(Reason::Operator));
-                if was_queued {
-                    leave_unsealed_legs(life, index);
-                }
+                leave_unsealed_legs(life, index);
             }
         }
         E::DeadlineQueue => end_queue(life),
@@ -186,7 +176,8 @@ fn take_sealed(life: &mut Life, id: LegId, sealed_for: &[DirectAddress], sealed:
         return;
     };
     if !is_current {
-        // A recipient left while the bytes were made; they still name it.
+        // A recipient left while the bytes were made. They still name it, and nobody can have them yet: only bytes
+        // that are recorded are sent.
         return life.now(Effect::Seal { leg: id });
     }
     mail.sealed = Some(sealed.clone());
@@ -248,25 +239,9 @@ fn expire(life: &mut Life, from: &[State], to: State, reason: Reason) {
     }
 }
 
-/// A refused recipient takes no part in its legs any more. Bytes that no other recipient has been sent are made
-/// anew without it; bytes that somebody has already are left as they are (SND-6).
-fn leave_legs(life: &mut Life, index: usize) {
-    leave_unsealed_legs(life, index);
-    let sealed = std::mem::take(&mut life.exchange.recipients[index].legs);
-    for leg in &sealed {
-        let is_sent = life.exchange.recipients_of(*leg).any(|recipient| {
-            !matches!(
-                recipient.state,
-                State::Queued | State::Bounced | State::Rejected
-            )
-        });
-        if !is_sent {
-            renew(life, *leg);
-        }
-    }
-    life.exchange.recipients[index].legs = sealed;
-}
-
+/// A recipient that will not be served takes no part any more in legs whose bytes are still to be made. Sealed bytes
+/// stay as they are: they may be on their way to another domain, or delivered with the reply lost (TX-29), and other
+/// bytes under another Message-ID would be a second mail there (SND-6).
 fn leave_unsealed_legs(life: &mut Life, index: usize) {
     let legs = std::mem::take(&mut life.exchange.recipients[index].legs);
     let is_sealed = |leg: &LegId| {
@@ -276,36 +251,6 @@ fn leave_unsealed_legs(life: &mut Life, index: usize) {
     };
     let kept = legs.into_iter().filter(is_sealed).collect();
     life.exchange.recipients[index].legs = kept;
-}
-
-/// Moves the queued recipients of a sealed leg to a new leg with ids of its own. The old one stays, since the
-/// exchange owns its bytes.
-fn renew(life: &mut Life, old: LegId) {
-    let Origin::Xdr { from, .. } = &life.exchange.origin else {
-        return;
-    };
-    let domains = life.exchange.queued_domains_of(old);
-    if domains.is_empty() {
-        return;
-    }
-    // Derived, not random: the same step gives the same ids.
-    let id = LegId(Uuid::new_v5(&old.0, b"leg"));
-    let message_id = MessageId::from_uuid(Uuid::new_v5(&old.0, b"message-id"), from.domain());
-    life.exchange.legs.push(Leg::mail(id, message_id));
-    for recipient in &mut life.exchange.recipients {
-        if recipient.state == State::Queued && recipient.legs.contains(&old) {
-            recipient.legs.retain(|leg| *leg != old);
-            recipient.legs.push(id);
-        }
-    }
-    // Who refuses a recipient at sending time holds the attempt for its domain; the old bytes may be on their way
-    // to another domain at this moment. What became of that is known after the longest attempt.
-    let due = if domains.len() > 1 {
-        after(life.at, MAX_SEND_TIME)
-    } else {
-        life.at
-    };
-    life.later(Effect::Seal { leg: id }, due);
 }
 
 fn settle(life: &mut Life, index: usize, state: State, failure: Option<Reason>) {
@@ -329,14 +274,8 @@ fn find_unlocated(life: &Life, address: &DirectAddress) -> Option<usize> {
 /// The open recipient with this address, if something may have been sent to it: nobody can tell of a mail that does
 /// not exist yet.
 fn find_noticed(life: &Life, address: &DirectAddress) -> Option<usize> {
-    let is_any_sealed = life
-        .exchange
-        .legs
-        .iter()
-        .filter_map(Leg::as_mail)
-        .any(|mail| mail.sealed.is_some());
     life.find_open(address)
-        .filter(|index| is_any_sealed && !life.exchange.recipients[*index].legs.is_empty())
+        .filter(|index| is_sealed(life, *index))
 }
 
 fn is_sealed(life: &Life, index: usize) -> bool {
@@ -740,51 +679,37 @@ mod tests {
 
     // rule: SND-6
     #[test]
-    fn bytes_not_sent_to_anybody_are_made_anew_without_a_refused_recipient() {
-        let (mut exchange, _) = begin_with(vec![located(ADA), located("b@hisp.example")]);
-        seal(&mut exchange, 1, &[ADA, "b@hisp.example"]);
-        let before = exchange.clone();
-        let effects = refuse(&mut exchange, "b@hisp.example");
-        let new = exchange.legs_since(&before).next().unwrap().clone();
-        assert_eq!(exchange.recipients[0].legs, [new.id]);
-        assert_ne!(
-            new.as_mail().unwrap().message_id,
-            before.legs[0].as_mail().unwrap().message_id
-        );
-        assert!(effects.contains(&Scheduled::new(Effect::Seal { leg: new.id }, minute(2))));
-        // The old bytes are owned until the bodies are removed, and sent to nobody.
-        assert_eq!(exchange.bodies().len(), 2);
-        assert!(exchange.queued_domains_of(leg_id(1)).is_empty());
-    }
-
-    // rule: SND-6
-    #[test]
-    fn new_bytes_wait_while_the_old_ones_may_be_on_their_way_to_another_domain() {
-        let (mut exchange, _) = begin_with(vec![
-            located(ADA),
-            located(NGOZI),
-            located("b@hisp.example"),
-        ]);
-        seal(&mut exchange, 1, &[ADA, NGOZI, "b@hisp.example"]);
-        let effects = refuse(&mut exchange, "b@hisp.example");
-        let due = effects
-            .iter()
-            .find(|scheduled| matches!(scheduled.effect, Effect::Seal { .. }))
-            .unwrap()
-            .at;
-        assert_eq!(due, after(minute(2), MAX_SEND_TIME));
-    }
-
-    // rule: SND-6
-    #[test]
-    fn bytes_that_somebody_was_sent_stay_as_they_are() {
-        let (mut exchange, _) = begin_with(vec![located(ADA), located(NGOZI)]);
-        seal(&mut exchange, 1, &[ADA, NGOZI]);
-        feed(&mut exchange, minute(2), columns()[0].1.clone());
-        let effects = refuse(&mut exchange, NGOZI);
-        assert_eq!(effects.len(), 1);
-        assert_eq!(exchange.legs.len(), 1);
-        assert_eq!(exchange.recipients[1].state, State::Rejected);
+    fn a_recipient_refused_after_sealing_is_not_sent_to_and_the_others_get_the_bytes_as_they_are() {
+        for is_somebody_sent in [false, true] {
+            let everybody = [ADA, NGOZI, "b@hisp.example"];
+            let (mut exchange, _) = begin_with(everybody.map(located).to_vec());
+            seal(&mut exchange, 1, &everybody);
+            if is_somebody_sent {
+                feed(&mut exchange, minute(2), columns()[0].1.clone());
+            }
+            let legs = exchange.legs.clone();
+            let effects = refuse(&mut exchange, "b@hisp.example");
+            // Nothing is sealed: those to be sent to have been asked for with the first sealing.
+            assert_eq!(
+                effects,
+                [Scheduled::new(
+                    Effect::ReportOutcome { recipient: 2 },
+                    minute(2)
+                )]
+            );
+            assert_eq!(exchange.legs, legs);
+            assert_eq!(exchange.recipients[2].state, State::Rejected);
+            let waiting: Vec<String> = exchange
+                .queued_recipients_of(leg_id(1))
+                .map(|recipient| recipient.address.to_string())
+                .collect();
+            let expected: &[&str] = if is_somebody_sent {
+                &[NGOZI]
+            } else {
+                &[ADA, NGOZI]
+            };
+            assert_eq!(waiting, expected);
+        }
     }
 
     #[test]
@@ -804,7 +729,19 @@ mod tests {
 
     #[test]
     fn a_notice_about_a_mail_that_was_never_made_changes_nothing() {
-        let (exchange, _) = begin_with(vec![located(ADA)]);
+        let (mut exchange, _) = begin_with(vec![
+            located(ADA),
+            Recipient::queued(address(NGOZI), Vec::new(), None),
+        ]);
+        // Another leg's bytes are no proof of this one's.
+        let found = EventKind::CertificateFound {
+            recipient: address(NGOZI),
+            certificate: b"der".to_vec(),
+            leg: mail_leg(2),
+        };
+        feed(&mut exchange, minute(1), found);
+        seal(&mut exchange, 2, &[NGOZI]);
+        assert!(exchange.mail_leg(leg_id(2)).unwrap().sealed.is_some());
         for column in [2, 3, 5, 7, 8] {
             let event = Event {
                 at: minute(1),
