@@ -60,6 +60,8 @@ pub enum EventKind {
         recipient: DirectAddress,
         /// What is to be reported if nothing better is known by the deadline, such as `untrusted`.
         reason: Reason,
+        /// Which look-up it was: that of [`Effect::LookUp`].
+        attempt: u32,
         /// When to try again.
         retry_at: Timestamp,
     },
@@ -93,6 +95,8 @@ pub enum EventKind {
         leg: LegId,
         /// The recipients' domain.
         domain: DomainName,
+        /// Which attempt it was: that of [`Effect::Send`].
+        attempt: u32,
         /// When to try again.
         retry_at: Timestamp,
     },
@@ -228,6 +232,8 @@ pub enum Effect {
     LookUp {
         /// Position in [`super::Exchange::recipients`].
         recipient: usize,
+        /// 1 for the first one after acceptance.
+        attempt: u32,
     },
     /// Package, sign and encrypt a leg.
     Seal {
@@ -241,6 +247,8 @@ pub enum Effect {
         leg: LegId,
         /// The recipients' domain.
         domain: DomainName,
+        /// 1 for the first one.
+        attempt: u32,
     },
     /// Decrypt, verify, trust and convert a recorded mail.
     Open,

@@ -187,6 +187,7 @@ mod tests {
             1 => to().prop_map(move |recipient| EventKind::LookUpDeferred {
                 recipient,
                 reason,
+                attempt: 1,
                 retry_at: minute(9),
             }),
             1 => (1_u128..3).prop_map(|leg| EventKind::LegFailed {
@@ -201,6 +202,7 @@ mod tests {
             1 => to().prop_map(|recipient| EventKind::SmtpDeferred {
                 leg: leg_id(1),
                 domain: recipient.domain().clone(),
+                attempt: 1,
                 retry_at: minute(9),
             }),
             8 => (to(), any_disposition()).prop_map(|(recipient, disposition)| EventKind::Notice {

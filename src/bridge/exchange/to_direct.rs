@@ -18,11 +18,16 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
         E::LookUpDeferred {
             recipient,
             reason,
+            attempt,
             retry_at,
         } => {
             if let Some(index) = find_unlocated(life, recipient) {
                 life.exchange.recipients[index].reason = Some(*reason);
-                life.retry(Effect::LookUp { recipient: index }, *retry_at);
+                let look_up = Effect::LookUp {
+                    recipient: index,
+                    attempt: attempt.saturating_add(1),
+                };
+                life.retry(look_up, *retry_at);
             }
         }
         E::RecipientRefused { recipient, reason } => {
@@ -57,11 +62,16 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
         E::SmtpDeferred {
             leg,
             domain,
+            attempt,
             retry_at,
         } => {
             if life.exchange.queued_domains_of(*leg).contains(domain) {
-                let (leg, domain) = (*leg, domain.clone());
-                life.retry(Effect::Send { leg, domain }, *retry_at);
+                let send = Effect::Send {
+                    leg: *leg,
+                    domain: domain.clone(),
+                    attempt: attempt.saturating_add(1),
+                };
+                life.retry(send, *retry_at);
             }
         }
         E::Notice {
@@ -136,7 +146,10 @@ fn begin(life: &mut Life) {
             let reason = recipient.reason.unwrap_or(Reason::Other);
             settle(life, index, State::Rejected, Some(reason));
         } else if recipient.legs.is_empty() {
-            life.now(Effect::LookUp { recipient: index });
+            life.now(Effect::LookUp {
+                recipient: index,
+                attempt: 1,
+            });
         }
     }
     let deadlines = life.exchange.deadlines;
@@ -182,7 +195,11 @@ fn take_sealed(life: &mut Life, id: LegId, sealed_for: &[DirectAddress], sealed:
     }
     mail.sealed = Some(sealed.clone());
     for domain in life.exchange.queued_domains_of(id) {
-        life.now(Effect::Send { leg: id, domain });
+        life.now(Effect::Send {
+            leg: id,
+            domain,
+            attempt: 1,
+        });
     }
 }
 
@@ -511,7 +528,13 @@ mod tests {
             effects,
             [
                 Scheduled::new(Effect::Seal { leg: leg_id(1) }, minute(0)),
-                Scheduled::new(Effect::LookUp { recipient: 1 }, minute(0)),
+                Scheduled::new(
+                    Effect::LookUp {
+                        recipient: 1,
+                        attempt: 1
+                    },
+                    minute(0)
+                ),
                 Scheduled::new(Effect::ReportOutcome { recipient: 2 }, minute(0)),
                 Scheduled::new(Effect::DeadlineQueue, minute(50)),
                 Scheduled::new(Effect::DeadlineTp, minute(60)),
@@ -551,7 +574,11 @@ mod tests {
         let domains: Vec<String> = effects
             .iter()
             .map(|scheduled| match &scheduled.effect {
-                Effect::Send { leg, domain } if *leg == leg_id(1) => domain.to_string(),
+                Effect::Send {
+                    leg,
+                    domain,
+                    attempt: 1,
+                } if *leg == leg_id(1) => domain.to_string(),
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -594,10 +621,14 @@ mod tests {
         let deferred = EventKind::LookUpDeferred {
             recipient: address("c@third.example"),
             reason: Reason::Untrusted,
+            attempt: 1,
             retry_at: minute(10),
         };
         let effects = feed(&mut exchange, minute(5), deferred);
-        let look_up = Effect::LookUp { recipient: 2 };
+        let look_up = Effect::LookUp {
+            recipient: 2,
+            attempt: 2,
+        };
         assert_eq!(effects, [Scheduled::new(look_up, minute(10))]);
         seal(&mut exchange, 1, &[ADA, "sent@hisp.example"]);
         let accepted = EventKind::SmtpAccepted {
@@ -633,11 +664,13 @@ mod tests {
         let deferred = |retry_at| EventKind::SmtpDeferred {
             leg: leg_id(1),
             domain: address(ADA).domain().clone(),
+            attempt: 3,
             retry_at,
         };
         let send = Effect::Send {
             leg: leg_id(1),
             domain: address(ADA).domain().clone(),
+            attempt: 4,
         };
         let effects = feed(&mut exchange, minute(2), deferred(minute(7)));
         assert_eq!(effects, [Scheduled::new(send, minute(7))]);

@@ -14,7 +14,12 @@ use crate::{
 
 impl ToDirect {
     /// Runs `LookUp`: one attempt for one recipient.
-    pub(super) async fn look_up(&self, claim: &Claim, recipient: usize) -> Result<(), StoreError> {
+    pub(super) async fn look_up(
+        &self,
+        claim: &Claim,
+        recipient: usize,
+        attempt: u32,
+    ) -> Result<(), StoreError> {
         let Some(loaded) = self.store.load(claim.exchange).await? else {
             return self.drop_claim(claim).await;
         };
@@ -55,10 +60,11 @@ impl ToDirect {
                 self.finish_look_up(claim, kind).await
             }
             Decision::Pending(reason) => {
-                let retry_at = self.next_attempt(exchange.accepted_at, self.clock.now());
+                let retry_at = self.next_attempt(&exchange, attempt, self.clock.now());
                 let kind = EventKind::LookUpDeferred {
                     recipient: address,
                     reason,
+                    attempt,
                     retry_at,
                 };
                 self.finish_look_up(claim, kind).await

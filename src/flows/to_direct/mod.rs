@@ -73,9 +73,15 @@ impl ToDirect {
     /// Runs one of this flow's effects.
     pub async fn deliver(&self, claim: &Claim) -> Result<(), StoreError> {
         match &claim.effect {
-            Effect::LookUp { recipient } => self.look_up(claim, *recipient).await,
+            Effect::LookUp { recipient, attempt } => {
+                self.look_up(claim, *recipient, *attempt).await
+            }
             Effect::Seal { leg } => self.seal(claim, *leg).await,
-            Effect::Send { leg, domain } => self.send(claim, *leg, domain).await,
+            Effect::Send {
+                leg,
+                domain,
+                attempt,
+            } => self.send(claim, *leg, domain, *attempt).await,
             _ => self.drop_claim(claim).await,
         }
     }

@@ -26,12 +26,13 @@ use crate::{
 
 impl ToDirect {
     /// Runs `Send`: one attempt for one domain. Certificates are judged once more before it: a recipient whose
-    /// certificate fell meanwhile is refused, and the state decides whether the leg must be made anew (SND-6).
+    /// certificate fell meanwhile is refused, and the others get the sealed bytes as they are (SND-6).
     pub(super) async fn send(
         &self,
         claim: &Claim,
         leg: LegId,
         domain: &DomainName,
+        attempt: u32,
     ) -> Result<(), StoreError> {
         let Some(loaded) = self.store.load(claim.exchange).await? else {
             return self.drop_claim(claim).await;
@@ -51,7 +52,7 @@ impl ToDirect {
         if results.iter().any(is_damaged) {
             alarm_damaged_body(claim, leg, "sealed");
         }
-        self.record_results(claim, &exchange, leg, &mail, &results)
+        self.record_results(claim, &exchange, leg, attempt, &mail, &results)
             .await
     }
 
@@ -118,13 +119,19 @@ impl ToDirect {
         claim: &Claim,
         exchange: &Exchange,
         leg: LegId,
+        attempt: u32,
         mail: &OutgoingMail,
         results: &[SendResult],
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
         let domain = &mail.domain;
-        let retry_at = self.next_attempt(exchange.accepted_at, now);
-        let events = events(now, leg, domain, &mail.recipients, results, retry_at);
+        let deferred = EventKind::SmtpDeferred {
+            leg,
+            domain: domain.clone(),
+            attempt,
+            retry_at: self.next_attempt(exchange, attempt, now),
+        };
+        let events = events(now, &mail.recipients, results, deferred);
         let each = mail.recipients.iter().zip(results);
         let audit = each
             .map(|(recipient, result)| audit_record(now, claim, exchange, leg, recipient, result))
@@ -150,15 +157,17 @@ impl ToDirect {
         Ok(())
     }
 
-    /// When an attempt for an exchange of this age is repeated. At the end of the lifetime the deadline's own event
-    /// settles what is left, so an attempt due then finds nobody waiting.
-    pub(super) fn next_attempt(&self, accepted_at: Timestamp, now: Timestamp) -> Timestamp {
-        let age = Duration::try_from(now.duration_since(accepted_at)).unwrap_or_default();
-        let lifetime = self.timers.queue_lifetime;
+    /// When to try again what failed the `attempt`-th time. Where no time is left, the queue's deadline: the state asks
+    /// for no attempt then, and the deadline's own event settles what is left.
+    pub(super) fn next_attempt(
+        &self,
+        exchange: &Exchange,
+        attempt: u32,
+        now: Timestamp,
+    ) -> Timestamp {
+        let end = exchange.deadlines.queue;
         let random = Uuid::new_v4().as_u64_pair().0;
-        let attempts = retry::attempts_at_age(age);
-        retry::next_attempt(accepted_at, now, attempts, lifetime, random)
-            .unwrap_or(accepted_at + lifetime)
+        retry::next_attempt(now, attempt, end, random).unwrap_or(end)
     }
 
     /// The leg cannot be made, since the recorded body is damaged: its recipients are reported as failed.
@@ -226,11 +235,9 @@ fn waiting_recipients(exchange: &Exchange, leg: LegId, domain: &DomainName) -> V
 
 fn events(
     at: Timestamp,
-    leg: LegId,
-    domain: &DomainName,
     recipients: &[DirectAddress],
     results: &[SendResult],
-    retry_at: Timestamp,
+    deferred: EventKind,
 ) -> Vec<Event> {
     let mut events: Vec<Event> = Vec::new();
     let mut is_deferred = results.len() < recipients.len();
@@ -249,12 +256,7 @@ fn events(
         events.push(Event { at, kind });
     }
     if is_deferred {
-        let kind = EventKind::SmtpDeferred {
-            leg,
-            domain: domain.clone(),
-            retry_at,
-        };
-        events.push(Event { at, kind });
+        events.push(Event { at, kind: deferred });
     }
     events
 }

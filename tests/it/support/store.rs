@@ -183,6 +183,7 @@ pub(crate) fn look_up(
 ) -> (ExchangeId, Scheduled) {
     let effect = Effect::LookUp {
         recipient: position,
+        attempt: 1,
     };
     (exchange.id, Scheduled::new(effect, at))
 }
