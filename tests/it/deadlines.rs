@@ -1,7 +1,7 @@
 //! Time passes: attempts by the schedule, deadlines, retention. The clock is the test's; nothing waits for real time.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -37,7 +37,8 @@ struct Ground {
 
 impl Ground {
     fn start(runtime: tokio::runtime::Runtime, next_hop: SocketAddr) -> Self {
-        let start = now();
+        // The store counts in microseconds: a time of whole seconds comes back from it as it was.
+        let start = Timestamp::from_second(now().as_second()).unwrap();
         let clock = StandingClock::at(start);
         let next_hops = [("direct.harbor.example", next_hop)];
         let bridge = TestBridge::start_with(runtime, &next_hops, clock.clone(), |_| {});
@@ -84,11 +85,68 @@ impl Ground {
     }
 }
 
+/// An address where nobody listens.
+fn dead_address() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    listener.local_addr().unwrap()
+}
+
 fn failed(at: Timestamp, reason: Reason) -> Option<Outcome> {
     Some(Outcome {
         at,
         failure: Some(reason),
     })
+}
+
+// rule, XDR-123
+#[test]
+fn a_dead_next_hop_is_tried_by_the_schedule_until_the_queue_lifetime_ends() {
+    let ground = Ground::start(runtime(), dead_address());
+    let request = TestRequest::new(ELM, &[RUI, INTAKE]);
+    assert_plain_success(&ground.bridge.submit(&request.mtom()));
+
+    let end = ground.after_start(50 * MINUTE);
+    let mut times = vec![ground.start];
+    loop {
+        wait_until("one more attempt was recorded", || {
+            ground.attempts() == 2 * times.len()
+        });
+        assert_eq!(ground.bridge.recipient(RUI).state, RecipientState::Queued);
+        let next = ground.next_due().unwrap();
+        if next >= end {
+            break;
+        }
+        times.push(next);
+        ground.move_to(next);
+    }
+    // After 1, 2, 4, 8, 15, 15 minutes, each longer or shorter by up to a fifth.
+    let waits = times.windows(2).map(|pair| {
+        let wait = Duration::try_from(pair[1].duration_since(pair[0])).unwrap();
+        wait.as_secs_f64() / 60.0
+    });
+    let schedule = [1.0, 2.0, 4.0, 8.0, 15.0, 15.0, 15.0];
+    for (wait, planned) in waits.zip(schedule) {
+        let is_planned = (0.8 * planned - 0.1..=1.2 * planned + 0.1).contains(&wait);
+        assert!(is_planned, "{wait} minutes in place of {planned}");
+    }
+    assert!((6..=8).contains(&times.len()), "{} attempts", times.len());
+
+    ground.move_to(end);
+    wait_until("both outcomes are told", || ground.outcomes().len() == 2);
+    ground.wait_until_done();
+    assert_eq!(ground.outcomes(), ["smtpExpired", "smtpExpired"]);
+    for address in [RUI, INTAKE] {
+        let recipient = ground.bridge.recipient(address);
+        assert_eq!(recipient.state, RecipientState::Bounced);
+        assert_eq!(recipient.outcome, failed(end, Reason::SmtpExpired));
+    }
+    assert_eq!(ground.bridge.exchange().final_at, Some(end));
+
+    // Later deadlines change nothing.
+    ground.move_to(ground.after_start(61 * MINUTE));
+    ground.wait_until_done();
+    assert_eq!(ground.outcomes().len(), 2);
+    assert_eq!(ground.bridge.recipient(RUI).state, RecipientState::Bounced);
 }
 
 // rule: Q-6, XDR-81
