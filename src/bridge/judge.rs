@@ -285,3 +285,104 @@ fn source_id(metadata: &Metadata, partner: &Partner) -> Option<Finding> {
         .with_value(source_id)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::{document::FactsSink, xdr::request::read_file, xml::kept::KeptXml};
+
+    const FULL: &str = include_str!("../../docs/spec/examples/01-request-full-inline.xml");
+    const MINIMAL: &str =
+        include_str!("../../docs/spec/examples/02-request-direct-minimal-mtom.http");
+    const NOTIFICATION: &str =
+        include_str!("../../docs/spec/examples/03-request-delivery-notification.xml");
+    const PACKAGED: &str = include_str!("../../docs/spec/examples/IHE_XDM/SUBSET01/METADATA.XML");
+
+    fn judged_by(text: &str, terms: &Terms<'_>) -> Judgement {
+        let mut facts = FactsSink::default();
+        let options = read_options(terms.partner);
+        let mut file = text.as_bytes();
+        let request = read_file(&mut file, terms.limits, &options, &mut facts).unwrap();
+        judge(&request, &facts.into_facts(), Container::Xdr, terms).unwrap()
+    }
+
+    fn judged(text: &str, limits: &Limits, from: Option<&DirectAddress>) -> Judgement {
+        let terms = Terms {
+            partner: &Partner::default(),
+            limits,
+            routes: &Routes::default(),
+            packaging: DirectPackaging::Xdm,
+            level: None,
+            from,
+            to: &[],
+        };
+        judged_by(text, &terms)
+    }
+
+    fn errors(judgement: &Judgement) -> Vec<&str> {
+        let findings = judgement.findings.iter();
+        findings.filter(|f| f.is_error()).map(|f| f.rule).collect()
+    }
+
+    // rule: XDR-60, XDR-65
+    #[test]
+    fn sender_and_recipients_come_from_the_block_and_can_be_replaced() {
+        let limits = Limits::default();
+        let found = judged(MINIMAL, &limits, None);
+        assert_eq!(errors(&found), [""; 0]);
+        assert_eq!(found.recipients.unwrap().addresses.len(), 2);
+        let other: DirectAddress = "ada.quill@direct.elm.example".parse().unwrap();
+        assert_eq!(judged(MINIMAL, &limits, Some(&other)).from, Some(other));
+    }
+
+    // rule: XDR-34, XDR-60, XDR-65
+    #[test]
+    fn a_missing_sender_and_missing_recipients_are_told_together() {
+        let cut = |text: &str, from: &str, to: &str| {
+            let start = text.find(from).unwrap();
+            let end = start + text[start..].find(to).unwrap() + to.len();
+            format!("{}{}", &text[..start], &text[end..])
+        };
+        let text = cut(FULL, "<direct:addressBlock", "</direct:addressBlock>");
+        let text = text
+            .replace("authorTelecommunication", "authorRole")
+            .replace("^^Internet^ngozi.okafor@direct.elm.example.org", "Nurse")
+            .replace("\"intendedRecipient\"", "\"urn:example:nobody\"");
+        let found = judged(&text, &Limits::default(), None);
+        assert_eq!(errors(&found), ["XDR-65", "XDR-60"]);
+        assert!(found.from.is_none() && found.recipients.is_none());
+    }
+
+    // rule: XDR-125
+    #[test]
+    fn a_delivery_notification_about_nothing_of_ours_is_refused() {
+        let found = judged(NOTIFICATION, &Limits::default(), None);
+        assert_eq!(errors(&found), ["XDR-125"]);
+    }
+
+    // rule: LIM-14
+    #[test]
+    fn what_would_not_fit_into_one_mail_is_refused() {
+        let limits = Limits {
+            max_sealed_bytes: 10_000,
+            ..Limits::default()
+        };
+        assert_eq!(errors(&judged(MINIMAL, &limits, None)), ["LIM-14"]);
+    }
+
+    // rule: XDR-104
+    #[test]
+    fn packaged_metadata_is_full_limited_or_minimal_by_what_it_holds() {
+        let limits = Limits::default();
+        let read = |text: &str| {
+            let start = text.find("<lcm:SubmitObjectsRequest").unwrap();
+            let end = "</lcm:SubmitObjectsRequest>";
+            let stop = text.find(end).unwrap() + end.len();
+            let kept = KeptXml::read(&text.as_bytes()[start..stop], &limits).unwrap();
+            level_from_xdm(&Metadata::read(kept, &limits).unwrap(), &limits)
+        };
+        assert_eq!(read(FULL), Level::Full);
+        assert_eq!(read(PACKAGED), Level::Limited);
+        assert_eq!(read(MINIMAL), Level::Minimal);
+    }
+}

@@ -18,7 +18,7 @@ use crate::{
         to_xdr,
     },
     formats::{
-        document::{DocumentFacts, DocumentKey, FactsSink},
+        document::{DocumentFacts, DocumentKey, DocumentSource, FactsSink},
         finding::{Finding, refuses},
         ids::{DirectAddress, MessageId, SoapMessageId},
         limits::Limits,
@@ -274,9 +274,9 @@ fn from_package<R: Read + Seek>(
         documents: &documents,
     };
     file.seek(SeekFrom::Start(0))?;
-    let zip = XdmDocuments::open(file, set, terms.limits)
+    let files = XdmDocuments::open(file, set, terms.limits)
         .map_err(|error| unreadable_text(error.to_string()))?;
-    write_request(&request, EntryDocuments { zip, keys }, out)?;
+    write_request(&request, EntryDocuments { files, keys }, out)?;
     Ok(Converted {
         documents: documents.len(),
         findings,
@@ -302,9 +302,9 @@ fn outgoing(submission: &to_xdr::XdrSubmission) -> (Vec<OutgoingDocument>, Vec<D
 }
 
 /// Writes the request with its HTTP head. It is written twice, once to learn its length.
-fn write_request<R: Read + Seek>(
+fn write_request(
     request: &OutgoingRequest<'_>,
-    mut documents: EntryDocuments<R>,
+    mut documents: impl DocumentSource,
     out: &mut dyn Write,
 ) -> Result<(), ConvertError> {
     let mut counted = Counted::default();

@@ -1,6 +1,6 @@
 //! What a file holds and whether the bridge would take it: read-only, by the code that the listeners run.
 
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use crate::{
     bridge::{
@@ -22,7 +22,11 @@ use crate::{
             request::{self, ReadError, ReceivedRequest},
             response::{self, Answer, RegistryResponse},
         },
-        xml::{kept::root_name, names},
+        xml::{
+            kept::{read_through, root_name},
+            names,
+            pull::XmlError,
+        },
     },
 };
 
@@ -255,7 +259,32 @@ fn inspect_message<R: Read + Seek>(
     file.seek(SeekFrom::Start(0))?;
     match response::read_file(file, terms.limits) {
         Ok(received) => Ok(inspect_answer(&received.answer)),
-        Err(_) => refused_request(error),
+        Err(_) => {
+            check_whole(file, terms.limits)?;
+            refused_request(error)
+        }
+    }
+}
+
+/// What is refused for its beginning may still be damaged further on: XML is read to its end. (Packages are read in
+/// order, their damage shows first.)
+fn check_whole<R: Read + Seek>(file: &mut R, limits: &Limits) -> Result<(), InspectError> {
+    file.rewind()?;
+    let mut head = Vec::new();
+    file.by_ref().take(HEAD_BYTES).read_to_end(&mut head)?;
+    let skipped = SavedHeader::find(&head).map_or(0, |header| header.length);
+    let start = head.get(skipped..).unwrap_or_default();
+    if root_name(start, limits).is_none() {
+        return Ok(());
+    }
+    file.seek(SeekFrom::Start(skipped as u64))?;
+    match read_through(&mut BufReader::new(file), limits) {
+        Err(XmlError::Refused {
+            rule: "SOAP-80",
+            text,
+        }) => Err(InspectError::unreadable(text)),
+        Err(XmlError::Io(error)) => Err(InspectError::Io(error)),
+        Ok(()) | Err(XmlError::Refused { .. }) => Ok(()),
     }
 }
 

@@ -14,6 +14,7 @@ mod dependencies;
 mod dns_mail_hosts;
 mod fidelity;
 mod gate;
+mod inspect;
 mod metadata;
 mod operator;
 mod partners;

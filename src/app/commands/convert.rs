@@ -85,11 +85,7 @@ pub fn run(args: &ConvertArgs, out: &mut dyn Write) -> Result<Exit, CommandError
             findings,
         }) => {
             write_findings(&findings, out)?;
-            writeln!(
-                out,
-                "wrote {} with {documents} documents",
-                args.out.display()
-            )?;
+            writeln!(out, "wrote {} (documents: {documents})", args.out.display())?;
             Ok(Exit::Done)
         }
         Err(ConvertError::Refused { findings }) => {

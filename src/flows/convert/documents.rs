@@ -5,7 +5,6 @@ use std::io::{self, Read, Seek, Write};
 use crate::formats::{
     document::{DocumentKey, DocumentSink, DocumentSource},
     limits::Limits,
-    xdm::XdmDocuments,
     xdr::request::{self, ReadError, ReadOptions},
 };
 
@@ -37,19 +36,19 @@ pub(super) fn entry_key(index: u32) -> DocumentKey {
 
 /// The documents of a package, one for each DocumentEntry: entries may share a file (XDM-67), a request's documents
 /// may not share a part (SOAP-32).
-pub(super) struct EntryDocuments<R> {
-    pub(super) zip: XdmDocuments<R>,
+pub(super) struct EntryDocuments<S> {
+    pub(super) files: S,
     /// The file of each entry, in their order.
     pub(super) keys: Vec<DocumentKey>,
 }
 
-impl<R: Read + Seek> DocumentSource for EntryDocuments<R> {
+impl<S: DocumentSource> DocumentSource for EntryDocuments<S> {
     fn pour(&mut self, sink: &mut dyn DocumentSink) -> io::Result<()> {
         // Every round gives each file to the next entry that means it.
         let sharing = |key| self.keys.iter().filter(|own| *own == key).count();
         let rounds = self.keys.iter().map(sharing).max().unwrap_or(0);
         for round in 0..rounds {
-            self.zip.pour(&mut Round {
+            self.files.pour(&mut Round {
                 keys: &self.keys,
                 round,
                 is_open: false,
@@ -109,5 +108,36 @@ impl Write for Counted {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::document::DocumentsInMemory;
+
+    // rule: XDM-67, SOAP-32
+    #[test]
+    fn entries_that_share_a_file_get_a_document_each() {
+        let member = DocumentKey::ZipMember;
+        let mut entries = EntryDocuments {
+            files: DocumentsInMemory {
+                documents: vec![
+                    (member(7), b"seven".to_vec()),
+                    (member(9), b"nine".to_vec()),
+                ],
+            },
+            keys: vec![member(9), member(7), member(9), member(9)],
+        };
+        let mut poured = DocumentsInMemory::default();
+        entries.pour(&mut poured).unwrap();
+        assert_eq!(poured.documents.len(), 4);
+        for (index, expected) in [(0, "nine"), (1, "seven"), (2, "nine"), (3, "nine")] {
+            assert_eq!(
+                poured.find(entry_key(index)),
+                Some(expected.as_bytes()),
+                "entry {index}"
+            );
+        }
     }
 }

@@ -44,6 +44,13 @@ impl KeptXml {
     }
 }
 
+/// Reads one document to its end and keeps nothing of it. An error: it is not well-formed, or refused.
+pub fn read_through(octets: &mut dyn BufRead, limits: &Limits) -> Result<(), XmlError> {
+    let mut pull = Pull::open(Box::new(octets), limits.max_metadata_bytes, limits)?;
+    while pull.next()? != Node::Eof {}
+    Ok(())
+}
+
 /// Namespace and local name of the root element of `octets`, of which the beginning is enough. `None`: not XML, or
 /// XML that is refused before its root element.
 pub fn root_name(octets: &[u8], limits: &Limits) -> Option<(String, String)> {

@@ -52,7 +52,7 @@ fn write_submission(submission: &InspectedSubmission, out: &mut dyn Write) -> io
     let id = set.and_then(|set| set.unique_id.as_deref());
     writeln!(
         out,
-        "submission set {}: {} documents, {} associations, {} folders",
+        "submission set {}: documents: {}, associations: {}, folders: {}",
         shown(id.unwrap_or("without uniqueId")),
         metadata.document_entries().len(),
         metadata.associations().len(),

@@ -1,0 +1,441 @@
+//! `inspect` and `convert` as scripts call them: the binary, its output and its exit codes, over every fixture.
+//! `UPDATE_EXPECT=1` writes the readings in `fixtures/expected` anew: look at the difference.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+};
+
+use serde_json::Value;
+use xdbridge::formats::{
+    document::DocumentsInMemory,
+    limits::Limits,
+    metadata::equal_metadata,
+    xdr::request::{ReadOptions, ReceivedRequest, read_file},
+};
+
+use crate::support::folder::TestFolder;
+
+const EXAMPLES: &str = "docs/spec/examples";
+const FULL: &str = "docs/spec/examples/01-request-full-inline.xml";
+const MINIMAL: &str = "docs/spec/examples/02-request-direct-minimal-mtom.http";
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn xdbridge(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+        .args(arguments)
+        .current_dir(root())
+        .output()
+        .unwrap()
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8(octets.to_vec()).unwrap()
+}
+
+/// Every message of the fixtures and the examples, relative to the project.
+fn messages() -> Vec<String> {
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from("fixtures"), PathBuf::from(EXAMPLES)];
+    while let Some(folder) = open.pop() {
+        for item in fs::read_dir(root().join(&folder)).unwrap() {
+            let item = item.unwrap();
+            let path = folder.join(item.file_name());
+            let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
+            if path == Path::new("fixtures/expected") {
+                continue;
+            }
+            if item.file_type().unwrap().is_dir() {
+                open.push(path);
+            } else if !["expected", "md"].contains(&extension) {
+                found.push(path.to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    assert!(
+        found.len() >= 23,
+        "only {} messages were found",
+        found.len()
+    );
+    found
+}
+
+/// Exit code, then the JSON document or the error line.
+fn reading_of(message: &str) -> String {
+    let output = xdbridge(&["inspect", message, "--json"]);
+    let code = output.status.code().unwrap();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    match code {
+        0 | 1 => {
+            assert_eq!(stderr, "", "{message}");
+            let document: Value = serde_json::from_str(&stdout).unwrap();
+            let verdict = if code == 0 { "accept" } else { "refuse" };
+            assert_eq!(document["verdict"], verdict, "{message}");
+        }
+        2 => {
+            assert_eq!(stdout, "", "{message}");
+            assert_eq!(stderr.lines().count(), 1, "{message}: {stderr}");
+        }
+        other => panic!("{message}: exit code {other}"),
+    }
+    format!("exit code {code}\n{stdout}{stderr}")
+}
+
+// rule: XDR-21, XDR-24, XDR-34, XDR-44, XDR-60, XDR-65, XDR-100, XDR-125, SOAP-40, XDM-40, XDM-41
+#[test]
+fn every_fixture_and_example_is_inspected_as_expected() {
+    let folder = root().join("fixtures/expected");
+    let update = std::env::var_os("UPDATE_EXPECT").is_some();
+    let mut expected_names = Vec::new();
+    for message in messages() {
+        let reading = reading_of(&message);
+        let name = format!("{}.expected", message.replace('/', "--"));
+        let path = folder.join(&name);
+        expected_names.push(name);
+        if update {
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(&path, &reading).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        assert_eq!(reading, expected, "{message}");
+    }
+    for item in fs::read_dir(folder).unwrap() {
+        let name = item.unwrap().file_name().into_string().unwrap();
+        let is_known = name == "README.md" || expected_names.contains(&name);
+        assert!(is_known, "{name} is the reading of no message");
+    }
+}
+
+#[test]
+fn the_json_document_has_every_name_of_the_contract() {
+    let output = xdbridge(&["inspect", FULL, "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let names = |value: &Value| -> Vec<String> {
+        let mut names: Vec<String> = value.as_object().unwrap().keys().cloned().collect();
+        names.sort();
+        names
+    };
+    assert_eq!(
+        names(&document),
+        [
+            "findings",
+            "from",
+            "kind",
+            "level",
+            "notification",
+            "packaging",
+            "recipients",
+            "submissions",
+            "verdict"
+        ]
+    );
+    let submission = &document["submissions"][0];
+    assert_eq!(
+        names(submission),
+        ["associations", "documents", "folders", "submission_set"]
+    );
+    let entry = &submission["documents"][0];
+    assert_eq!(
+        names(entry),
+        [
+            "creation_time",
+            "format_code",
+            "hash",
+            "mime_type",
+            "patient_id",
+            "size",
+            "title",
+            "type_code",
+            "unique_id"
+        ]
+    );
+    assert_eq!(names(&entry["type_code"]), ["code", "display", "scheme"]);
+    assert_eq!(
+        names(&document["findings"][0]),
+        ["code", "location", "rule", "severity", "text"]
+    );
+}
+
+#[test]
+fn a_level_on_the_command_line_takes_the_place_of_the_claimed_one() {
+    let output = xdbridge(&["inspect", MINIMAL, "--json", "--level", "full"]);
+    assert_eq!(output.status.code(), Some(1));
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["level"], "full");
+    let findings = document["findings"].as_array().unwrap();
+    assert!(findings.iter().any(|finding| finding["rule"] == "MD-94"));
+}
+
+#[test]
+fn people_get_the_same_verdict_in_words() {
+    let output = xdbridge(&["inspect", MINIMAL]);
+    assert_eq!(output.status.code(), Some(0));
+    let printed = text(&output.stdout);
+    assert!(
+        printed.starts_with("xdr-request (mtom, minimal)\n"),
+        "{printed}"
+    );
+    assert!(printed.ends_with("verdict: accept\n"), "{printed}");
+}
+
+// rule: SOAP-30, SOAP-80, XDM-41
+#[test]
+fn what_is_cut_short_or_no_message_at_all_ends_with_exit_code_2_and_one_line() {
+    let folder = TestFolder::new();
+    let path = folder.path().join("cut");
+    let name = path.to_str().unwrap();
+    let whole = [
+        FULL,
+        MINIMAL,
+        "docs/spec/examples/04-response-success-with-warning.xml",
+        "docs/spec/examples/IHE_XDM/SUBSET01/METADATA.XML",
+        "fixtures/xdr/bad-soap-header.xml",
+        "fixtures/xdm/two-documents.zip",
+    ];
+    let mut cases: Vec<(String, Vec<u8>)> = Vec::new();
+    for message in whole {
+        let octets = fs::read(root().join(message)).unwrap();
+        for quarters in 1..4 {
+            let length = octets.len() * quarters / 4;
+            cases.push((
+                format!("{message}, {length} octets"),
+                octets[..length].to_vec(),
+            ));
+        }
+    }
+    cases.push(("nothing".into(), Vec::new()));
+    cases.push(("words".into(), b"no message at all".to_vec()));
+    cases.push(("html".into(), b"<html><body/></html>".to_vec()));
+    cases.push((
+        "noise".into(),
+        (0..4096u32)
+            .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)
+            .collect(),
+    ));
+    for (what, octets) in cases {
+        fs::write(&path, octets).unwrap();
+        for arguments in [vec!["inspect", name, "--json"], vec!["inspect", name]] {
+            let output = xdbridge(&arguments);
+            let stderr = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(2), "{what}: {stderr}");
+            assert_eq!(text(&output.stdout), "", "{what}");
+            assert_eq!(stderr.lines().count(), 1, "{what}: {stderr}");
+        }
+    }
+}
+
+#[test]
+fn mail_in_any_form_is_named_and_ends_with_exit_code_2() {
+    let folder = TestFolder::new();
+    let path = folder.path().join("mail");
+    let name = path.to_str().unwrap();
+    let report = "multipart/report; boundary=b; report-type=";
+    for (content_type, what) in [
+        ("text/plain".to_owned(), "mail"),
+        ("multipart/mixed; boundary=b".to_owned(), "mail"),
+        (
+            "application/pkcs7-mime; smime-type=enveloped-data".to_owned(),
+            "S/MIME",
+        ),
+        (format!("{report}disposition-notification"), "an MDN"),
+        (format!("{report}delivery-status"), "a DSN"),
+    ] {
+        let mail =
+            format!("From: ada.quill@direct.elm.example\r\nContent-Type: {content_type}\r\n\r\nx");
+        fs::write(&path, mail).unwrap();
+        let output = xdbridge(&["inspect", name]);
+        assert_eq!(output.status.code(), Some(2));
+        let expected = format!("xdbridge: {name}: {what} is not read by this version\n");
+        assert_eq!(text(&output.stderr), expected);
+    }
+    let output = xdbridge(&["inspect", "no/such/file"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert_eq!(xdbridge(&["inspect"]).status.code(), Some(2));
+}
+
+fn request_in(path: &Path) -> (ReceivedRequest, DocumentsInMemory) {
+    let mut documents = DocumentsInMemory::default();
+    let mut file = fs::File::open(path).unwrap();
+    let options = ReadOptions::default();
+    let request = read_file(&mut file, &Limits::default(), &options, &mut documents).unwrap();
+    (request, documents)
+}
+
+fn convert(file: &str, to: &str, out: &Path, more: &[&str]) -> Output {
+    let mut arguments = vec!["convert", file, "--to", to, "-o", out.to_str().unwrap()];
+    arguments.extend(more);
+    xdbridge(&arguments)
+}
+
+/// Runs a tool of the system that must take `input` without a complaint.
+fn passes(tool: &str, arguments: &[&str], input: Stdio) -> Output {
+    let output = Command::new(tool)
+        .args(arguments)
+        .stdin(input)
+        .output()
+        .unwrap_or_else(|error| panic!("{tool} is needed, tests/run installs it: {error}"));
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{tool} {arguments:?}: {stderr}");
+    output
+}
+
+// rule: XDR-80, XDR-82, XDR-89, XDR-103, XDR-104, XDM-20, XDM-21
+#[test]
+fn a_request_becomes_a_package_that_others_read_and_comes_back_as_it_was() {
+    let folder = TestFolder::new();
+    for message in [FULL, MINIMAL, "fixtures/xdr/mtom-four-ways.mime"] {
+        let package = folder.path().join("package.zip");
+        let output = convert(message, "xdm", &package, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let zip = package.to_str().unwrap();
+        passes("unzip", &["-t", zip], Stdio::null());
+        for member in ["INDEX.HTM", "IHE_XDM/SUBSET01/METADATA.XML"] {
+            let octets = passes("unzip", &["-p", zip, member], Stdio::null()).stdout;
+            let unpacked = folder.path().join("member");
+            fs::write(&unpacked, octets).unwrap();
+            let input = fs::File::open(&unpacked).unwrap();
+            passes("xmllint", &["--noout", "--nonet", "-"], input.into());
+        }
+        assert_eq!(xdbridge(&["inspect", zip]).status.code(), Some(0));
+
+        let again = folder.path().join("again.http");
+        let output = convert(zip, "xdr", &again, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let (before, documents_before) = request_in(&root().join(message));
+        let (after, documents_after) = request_in(&again);
+        assert!(
+            equal_metadata(&before.metadata, &after.metadata),
+            "{message}"
+        );
+        let block = |request: &ReceivedRequest| {
+            let block = request.address_block.as_ref().unwrap();
+            (block.from.clone(), block.to.clone())
+        };
+        assert_eq!(block(&before), block(&after));
+        assert_eq!(before.documents.len(), after.documents.len());
+        for part in &before.documents {
+            let twin = after
+                .documents
+                .iter()
+                .find(|p| p.document_id == part.document_id);
+            assert_eq!(
+                documents_before.find(part.key).unwrap(),
+                documents_after.find(twin.unwrap().key).unwrap()
+            );
+        }
+        let output = xdbridge(&["inspect", again.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+        check_length(&again);
+    }
+}
+
+/// The HTTP head's Content-Length is that of what follows it.
+fn check_length(path: &Path) {
+    let octets = fs::read(path).unwrap();
+    let gap = octets
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .unwrap();
+    let head = text(&octets[..gap]);
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("Content-Length: "));
+    assert_eq!(length, Some((octets.len() - gap - 4).to_string().as_str()));
+}
+
+// rule: XDR-81, XDR-86
+#[test]
+fn a_request_becomes_a_plain_mail_to_whom_the_command_line_says() {
+    let folder = TestFolder::new();
+    let mail = folder.path().join("mail.eml");
+    let addresses = [
+        "--from",
+        "ada.quill@direct.elm.example",
+        "--recipient",
+        "ngozi.okafor@hisp.example",
+    ];
+    let output = convert(MINIMAL, "mail", &mail, &addresses);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let octets = fs::read(&mail).unwrap();
+    let message = mail_parser::MessageParser::default()
+        .parse(&octets)
+        .unwrap();
+    let only = |list: Option<&mail_parser::Address<'_>>| {
+        let list = list.unwrap().clone().into_list();
+        assert_eq!(list.len(), 1);
+        list[0].address.as_ref().unwrap().to_string()
+    };
+    assert_eq!(only(message.from()), "ada.quill@direct.elm.example");
+    assert_eq!(only(message.to()), "ngozi.okafor@hisp.example");
+    let package = folder.path().join("attached.zip");
+    let attachment = message.attachments().next().unwrap();
+    fs::write(&package, attachment.contents()).unwrap();
+    let output = xdbridge(&["inspect", package.to_str().unwrap(), "--json"]);
+    let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["kind"], "xdm");
+    assert_eq!(document["verdict"], "accept");
+}
+
+#[test]
+fn what_would_be_refused_or_makes_no_sense_is_not_converted_and_leaves_no_file() {
+    let folder = TestFolder::new();
+    let out = folder.path().join("out");
+    for (file, to, code) in [
+        (
+            "docs/spec/examples/03-request-delivery-notification.xml",
+            "xdm",
+            1,
+        ),
+        ("fixtures/xdm/wrong-hash-and-missing-file.zip", "xdr", 1),
+        ("fixtures/xdm/two-sets.zip", "xdr", 2),
+        ("fixtures/xdm/two-documents.zip", "mail", 2),
+        ("fixtures/metadata/full-with-folder.xml", "xdm", 2),
+        ("docs/spec/examples/05-response-failure.xml", "xdm", 2),
+        (MINIMAL, "xdr", 2),
+        ("README.md", "xdm", 2),
+    ] {
+        let output = convert(file, to, &out, &[]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{file}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{file}: {stderr}");
+        let left = fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(left, 0, "{file} left something behind");
+    }
+    let unwritable = folder.path().join("no/such/folder/out");
+    assert_eq!(
+        convert(MINIMAL, "xdm", &unwritable, &[]).status.code(),
+        Some(1)
+    );
+    let bad_address = convert(MINIMAL, "xdm", &out, &["--from", "nobody"]);
+    assert_eq!(bad_address.status.code(), Some(2));
+}
+
+#[test]
+fn the_command_lines_of_the_readme_work() {
+    let folder = TestFolder::new();
+    std::os::unix::fs::symlink(root().join("docs"), folder.path().join("docs")).unwrap();
+    fs::create_dir(folder.path().join("target")).unwrap();
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    let lines = readme.lines().filter_map(|line| {
+        let command = line.strip_prefix("cargo run --release -- ")?;
+        let is_ours = command.starts_with("inspect ") || command.starts_with("convert ");
+        is_ours.then_some(command)
+    });
+    let mut count = 0;
+    for line in lines {
+        count += 1;
+        let output = Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+            .args(line.split_whitespace())
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{line}: {stderr}");
+    }
+    assert!(count >= 3, "the README shows {count} command lines");
+}
