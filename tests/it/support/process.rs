@@ -122,6 +122,18 @@ impl BridgeProcess {
         String::from_utf8(connection.rest().unwrap()).unwrap()
     }
 
+    /// Waits until the measures are as asked: an event is counted a moment after its log line, or before it.
+    pub(crate) fn wait_for_measures(&self, is_so: impl Fn(&str) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let measures = self.operator("/metrics");
+            if is_so(&measures) {
+                return;
+            }
+            assert!(Instant::now() < end, "{measures}");
+        }
+    }
+
     /// Waits for a log line.
     pub(crate) fn wait_for_line(&self, is_it: impl Fn(&str) -> bool) -> String {
         let line = self.wait_or_end(is_it);
