@@ -1,10 +1,10 @@
 //! The only place that picks concrete adapters: makes a running bridge of a configuration.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::{config::Config, http_thread::HttpThread};
 use crate::{
@@ -30,6 +30,15 @@ use crate::{
     formats::audit::{AuditKind, AuditOutcome, AuditRecord},
 };
 
+/// A task that ends with its owner.
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 /// A bridge at work. [`Bridge::stop`] drains it; dropped, it ends as after a crash, which loses nothing.
 pub struct Bridge {
     xdr_address: SocketAddr,
@@ -37,7 +46,8 @@ pub struct Bridge {
     xdr: HttpThread,
     operator: HttpThread,
     stop: watch::Sender<bool>,
-    outbox: JoinHandle<()>,
+    outbox: AbortOnDrop,
+    drain_timeout: Duration,
     smtp: Arc<SmtpClient>,
     certificates: Arc<CertificateFiles>,
     store: Arc<SqliteStore>,
@@ -83,7 +93,7 @@ impl Bridge {
             institution: Arc::new(config.institution.clone()),
             patient_ids: config.audit.patient_id,
             patient_id_key: store.keyed_hash("audit patient id"),
-            under_way: SubmissionsUnderWay::default(),
+            under_way: SubmissionsUnderWay::new(1),
         });
 
         let listener = SoapListener::bind(
@@ -127,7 +137,7 @@ impl Bridge {
             .record(application(&clock, "start"))
             .await
             .context("audit")?;
-        let outbox = tokio::spawn(outbox.run(stopping));
+        let outbox = AbortOnDrop(tokio::spawn(outbox.run(stopping)));
         let xdr = HttpThread::start("xdr", move || listener.into_server())?;
         let operator = HttpThread::start("operator", move || operator.into_server())?;
         info!(xdr = %xdr_address, operator = %operator_address, "listening for XDR on {xdr_address}, for operators on {operator_address}");
@@ -138,6 +148,7 @@ impl Bridge {
             operator,
             stop,
             outbox,
+            drain_timeout: config.delivery.drain_timeout,
             smtp,
             certificates,
             store,
@@ -173,14 +184,18 @@ impl Bridge {
         self.xdr.drain().await.context("the XDR listener")?;
         // Nobody listens any more only if the workers have ended by themselves.
         let _ = self.stop.send(true);
-        if let Err(failure) = self.outbox.await {
-            crate::flows::measures::count_alarm("panic");
-            error!(
+        let mut outbox = self.outbox;
+        match tokio::time::timeout(self.drain_timeout, &mut outbox.0).await {
+            Ok(Ok(())) => {}
+            Ok(Err(failure)) => error!(
                 alarm = "panic",
                 error = &failure as &dyn std::error::Error,
                 "the outbox's workers ended early"
-            );
+            ),
+            // What is broken off is repeated at the next start, under the same ids.
+            Err(_) => warn!("deliveries that are under way are broken off"),
         }
+        drop(outbox);
         self.smtp.close().await;
         self.operator
             .drain()

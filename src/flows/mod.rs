@@ -8,6 +8,7 @@ pub mod deadlines;
 pub mod effects;
 pub mod fault_points;
 pub mod inspect;
+pub mod keyed;
 pub mod measures;
 pub mod outbox;
 pub mod ports;

@@ -1,13 +1,22 @@
 //! The workers: due effects are claimed by lease, run, and their results fed back as events.
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::{
+    sync::{Notify, Semaphore, watch},
+    task::JoinSet,
+};
 use tracing::{error, warn};
 
-use super::ports::{Claim, Clock, Exchanges, StoreError};
+use super::{
+    keyed::KeyedPlaces,
+    measures,
+    ports::{Claim, Clock, Exchanges, StoreError},
+};
+use crate::{bridge::exchange::Effect, formats::ids::DomainName};
 
 /// Longest sleep between two looks at the outbox, should a wake-up be lost.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -15,6 +24,12 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const STORE_FAILED_SLEEP: Duration = Duration::from_secs(1);
 /// Longest delay of an effect that could not be run at all.
 const LONGEST_DELAY_SECONDS: i64 = 60;
+/// Claims that wait for a place, for each place.
+const CLAIMS_FOR_EACH_PLACE: usize = 16;
+/// Hand-overs at once to one domain: a slow next hop takes no more places than these.
+const SENDS_TO_ONE_DOMAIN: usize = 8;
+/// From this failed run of one effect on, an operator must look at it.
+const ALARMING_ATTEMPTS: u32 = 5;
 
 /// Runs one kind of effects, or all of them.
 #[async_trait]
@@ -34,7 +49,8 @@ pub struct Outbox {
     pub clock: Arc<dyn Clock>,
     /// Rung whenever effects were committed.
     pub wake: Arc<Notify>,
-    /// How many run at once.
+    /// How many run at once. A quarter is kept for everything but hand-overs, which may take long: deadlines, seals
+    /// and reports never wait for a slow next hop.
     pub workers: usize,
     /// How long a claim lasts.
     pub lease: Duration,
@@ -42,15 +58,35 @@ pub struct Outbox {
     pub longest_effect: Duration,
 }
 
+/// The places that effects run in.
+struct Places {
+    claims: Arc<Semaphore>,
+    sends: Semaphore,
+    others: Semaphore,
+    domains: KeyedPlaces<DomainName>,
+}
+
 impl Outbox {
-    /// Claims and runs effects until `stop` turns true, then waits for those under way.
+    /// Claims and runs effects until `stop` turns true or its sender is gone, then waits for those under way.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let places = Arc::new(Semaphore::new(self.workers));
-        while !*stop.borrow() {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-                break;
-            };
-            let free = places.available_permits() + 1;
+        let reserved = (self.workers / 4).max(1);
+        let places = Arc::new(Places {
+            claims: Arc::new(Semaphore::new(self.workers.max(1) * CLAIMS_FOR_EACH_PLACE)),
+            sends: Semaphore::new(self.workers.saturating_sub(reserved).max(1)),
+            others: Semaphore::new(reserved),
+            domains: KeyedPlaces::new(SENDS_TO_ONE_DOMAIN),
+        });
+        let mut running = JoinSet::new();
+        while !is_stopped(&stop) {
+            while running.try_join_next().is_some() {}
+            let free = places.claims.available_permits().min(self.workers.max(1));
+            if free == 0 {
+                tokio::select! {
+                    _ = running.join_next() => {}
+                    _ = stop.changed() => {}
+                }
+                continue;
+            }
             let claims = match self.store.claim(self.clock.now(), self.lease, free).await {
                 Ok(claims) => claims,
                 Err(failure) => {
@@ -60,22 +96,21 @@ impl Outbox {
                         error = &failure as &dyn std::error::Error,
                         "the outbox cannot be read"
                     );
-                    drop(place);
+                    measures::count_alarm("store");
                     self.sleep(STORE_FAILED_SLEEP, &mut stop).await;
                     continue;
                 }
             };
-            drop(place);
             // Fewer than asked for: no more are due now. What is committed from here on rings, and the ring is kept.
             let is_all = claims.len() < free;
             for claim in claims {
-                let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                let Ok(claimed) = Arc::clone(&places.claims).try_acquire_owned() else {
                     break;
                 };
-                let outbox = Arc::clone(&self);
-                tokio::spawn(async move {
-                    outbox.run_one(claim).await;
-                    drop(place);
+                let (outbox, places) = (Arc::clone(&self), Arc::clone(&places));
+                running.spawn(async move {
+                    outbox.run_in_its_place(&claim, &places).await;
+                    drop(claimed);
                 });
             }
             if is_all {
@@ -83,30 +118,70 @@ impl Outbox {
                 self.sleep(sleep, &mut stop).await;
             }
         }
-        // Every permit back means that every effect under way has ended.
-        let all = u32::try_from(self.workers).unwrap_or(u32::MAX);
-        let _ = places.acquire_many(all).await;
+        // What only waits for a place is left to the next start; what runs is waited for.
+        places.sends.close();
+        places.others.close();
+        while running.join_next().await.is_some() {}
     }
 
-    async fn run_one(&self, claim: Claim) {
-        let failure =
-            match tokio::time::timeout(self.longest_effect, self.effects.run(&claim)).await {
-                Ok(Ok(())) => return,
-                // Another worker completed it after our lease lapsed: its result stands.
-                Ok(Err(StoreError::Conflict { .. })) => return,
-                Ok(Err(failure)) => failure,
-                Err(_) => StoreError::Failed("the effect took longer than its lease".into()),
-            };
+    async fn run_in_its_place(&self, claim: &Claim, places: &Places) {
+        let (_domain, place) = match &claim.effect {
+            Effect::Send { domain, .. } => {
+                let of_domain = places.domains.enter(domain).await;
+                (Some(of_domain), places.sends.acquire().await)
+            }
+            _ => (None, places.others.acquire().await),
+        };
+        // A closed lane means that the bridge stops.
+        if place.is_err() {
+            return;
+        }
+        // A claim that waited long for its place may lapse while it runs: then it is claimed anew.
+        let end = self.clock.now().checked_add(self.longest_effect);
+        if end.is_ok_and(|end| end < claim.leased_until) {
+            self.run_one(claim).await;
+        } else {
+            self.give_back(claim, self.clock.now()).await;
+        }
+    }
+
+    async fn run_one(&self, claim: &Claim) {
+        let run = AssertUnwindSafe(self.effects.run(claim)).catch_unwind();
+        let failure = match tokio::time::timeout(self.longest_effect, run).await {
+            Ok(Ok(Ok(()))) => return,
+            // Another worker completed it after our lease lapsed: its result stands.
+            Ok(Ok(Err(StoreError::LeaseLost))) => return,
+            Ok(Ok(Err(failure))) => failure,
+            Ok(Err(_)) => StoreError::Failed("the effect panicked".into()),
+            Err(_) => StoreError::Failed("the effect took longer than its lease".into()),
+        };
         warn!(
             exchange.id = %claim.exchange,
             attempts = claim.attempts,
             error = &failure as &dyn std::error::Error,
             "an effect of exchange {} could not be run and comes again", claim.exchange
         );
-        let at = self.clock.now() + delay(claim.attempts);
-        if let Err(failure) = self.store.give_back(&claim, at).await {
+        if claim.attempts >= ALARMING_ATTEMPTS {
+            error!(
+                alarm = "effect",
+                exchange.id = %claim.exchange,
+                attempts = claim.attempts,
+                "an effect of exchange {} keeps failing", claim.exchange
+            );
+            measures::count_alarm("effect");
+        }
+        self.give_back(claim, self.clock.now() + delay(claim.attempts))
+            .await;
+    }
+
+    async fn give_back(&self, claim: &Claim, at: Timestamp) {
+        if let Err(failure) = self.store.give_back(claim, at).await {
             // The lease lapses by itself.
-            warn!(exchange.id = %claim.exchange, error = &failure as &dyn std::error::Error, "a claim could not be given back");
+            warn!(
+                exchange.id = %claim.exchange,
+                error = &failure as &dyn std::error::Error,
+                "a claim could not be given back"
+            );
         }
     }
 
@@ -125,6 +200,10 @@ impl Outbox {
             _ = stop.changed() => {}
         }
     }
+}
+
+fn is_stopped(stop: &watch::Receiver<bool>) -> bool {
+    *stop.borrow() || stop.has_changed().is_err()
 }
 
 fn until(now: Timestamp, at: Timestamp) -> Duration {

@@ -78,6 +78,8 @@ pub trait SendMail: Send + Sync {
 pub struct OutgoingMail {
     /// The recipients' domain: decides the next hop.
     pub domain: DomainName,
+    /// When the attempt must be over. What is settled by then stands; the rest is deferred.
+    pub deadline: Timestamp,
     /// MAIL FROM; `None` is the null reverse-path.
     pub envelope_from: Option<DirectAddress>,
     /// RCPT TO.
@@ -316,6 +318,10 @@ pub enum StoreError {
         /// Which.
         exchange: ExchangeId,
     },
+    /// The lease of the claimed effect has lapsed and another worker has it, or has completed it: that one's result
+    /// stands, and nothing of this unit is written.
+    #[error("the lease of the claimed effect is lost")]
+    LeaseLost,
     /// No space is left, or a disk quota ended.
     #[error("no space is left for the store")]
     NoSpace,

@@ -29,6 +29,10 @@ pub struct DeliverySettings {
     /// longer than `smtp.client.attempt_timeout`.
     #[serde(with = "duration_text")]
     pub lease: Duration,
+    /// How long a stop waits for deliveries that are under way; then they are broken off, and repeated at the next start.
+    /// Default `"60s"`.
+    #[serde(with = "duration_text")]
+    pub drain_timeout: Duration,
     /// How destinations get their documents: `"xdm"`, `"xdm+documents"` or `"documents"`, which loses the metadata.
     /// Default `"xdm"` (XDR-86, XDR-87).
     pub packaging: DirectPackaging,
@@ -51,6 +55,7 @@ impl Default for DeliverySettings {
             resubmission_window: Duration::from_secs(24 * HOUR),
             workers: 64,
             lease: Duration::from_secs(40 * MINUTE),
+            drain_timeout: Duration::from_secs(MINUTE),
             packaging: DirectPackaging::Xdm,
             subject_title: false,
             outer_subject: "Encrypted message".to_owned(),

@@ -12,8 +12,9 @@ use crate::{
 
 use super::ports::{Claim, ExchangeWrite, Exchanges, LookupKey, StoreError, UnitOfWork};
 
-/// How often a transition is tried again because another worker changed the exchange meanwhile.
-const MAX_CONFLICTS: u32 = 20;
+/// How often a transition is tried again because another worker changed the exchange meanwhile. Each conflict means
+/// that another one went through, and an exchange has fewer effects than this.
+const MAX_CONFLICTS: u32 = 10_000;
 
 /// What is written together with a transition.
 #[derive(Debug, Default)]
@@ -69,6 +70,9 @@ pub async fn apply(
         match store.commit(unit).await {
             Ok(()) => return Ok(exchange),
             Err(StoreError::Conflict { .. }) if conflicts < MAX_CONFLICTS => conflicts += 1,
+            Err(StoreError::Conflict { .. }) => {
+                return Err(StoreError::Failed("the exchange never stood still".into()));
+            }
             Err(error) => return Err(error),
         }
     }

@@ -257,7 +257,7 @@ async fn due_effects_are_claimed_once(ground: &dyn Ground) {
 
     store.commit(done(&first[0])).await.unwrap();
     let error = store.commit(done(&first[0])).await.unwrap_err();
-    assert!(matches!(error, StoreError::Conflict { .. }), "done is done");
+    assert!(matches!(error, StoreError::LeaseLost), "done is done");
     store.close().await;
 }
 
@@ -280,7 +280,7 @@ async fn lapsed_leases_are_claimed_again(ground: &dyn Ground) {
         store.commit(late).await,
         store.give_back(&slow, time(0)).await,
     ] {
-        assert!(matches!(result, Err(StoreError::Conflict { .. })));
+        assert!(matches!(result, Err(StoreError::LeaseLost)));
     }
     assert_eq!(store.audit_records().await, 0);
     store.commit(done(&quick)).await.unwrap();

@@ -220,7 +220,9 @@ impl SmtpClient {
 impl SendMail for SmtpClient {
     async fn send(&self, mail: &OutgoingMail) -> Vec<SendResult> {
         let mut attempt = Attempt::new(mail);
-        let limit = self.config.attempt_timeout;
+        let until_deadline = mail.deadline.duration_since(self.clock.now());
+        let until_deadline = Duration::try_from(until_deadline).unwrap_or_default();
+        let limit = self.config.attempt_timeout.min(until_deadline);
         let rest = if attempt.open.is_empty() {
             Rest::nothing()
         } else {

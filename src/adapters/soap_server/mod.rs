@@ -41,8 +41,7 @@ use crate::{
     formats::limits::Limits,
 };
 
-/// Tells which partner a TLS peer is. Asked for every request, so that a partner taken out of the configuration is
-/// out at once.
+/// Tells which partner a TLS peer is. Asked for every request, not once for each connection.
 pub type Identify = Arc<dyn Fn(&TlsPeer) -> Option<Arc<Partner>> + Send + Sync>;
 
 /// Knows each peer by its certificate and the chain that the handshake verified above it.

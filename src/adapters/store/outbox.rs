@@ -121,7 +121,7 @@ pub(super) async fn claim(
     Ok(claims)
 }
 
-/// Removes a claimed effect: it is done. A conflict if the lease is another one's by now.
+/// Removes a claimed effect: it is done. Refused if the lease is another one's by now.
 pub(super) async fn complete(
     connection: &mut SqliteConnection,
     owner: &str,
@@ -133,10 +133,10 @@ pub(super) async fn complete(
         .bind(i64::from(claim.attempts) + 1)
         .execute(connection)
         .await?;
-    conflict_unless(deleted.rows_affected() == 1, claim)
+    held(deleted.rows_affected() == 1)
 }
 
-/// Lets a claimed effect wait until `at`. A conflict if the lease is another one's by now.
+/// Lets a claimed effect wait until `at`. Refused if the lease is another one's by now.
 pub(super) async fn give_back(
     connection: &mut SqliteConnection,
     owner: &str,
@@ -150,7 +150,7 @@ pub(super) async fn give_back(
         .bind(at.as_microsecond())
         .execute(connection)
         .await?;
-    conflict_unless(updated.rows_affected() == 1, claim)
+    held(updated.rows_affected() == 1)
 }
 
 /// Ends every lease: whoever held one is gone. Only for a store that one process has for itself.
@@ -178,10 +178,10 @@ pub(super) async fn next_due(pool: &SqlitePool) -> Result<Option<Timestamp>, Sto
         .map_err(failed)
 }
 
-fn conflict_unless(is_ours: bool, claim: &Claim) -> Result<(), UnitError> {
-    if is_ours {
+fn held(is_held: bool) -> Result<(), UnitError> {
+    if is_held {
         Ok(())
     } else {
-        Err(UnitError::conflict(claim.exchange))
+        Err(UnitError::Refused(StoreError::LeaseLost))
     }
 }

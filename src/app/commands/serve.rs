@@ -15,7 +15,11 @@ use crate::{
         logging, process,
         wiring::Bridge,
     },
+    flows::ports::Clock,
 };
+
+/// Blocking threads beside those of bodies and deliveries: for the store and the resolver.
+const SPARE_BLOCKING_THREADS: usize = 64;
 
 /// `xdbridge serve`.
 #[derive(Debug, Args)]
@@ -27,9 +31,16 @@ pub struct ServeArgs {
 
 /// Serves until a signal ends it.
 pub fn run(args: &ServeArgs) -> Result<Exit, CommandError> {
-    let config = Config::read(&args.config)
-        .map_err(CommandError::unreadable)?
-        .resolved();
+    let (config, problems) =
+        Config::check(&args.config, SystemClock.now()).map_err(CommandError::unreadable)?;
+    if !problems.is_empty() {
+        let all = problems.join("\n");
+        return Err(CommandError::Failed(anyhow::anyhow!(
+            "{}:\n{all}",
+            args.config.display()
+        )));
+    }
+    let config = config.resolved();
     serve(&config).map_err(CommandError::Failed)?;
     Ok(Exit::Done)
 }
@@ -38,8 +49,13 @@ fn serve(config: &Config) -> anyhow::Result<()> {
     process::harden().context("core dumps could not be turned off")?;
     logging::init(config.log).context("log")?;
     let measured = Measured::install()?;
+    // A body on its way to disk holds a blocking thread until it ends, however slow its sender is; the store and the
+    // mail sender must find one all the same.
+    let blocking_threads =
+        config.soap.server.max_connections + config.delivery.workers + SPARE_BLOCKING_THREADS;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(blocking_threads)
         .thread_name("flow")
         .build()
         .context("the runtime could not be started")?;

@@ -25,12 +25,13 @@ use crate::{
         routing::Recipients,
     },
     flows::{
+        cpu::Urgency,
         fault_points, measures,
         ports::{ServeXdr, TlsPeer, XdrAnswer, XdrRequest},
     },
     formats::{
         audit::AuditOutcome,
-        finding::{self, Severity},
+        finding::{self, Finding, Severity},
         soap::Fault,
         xdr::ErrorCode,
     },
@@ -86,16 +87,23 @@ impl ToDirect {
         understood: &Understood,
         reply: &ReplyTo,
     ) -> Result<XdrAnswer, Stop> {
-        let (Some(from), Some(recipients), false) = (
-            understood.from.clone(),
+        // Before anything else is said about the message: a sender that is not the partner's own is a security event,
+        // whatever else may be wrong.
+        let from = understood.from.clone();
+        let own = match &from {
+            Some(from) => Some(self.domain_of(caller, from, reply)?),
+            None => None,
+        };
+        let (Some(from), Some(own), Some(recipients), false) = (
+            from,
+            own,
             understood.recipients.clone(),
             finding::refuses(&understood.findings),
         ) else {
             return Err(self.refuse_for(caller, understood, reply, &understood.findings));
         };
-        let own = self.domain_of(caller, &from, reply)?;
 
-        let _under_way = self.under_way.enter(understood.digest).await;
+        let _under_way = self.under_way.enter(&understood.digest).await;
         let keys = lookup_keys(caller, understood);
         let now = self.clock.now();
         let window = self.settings.resubmission_window;
@@ -108,14 +116,16 @@ impl ToDirect {
             .iter()
             .filter(|recipient| recipient.refusal().is_some())
             .count();
-        let is_refused =
-            refused == decided.len() || (refused > 0 && caller.partner.partial == Partial::Atomic);
+        // What an earlier submission of the same has under way or delivered is no refusal, whatever the others are.
+        let is_first = decided.iter().all(|recipient| !recipient.is_held());
+        let is_refused = refused == decided.len()
+            || (refused > 0 && is_first && caller.partner.partial == Partial::Atomic);
         if is_refused {
             return Err(self.refuse_recipients(caller, understood, reply, &from, &decided));
         }
         let mut errors = answer::errors_of(&understood.findings);
         errors.extend(refusals(&decided, Severity::Warning));
-        if decided.iter().all(|recipient| !recipient.is_new()) {
+        if decided.iter().all(|recipient| recipient.as_new().is_none()) {
             return self
                 .repeated(caller, understood, reply, &earlier, errors)
                 .await;
@@ -133,6 +143,7 @@ impl ToDirect {
             size_bytes = understood.body.size,
             recipients = decided.len(),
             refused,
+            warnings = warnings(&understood.findings),
             "accepted exchange {exchange} from partner {}", caller.partner.name
         );
         metrics::counter!(measures::SUBMISSIONS, "result" => "accepted").increment(1);
@@ -147,7 +158,7 @@ impl ToDirect {
         let (content_type, partner) = (caller.content_type.clone(), Arc::clone(&caller.partner));
         let (limits, bodies) = (Arc::clone(&self.limits), Arc::clone(&self.bodies));
         let (routes, packaging) = (Arc::clone(&self.routes), self.settings.packaging);
-        let reading = self.cpu.run(move || {
+        let reading = self.cpu.run(Urgency::PeerWaits, move || {
             let terms = Terms {
                 partner: &partner,
                 limits: &limits,
@@ -217,6 +228,11 @@ impl ToDirect {
                 let decision = Decision::Refused(Reason::PolicyRefused);
                 return Decided::New { address, decision };
             }
+            // Mail to our own domains is not received yet (MR-5): a next hop would only bring it back.
+            if self.own_domains.find(address.domain()).is_some() {
+                let decision = Decision::Refused(Reason::UnknownRecipient);
+                return Decided::New { address, decision };
+            }
             let decision = self
                 .decide(&address, own, self.settings.accept_lookup)
                 .await;
@@ -230,4 +246,10 @@ impl ToDirect {
         }));
         decided
     }
+}
+
+/// The rules of the tolerated deviations, for the log (XDR-142).
+fn warnings(findings: &[Finding]) -> String {
+    let rules: Vec<&str> = findings.iter().map(|finding| finding.rule).collect();
+    rules.join(" ")
 }

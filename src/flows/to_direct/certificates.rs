@@ -13,6 +13,7 @@ use crate::{
         own_domain::OwnDomain,
         trust::{self, CertificateCandidate, Judgement, Purpose},
     },
+    flows::cpu::Urgency,
     formats::ids::{CertificateFingerprint, DirectAddress},
 };
 
@@ -84,7 +85,7 @@ impl ToDirect {
         now: Timestamp,
     ) -> Result<(CertificateCandidate, X509), Reason> {
         let (address, own) = (address.clone(), Arc::clone(own));
-        let judging = self.cpu.run(move || {
+        let judging = self.cpu.run(Urgency::PeerWaits, move || {
             let judgement: Judgement = trust::judge(
                 &candidates,
                 &address,

@@ -81,7 +81,7 @@ impl ToDirect {
         reply: &ReplyTo,
         earlier: &Earlier,
     ) -> Result<(), Stop> {
-        if !earlier.id_was_used_otherwise {
+        if !earlier.message_id_was_used_otherwise {
             return Ok(());
         }
         info!(

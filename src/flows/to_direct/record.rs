@@ -51,15 +51,9 @@ impl Decided {
         }
     }
 
-    /// Whether there is something to do for it.
-    pub(super) fn is_new(&self) -> bool {
-        matches!(
-            self,
-            Self::New {
-                decision: Decision::Found { .. } | Decision::Pending(_),
-                ..
-            }
-        )
+    /// Whether an earlier exchange holds it.
+    pub(super) fn is_held(&self) -> bool {
+        matches!(self, Self::Before { .. })
     }
 
     pub(super) fn refusal(&self) -> Option<Reason> {

@@ -14,6 +14,7 @@ use crate::{
         to_direct::{self, Conversion, ConversionError, DirectPackaging},
     },
     flows::{
+        cpu::Urgency,
         fault_points, measures,
         ports::{Bodies, Claim, StagedBody, StoreError},
         transition::{self, Extras},
@@ -21,12 +22,12 @@ use crate::{
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         document::{DocumentFacts, DocumentSink, DocumentSource, DocumentsInMemory, NoDocuments},
-        ids::{BodyId, CertificateFingerprint, DirectAddress, LegId, MessageId},
+        ids::{BodyId, CertificateFingerprint, DirectAddress, DomainName, LegId, MessageId},
         limits::Limits,
         metadata::{Metadata, MetadataError},
         smime::{self, SealError, SealOptions, SigningIdentity},
         soap::MetadataLevel,
-        xdm::Institution,
+        xdm::{Institution, PackError},
         xdr::request::{self, ReadError, ReadOptions},
     },
 };
@@ -50,12 +51,11 @@ impl ToDirect {
             return self.drop_claim(claim).await;
         }
         let Some(own) = self.own_domains.find(from.domain()) else {
-            measures::count_alarm("no_domain");
-            error!(alarm = "no_domain", exchange.id = %claim.exchange, domain = %from.domain(), "the domain {} is no longer served", from.domain());
+            alarm_domain_gone(claim, from.domain());
             return self.fail_leg(claim, leg, Reason::Internal).await;
         };
         let now = self.clock.now();
-        let (served, mut events) = self.check_again(&exchange, leg, &own, now).await;
+        let (served, mut events) = self.check_again(&exchange, leg, None, &own, now).await;
         if served.is_empty() {
             let extras = Extras {
                 done: Some(claim.clone()),
@@ -81,7 +81,7 @@ impl ToDirect {
             exchange: exchange.clone(),
             now,
         };
-        match self.cpu.run(move || job.run()).await {
+        match self.cpu.run(Urgency::CanWait, move || job.run()).await {
             // The staged body is held until the transition below has adopted it.
             Ok(Ok((sealed, staged))) => {
                 fault_points::pass("deliver.sealed").map_err(store_error)?;
@@ -121,18 +121,21 @@ impl ToDirect {
         }
     }
 
-    /// The waiting recipients of a leg whose certificate still serves, and an event for each whose does not (SND-6).
+    /// The waiting recipients of a leg, all or those of one domain, whose certificate still serves, and an event for each
+    /// whose does not (SND-6).
     pub(super) async fn check_again(
         &self,
         exchange: &Exchange,
         leg: LegId,
+        domain: Option<&DomainName>,
         own: &Arc<OwnDomain>,
         now: Timestamp,
     ) -> (Vec<(DirectAddress, X509)>, Vec<Event>) {
         let mut served = Vec::new();
         let mut events = Vec::new();
         for recipient in exchange.recipients_of(leg) {
-            if recipient.state != RecipientState::Queued {
+            let is_asked = domain.is_none_or(|domain| recipient.address.domain() == domain);
+            if recipient.state != RecipientState::Queued || !is_asked {
                 continue;
             }
             let address = recipient.address.clone();
@@ -154,6 +157,12 @@ impl ToDirect {
         }
         (served, events)
     }
+}
+
+/// The sender's domain was served at accept and is not any more: nothing more is sent for it.
+pub(super) fn alarm_domain_gone(claim: &Claim, domain: &DomainName) {
+    error!(alarm = "no_domain", exchange.id = %claim.exchange, domain = %domain, "the domain {domain} is no longer served");
+    measures::count_alarm("no_domain");
 }
 
 /// Everything that making a leg's bytes needs.
@@ -218,7 +227,7 @@ impl SealJob {
         } else {
             recorded.read(&mut NoDocuments)
         };
-        let request = reading.map_err(from_io)?;
+        let request = reading.map_err(from_read)?;
         let metadata = Metadata::read(request.metadata.clone(), &self.limits)
             .map_err(|error: MetadataError| SealFailure::cannot(Reason::ConversionFailed, error))?;
         let bound: Vec<(String, DocumentFacts)> = request
@@ -262,7 +271,9 @@ impl SealJob {
             &boundary,
             &mut |out| {
                 to_direct::write_message(&conversion, source, out).map_err(|error| match error {
-                    ConversionError::Io(error) => error,
+                    ConversionError::Io(error) | ConversionError::Pack(PackError::Io(error)) => {
+                        error
+                    }
                     error => {
                         conversion_error = Some(error);
                         io::Error::other("the message could not be converted")
@@ -327,31 +338,36 @@ struct RecordedDocuments {
 }
 
 impl RecordedDocuments {
-    fn read(&self, sink: &mut dyn DocumentSink) -> io::Result<request::ReceivedRequest> {
-        let mut body = self.bodies.open(self.body).map_err(io::Error::other)?;
+    fn read(&self, sink: &mut dyn DocumentSink) -> Result<request::ReceivedRequest, ReadError> {
+        let mut body = self
+            .bodies
+            .open(self.body)
+            .map_err(|error| ReadError::Io(io::Error::other(error)))?;
         let options = ReadOptions {
             saml_ignored: true,
             shared_parts: true,
             ..ReadOptions::default()
         };
-        request::read(&self.content_type, &mut *body, &self.limits, &options, sink).map_err(
-            |error| {
-                match error {
-                    ReadError::Io(error) | ReadError::Sink(error) => error,
-                    // It was readable at accept: the bytes are not the same any more.
-                    _ => io::Error::other(StoreError::DamagedBody {
-                        body: self.body,
-                        what: "it is no longer the request that was accepted",
-                    }),
-                }
-            },
-        )
+        request::read(&self.content_type, &mut *body, &self.limits, &options, sink)
     }
 }
 
 impl DocumentSource for RecordedDocuments {
     fn pour(&mut self, sink: &mut dyn DocumentSink) -> io::Result<()> {
-        self.read(sink).map(|_| ())
+        match self.read(sink) {
+            Ok(_) => Ok(()),
+            Err(ReadError::Io(error) | ReadError::Sink(error)) => Err(error),
+            Err(error) => Err(io::Error::other(error)),
+        }
+    }
+}
+
+/// The store keeps octets as they were, so a request that was accepted and is refused now meets limits that were
+/// lowered meanwhile.
+fn from_read(error: ReadError) -> SealFailure {
+    match error {
+        ReadError::Io(error) | ReadError::Sink(error) => from_io(error),
+        error => SealFailure::cannot(Reason::ConversionFailed, error),
     }
 }
 

@@ -1,12 +1,10 @@
 //! A sealed leg goes to the next hop of one domain; each recipient's reply is an event of its own.
 
-use std::time::Duration;
-
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tracing::{error, info};
 use uuid::Uuid;
 
-use super::ToDirect;
+use super::{ToDirect, seal::alarm_domain_gone};
 use crate::{
     bridge::{
         exchange::{Event, EventKind, Exchange, Origin, Reason, Recipient, RecipientState},
@@ -24,6 +22,9 @@ use crate::{
     },
 };
 
+/// Attempts end this long before the queue's lifetime does, so that their results are recorded before it decides.
+const MARGIN: SignedDuration = SignedDuration::from_secs(15);
+
 impl ToDirect {
     /// Runs `Send`: one attempt for one domain. Certificates are judged once more before it: a recipient whose
     /// certificate fell meanwhile is refused, and the others get the sealed bytes as they are (SND-6).
@@ -38,7 +39,17 @@ impl ToDirect {
             return self.drop_claim(claim).await;
         };
         let mut exchange = loaded.exchange;
-        let fallen = self.fallen_certificates(&exchange, leg, domain).await;
+        let Origin::Xdr { from, .. } = &exchange.origin else {
+            return self.drop_claim(claim).await;
+        };
+        let Some(own) = self.own_domains.find(from.domain()) else {
+            alarm_domain_gone(claim, from.domain());
+            return self.fail_leg(claim, leg, Reason::Internal).await;
+        };
+        let now = self.clock.now();
+        let (_, fallen) = self
+            .check_again(&exchange, leg, Some(domain), &own, now)
+            .await;
         if !fallen.is_empty() {
             let extras = Extras::default();
             exchange = transition::apply(&self.store, claim.exchange, &fallen, extras).await?;
@@ -47,33 +58,13 @@ impl ToDirect {
             return self.drop_claim(claim).await;
         };
         fault_points::pass("deliver.before_send").map_err(store_error)?;
-        let results = self.attempt(&exchange, &mail).await;
+        let results = self.mail.send(&mail).await;
         fault_points::pass("deliver.sent").map_err(store_error)?;
         if results.iter().any(is_damaged) {
             alarm_damaged_body(claim, leg, "sealed");
         }
         self.record_results(claim, &exchange, leg, attempt, &mail, &results)
             .await
-    }
-
-    /// A refusal for each waiting recipient whose certificate no longer serves.
-    async fn fallen_certificates(
-        &self,
-        exchange: &Exchange,
-        leg: LegId,
-        domain: &DomainName,
-    ) -> Vec<Event> {
-        let Origin::Xdr { from, .. } = &exchange.origin else {
-            return Vec::new();
-        };
-        let Some(own) = self.own_domains.find(from.domain()) else {
-            return Vec::new();
-        };
-        let (_, refused) = self
-            .check_again(exchange, leg, &own, self.clock.now())
-            .await;
-        let is_here = |event: &Event| matches!(&event.kind, EventKind::RecipientRefused { recipient, .. } if recipient.domain() == domain);
-        refused.into_iter().filter(is_here).collect()
     }
 
     /// The sealed mail for those recipients of the domain that wait for it, if there are any.
@@ -90,6 +81,11 @@ impl ToDirect {
         };
         (!recipients.is_empty()).then(|| OutgoingMail {
             domain: domain.clone(),
+            deadline: exchange
+                .deadlines
+                .queue
+                .saturating_sub(MARGIN)
+                .unwrap_or(exchange.deadlines.queue),
             envelope_from: Some(from.clone()),
             recipients,
             header: sealed.header.clone(),
@@ -99,19 +95,6 @@ impl ToDirect {
                 size: sealed.wire_bytes - sealed.header.len() as u64,
             },
         })
-    }
-
-    /// One attempt, broken off when the queue's lifetime ends: what was not sent by then counts as not sent.
-    async fn attempt(&self, exchange: &Exchange, mail: &OutgoingMail) -> Vec<SendResult> {
-        let left = exchange.deadlines.queue.duration_since(self.clock.now());
-        let left = Duration::try_from(left).unwrap_or_default();
-        let broken_off = || {
-            let detail = "the queue lifetime ended".to_owned();
-            vec![SendResult::Deferred { detail }; mail.recipients.len()]
-        };
-        tokio::time::timeout(left, self.mail.send(mail))
-            .await
-            .unwrap_or_else(|_| broken_off())
     }
 
     async fn record_results(

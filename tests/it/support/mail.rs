@@ -85,6 +85,7 @@ pub(crate) const HEADER: &str = "From: ada.quill@direct.clinic.example\r\nSubjec
 pub(crate) fn mail_to(recipients: &[&str], body: StoredBody) -> OutgoingMail {
     let domain = recipients[0].rsplit_once('@').unwrap().1;
     OutgoingMail {
+        deadline: jiff::Timestamp::MAX,
         domain: domain.parse().unwrap(),
         envelope_from: Some("ada.quill@direct.clinic.example".parse().unwrap()),
         recipients: recipients
