@@ -297,6 +297,20 @@ impl<'a> Pull<'a> {
     pub fn keep(&mut self) {
         self.is_watching = false;
         self.scopes.keep();
+        // The names in the start tag itself were resolved before it was known that it is kept.
+        let part = |range: &Range<usize>| self.tag.get(range.clone()).unwrap_or_default();
+        let name = self.tag.get(..self.local.start).unwrap_or_default();
+        self.scopes.resolve(name.trim_end_matches(':'));
+        for raw in &self.raw_attributes {
+            let prefix = part(&raw.name.prefix);
+            if prefix.is_empty() || is_declaration(prefix, part(&raw.name.local)) {
+                continue;
+            }
+            let namespace = self.scopes.resolve(prefix);
+            if namespace.as_deref() == Some(XSI) && part(&raw.name.local) == "type" {
+                self.scopes.resolve(type_prefix(part(&raw.value)));
+            }
+        }
     }
 
     /// Watches no longer.
@@ -401,10 +415,7 @@ impl<'a> Pull<'a> {
             };
             // The type of an element is a name too, and needs its prefix when it is kept.
             if &*namespace == XSI && part(&raw.name.local) == "type" {
-                let prefix = part(&raw.value)
-                    .split_once(':')
-                    .map_or("", |(prefix, _)| trim(prefix));
-                self.scopes.resolve(prefix);
+                self.scopes.resolve(type_prefix(part(&raw.value)));
             }
             self.attributes.push(Attribute {
                 namespace,
@@ -555,6 +566,11 @@ fn check_declaration(declaration: &str) -> Result<(), XmlError> {
     if last == 0 { Err(malformed()) } else { Ok(()) }
 }
 
+/// The prefix of the name that an `xsi:type` holds.
+fn type_prefix(value: &str) -> &str {
+    value.split_once(':').map_or("", |(prefix, _)| trim(prefix))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -614,6 +630,43 @@ mod tests {
         ] {
             read(text.as_bytes()).unwrap();
             roxmltree::Document::parse(text).unwrap();
+        }
+    }
+
+    // rule: SOAP-80, XDR-89
+    #[test]
+    fn what_is_kept_takes_along_the_namespaces_of_its_own_start_tag() {
+        let outside = "<o xmlns='urn:d' xmlns:l='urn:l' xmlns:a='urn:a' xmlns:t='urn:t' xmlns:u='urn:u' \
+                       xmlns:i='http://www.w3.org/2001/XMLSchema-instance'>";
+        for (element, taken) in [
+            ("<l:k/>", vec!["l"]),
+            ("<l:k a:b='1'><x/></l:k>", vec!["", "a", "l"]),
+            ("<k i:type=' t:T'/>", vec!["", "i", "t"]),
+            ("<l:k xmlns:l='urn:m' b='1'/>", vec![]),
+        ] {
+            let text = format!("{outside}{element}</o>");
+            let limits = Limits::default();
+            let mut pull = Pull::open(
+                Box::new(text.as_bytes()),
+                limits.max_metadata_bytes,
+                &limits,
+            )
+            .unwrap();
+            pull.next().unwrap();
+            pull.watch();
+            pull.next().unwrap();
+            pull.keep();
+            pull.skip().unwrap();
+            let kept = pull.take_kept().unwrap();
+            let declared: Vec<_> = ["", "a", "i", "l", "t", "u"]
+                .into_iter()
+                .filter(|prefix| {
+                    let colon = if prefix.is_empty() { "" } else { ":" };
+                    kept.contains(&format!(" xmlns{colon}{prefix}=\""))
+                })
+                .collect();
+            assert_eq!(declared, taken, "{kept}");
+            roxmltree::Document::parse(&kept).unwrap();
         }
     }
 }
