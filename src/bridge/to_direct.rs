@@ -92,6 +92,12 @@ pub enum ConversionError {
         /// Counted from 1, in metadata order.
         number: usize,
     },
+    /// A DocumentEntry would not have the name of its file in the package.
+    #[error("XDR-82: DocumentEntry {number} did not get its URI")]
+    UriNotSet {
+        /// Counted from 1, in metadata order.
+        number: usize,
+    },
     /// The set was refused when it was read.
     #[error("XDM-40: the submission set was not read without errors")]
     SetRefused,
@@ -113,6 +119,7 @@ impl ConversionError {
             Self::Io(_) | Self::Pack(PackError::Io(_)) => true,
             Self::NoRecipient
             | Self::DocumentMissing { .. }
+            | Self::UriNotSet { .. }
             | Self::SetRefused
             | Self::Metadata(_)
             | Self::Pack(_) => false,
@@ -135,7 +142,8 @@ impl ConversionError {
 pub fn direct_metadata(conversion: &Conversion<'_>) -> Result<Metadata, ConversionError> {
     let metadata = conversion.metadata;
     let mut edit = metadata.edit();
-    for document in entry_documents(conversion)? {
+    let documents = entry_documents(conversion)?;
+    for document in &documents {
         let (entry, facts) = (document.entry, document.facts);
         let received = entry.slots.iter().map(|slot| slot.name.as_str());
         for name in received.filter(|name| is_received_uri(name)) {
@@ -160,7 +168,22 @@ pub fn direct_metadata(conversion: &Conversion<'_>) -> Result<Metadata, Conversi
             edit.add_submission_set_author_telecommunication(conversion.from);
         }
     }
-    Ok(edit.finish()?)
+    let edited = edit.finish()?;
+    // A wrong URI would show a person the wrong document: look once more.
+    let uris = edited
+        .document_entries()
+        .iter()
+        .map(|entry| entry.uri.as_deref());
+    let planned = documents
+        .iter()
+        .map(|document| Some(document.file_name.as_str()));
+    match (1..)
+        .zip(uris.zip(planned))
+        .find(|(_, (uri, planned))| uri != planned)
+    {
+        Some((number, _)) => Err(ConversionError::UriNotSet { number }),
+        None => Ok(edited),
+    }
 }
 
 /// Whether a slot is [`RECEIVED_URI`], with or without [`RECEIVED_AGAIN`] behind it.
@@ -619,6 +642,18 @@ mod tests {
         conversion.level = Level::Minimal;
         let kept = direct_metadata(&conversion).unwrap();
         assert_eq!(kept.submission_set().unwrap().intended_recipients, ["Org"]);
+    }
+
+    // rule: XDR-82
+    #[test]
+    fn an_entry_that_cannot_get_its_own_uri_stops_the_conversion() {
+        // The second bearer of the id would get no URI, and the first that of the second.
+        let ground = Ground::new(
+            "</RegistryPackage><ExtrinsicObject id=\"Doc1\"/><RegistryPackage id=\"Set2\">",
+        );
+        let error = direct_metadata(&ground.conversion()).unwrap_err();
+        assert!(matches!(error, ConversionError::UriNotSet { number: 1 }));
+        assert!(!error.is_transient());
     }
 
     // rule: XDR-82, XDM-15, XDM-21, XDM-22

@@ -1,6 +1,9 @@
 //! Changes to kept metadata, spliced into its text (XDR-89): only what an edit names is touched.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use roxmltree::Node;
 
@@ -46,6 +49,10 @@ struct SlotChange {
     /// `None` removes the slot.
     values: Option<Vec<String>>,
 }
+
+/// Longest white space that is repeated before an added element. More of it is no indentation, and megabytes of it would be
+/// copied for every addition.
+const MAX_INDENT_BYTES: usize = 256;
 
 /// A replacement of a piece of the text.
 struct Splice {
@@ -183,15 +190,16 @@ impl<'a> MetadataEdit<'a> {
         let lists = ebrim::object_lists(document.root_element())
             .ok_or(MetadataError::NotSubmitObjectsRequest)?;
         let mut nodes: HashMap<_, Node<'_, '_>> = HashMap::new();
-        for node in lists
-            .flat_map(|list| list.children())
-            .filter(|node| node.is_element() && node.tag_name().namespace() == Some(RIM))
-        {
+        for node in lists.flat_map(|list| list.children()).filter(is_object) {
             nodes
                 .entry(id_key(node.attribute("id").unwrap_or_default()))
                 .or_insert(node);
         }
-        let mut ids = UnusedIds { text, next: 1 };
+        let mut ids = self
+            .objects
+            .iter()
+            .any(|changes| !changes.author_telecommunications.is_empty())
+            .then(|| UnusedIds::of(&document));
         let mut splices = Vec::new();
         for changes in &self.objects {
             let node = nodes
@@ -212,8 +220,9 @@ impl<'a> MetadataEdit<'a> {
                 splices.extend(added.map(|author| object.removal(author)));
             }
             let mut authors = String::new();
-            for value in &changes.author_telecommunications {
-                authors.push_str(&object.indented(&object.author(&ids.take(), value)?));
+            let values = changes.author_telecommunications.iter();
+            for (value, id) in values.zip(ids.iter_mut().flatten()) {
+                authors.push_str(&object.indented(&object.author(&id, value)?));
             }
             object.insert(
                 &[("Slot", slots), ("Classification", authors)],
@@ -222,6 +231,14 @@ impl<'a> MetadataEdit<'a> {
         }
         Ok(splices)
     }
+}
+
+/// Whether a child of a RegistryObjectList is an object that a change can mean. An ObjectRef bears the id of another
+/// object, and a Classification beside the objects is part of the one that it names.
+fn is_object(node: &Node<'_, '_>) -> bool {
+    node.is_element()
+        && node.tag_name().namespace() == Some(RIM)
+        && !matches!(node.tag_name().name(), "ObjectRef" | "Classification")
 }
 
 /// Gives slots other names: only the attribute is touched. It is written whole, since the tree's range of the value
@@ -338,7 +355,8 @@ impl<'t, 'a, 'input> Element<'t, 'a, 'input> {
         let is_before_child = rest
             .get(length..)
             .is_some_and(|next| next.starts_with('<') && !next.starts_with("</") && !self.is_empty);
-        let space = rest.get(..length).filter(|_| is_before_child);
+        let is_indent = is_before_child && length <= MAX_INDENT_BYTES;
+        let space = rest.get(..length).filter(|_| is_indent);
         format!("{}{element}", space.unwrap_or_default())
     }
 
@@ -406,21 +424,38 @@ impl<'t, 'a, 'input> Element<'t, 'a, 'input> {
 /// What the ids of added author Classifications begin with.
 const ADDED_AUTHOR: &str = "xdbridge-author-";
 
-/// Ids that occur nowhere in the text yet.
-struct UnusedIds<'t> {
-    text: &'t str,
+/// Ids for added authors that no element has yet, the lowest numbers first.
+struct UnusedIds {
+    used: HashSet<u64>,
     next: u64,
 }
 
-impl UnusedIds<'_> {
-    fn take(&mut self) -> String {
-        loop {
-            let id = format!("{ADDED_AUTHOR}{}", self.next);
+impl UnusedIds {
+    /// Looks at each id once: a peer may send a great many that look like ours.
+    fn of(document: &roxmltree::Document<'_>) -> Self {
+        let used = document
+            .descendants()
+            .filter_map(|node| {
+                node.attribute("id")?
+                    .strip_prefix(ADDED_AUTHOR)?
+                    .parse()
+                    .ok()
+            })
+            .collect();
+        Self { used, next: 1 }
+    }
+}
+
+impl Iterator for UnusedIds {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        while self.used.contains(&self.next) {
             self.next += 1;
-            if !self.text.contains(&id) {
-                return id;
-            }
         }
+        let id = format!("{ADDED_AUTHOR}{}", self.next);
+        self.next += 1;
+        Some(id)
     }
 }
 
@@ -461,4 +496,77 @@ fn apply(text: &str, mut splices: Vec<Splice>) -> String {
     }
     result.push_str(text.get(done..).unwrap_or_default());
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::super::{limits::Limits, xml::names::LCM},
+        *,
+    };
+
+    fn metadata(content: &str) -> Metadata {
+        let text = format!(
+            "<l:SubmitObjectsRequest xmlns:l='{LCM}' xmlns='{RIM}'><RegistryObjectList>{content}\
+             </RegistryObjectList></l:SubmitObjectsRequest>"
+        );
+        Metadata::read(KeptXml::from_checked(text), &Limits::default()).unwrap()
+    }
+
+    // rule: XDR-82, XDR-89
+    #[test]
+    fn a_change_means_the_object_and_not_what_bears_its_id_before_it() {
+        for other in ["<ObjectRef id='d'/>", "<Classification id='d'/>"] {
+            let metadata = metadata(&format!("{other}<ExtrinsicObject id='d'/>"));
+            let mut edit = metadata.edit();
+            edit.set_slot("d", "URI", &["DOC00001.XML"]);
+            let edited = edit.finish().unwrap();
+            let uri = edited.document_entries()[0].uri.as_deref();
+            assert_eq!(uri, Some("DOC00001.XML"), "{other}");
+            assert!(edited.xml().as_str().contains(other));
+        }
+    }
+
+    // rule: XDR-84, T-10
+    #[test]
+    fn an_added_author_takes_the_lowest_id_that_is_free_among_very_many() {
+        const TAKEN: u64 = 60_000;
+        let taken: String = (2..=TAKEN)
+            .map(|number| format!("<Classification id='{ADDED_AUTHOR}{number}'/>"))
+            .collect();
+        // A character reference is the character; a number out of range is no number of ours.
+        let metadata = metadata(&format!(
+            "<RegistryPackage id='s'><Classification id='xdbridge&#45;author-1' \
+             classificationNode='{}'/>{taken}<Classification id='{ADDED_AUTHOR}{}0'/></RegistryPackage>",
+            submission_set::NODE,
+            u64::MAX
+        ));
+        let from = "ngozi@direct.elm.example".parse().unwrap();
+        let mut edit = metadata.edit();
+        edit.add_submission_set_author_telecommunication(&from);
+        edit.add_submission_set_author_telecommunication(&from);
+        let edited = edit.finish().unwrap();
+        let text = edited.xml().as_str();
+        for number in [TAKEN + 1, TAKEN + 2] {
+            let id = format!("id=\"{ADDED_AUTHOR}{number}\"");
+            assert_eq!(text.matches(&id).count(), 1, "{id}");
+        }
+        assert_eq!(edited.submission_sets()[0].authors.len(), 2);
+    }
+
+    // rule: T-10
+    #[test]
+    fn white_space_is_not_multiplied_by_what_is_added() {
+        let space = " ".repeat(1_000_000);
+        let metadata = metadata(&format!(
+            "<ExtrinsicObject id='d'>{space}<Slot name='a'/></ExtrinsicObject>"
+        ));
+        let mut edit = metadata.edit();
+        for name in ["URI", "hash", "size"] {
+            edit.set_slot("d", name, &["x"]);
+        }
+        let edited = edit.finish().unwrap();
+        let grown_bytes = edited.xml().as_str().len() - metadata.xml().as_str().len();
+        assert!(grown_bytes < 1_000, "{grown_bytes}");
+    }
 }
