@@ -332,6 +332,32 @@ fn missing_hash_and_size_are_warnings_and_the_only_file_is_found_without_a_uri()
     );
 }
 
+// rule: XDM-65, SOAP-43
+#[test]
+fn metadata_is_read_as_strictly_in_a_package_as_in_a_request() {
+    let sound = metadata(&good_slots());
+    for (place, attack) in [
+        ("<rim:RegistryObjectList>", "<?target instruction?>"),
+        ("<lcm:", "<?xml-stylesheet href='a.xsl'?>"),
+        ("<lcm:", "<!DOCTYPE a>"),
+        ("</rim:RegistryObjectList>", "<b:unbound/>"),
+    ] {
+        let mut entries = good_entries();
+        let text = sound.replacen(place, &format!("{attack}{place}"), 1);
+        entries[4] = RawEntry::file(METADATA_PATH, text.as_bytes());
+        let package = read(&build(&entries).octets).unwrap();
+        assert!(package.sets.is_empty(), "{attack}");
+        assert!(
+            package
+                .findings
+                .iter()
+                .any(|f| f.rule == "XDM-65" && f.is_error()),
+            "{attack}: {:?}",
+            package.findings
+        );
+    }
+}
+
 // rule: XDM-24
 #[test]
 fn a_uri_split_into_numbered_values_is_joined() {
