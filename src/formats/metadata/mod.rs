@@ -229,3 +229,38 @@ fn is_uuid_urn(id: &str) -> bool {
     id.get(..URN.len())
         .is_some_and(|start| start.eq_ignore_ascii_case(URN))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads a request of eight megabytes at the most that declares `declared` on its root.
+    fn read_crafted(declared: &str, content: &str) -> Result<Metadata, MetadataError> {
+        let text = format!(
+            "<l:SubmitObjectsRequest xmlns:l='urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0' \
+             xmlns='urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0'{declared}><RegistryObjectList>{content}\
+             </RegistryObjectList></l:SubmitObjectsRequest>"
+        );
+        let limits = Limits::default();
+        assert!(text.len() as u64 <= limits.max_metadata_bytes);
+        Metadata::read(KeptXml::from_checked(text), &limits)
+    }
+
+    // rule: T-10, LIM-5
+    #[test]
+    fn megabytes_that_would_become_gigabytes_are_refused() {
+        let label = "<Classification classifiedObject='' classificationNode=\
+                     'urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd'/>";
+        let many_labels = "<ExtrinsicObject/>".repeat(150_000) + &label.repeat(45_000);
+        assert!(matches!(
+            read_crafted("", &many_labels),
+            Err(MetadataError::TooManyObjects { .. })
+        ));
+        let declared: String = (0..250).map(|n| format!(" xmlns:n{n}='u'")).collect();
+        let many_lists = "<a xmlns:z='u'/>".repeat(200_000);
+        assert!(matches!(
+            read_crafted(&declared, &many_lists),
+            Err(MetadataError::Limit(XmlLimitError::TooMuchMarkup { .. }))
+        ));
+    }
+}
