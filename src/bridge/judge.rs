@@ -82,9 +82,9 @@ pub fn judge(
         Container::Xdr => metadata.level(request.metadata_level == Some(MetadataLevel::Minimal)),
         Container::Xdm => level_from_xdm(&metadata, terms.limits),
     };
-    let level = terms.level.unwrap_or_else(claimed);
+    let shared = context(terms.level.unwrap_or_else(claimed), container, terms);
+    let level = shared.effective_level();
     let documents = bind(request, facts);
-    let shared = context(level, container, terms);
     let mut findings = request.findings.clone();
     findings.extend(validate::validate(
         &metadata,
@@ -322,6 +322,27 @@ mod tests {
     fn errors(judgement: &Judgement) -> Vec<&str> {
         let findings = judgement.findings.iter();
         findings.filter(|f| f.is_error()).map(|f| f.rule).collect()
+    }
+
+    // rule: MD-22
+    #[test]
+    fn a_partner_whose_submissions_count_as_minimal_has_them_treated_so_in_every_respect() {
+        let limits = Limits::default();
+        let partner = Partner {
+            profile: validate::Profile::Minimal,
+            ..Partner::default()
+        };
+        let terms = Terms {
+            partner: &partner,
+            limits: &limits,
+            routes: &Routes::default(),
+            packaging: DirectPackaging::Xdm,
+            level: None,
+            from: None,
+            to: &[],
+        };
+        assert_eq!(judged_by(FULL, &terms).level, Level::Minimal);
+        assert_eq!(judged(FULL, &limits, None).level, Level::Full);
     }
 
     // rule: XDR-60, XDR-65

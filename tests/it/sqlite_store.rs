@@ -212,6 +212,7 @@ async fn no_file_shows_what_was_stored() {
         digest: [0; 32],
         content_type: "CanaryContentType".into(),
         from: "canary-local-part@clinic.example".parse().unwrap(),
+        level: xdbridge::formats::metadata::Level::Full,
         documents: Vec::new(),
     };
     let id = |id: &str| LookupKey::SoapMessageId {

@@ -68,6 +68,7 @@ pub(super) fn from_xdr(legs: Vec<Leg>, recipients: Vec<Recipient>) -> Exchange {
         digest: [0; 32],
         content_type: "application/soap+xml".to_owned(),
         from: address(SENDER),
+        level: crate::formats::metadata::Level::Full,
         documents: Vec::new(),
     };
     exchange(origin, legs, recipients)

@@ -9,6 +9,7 @@ use super::Reason;
 use crate::formats::{
     document::DocumentFacts,
     ids::{BodyId, DirectAddress, DomainName, ExchangeId, LegId, MessageId, SoapMessageId},
+    metadata::Level,
 };
 
 /// What one sender handed over once.
@@ -55,6 +56,8 @@ pub enum Origin {
         content_type: String,
         /// The sender's Direct address.
         from: DirectAddress,
+        /// The level that its metadata was judged by.
+        level: Level,
         /// What was learnt of each document at accept.
         documents: Vec<DocumentFacts>,
     },

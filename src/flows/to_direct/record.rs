@@ -113,6 +113,7 @@ impl ToDirect {
                 digest: understood.digest,
                 content_type: caller.content_type.clone(),
                 from: from.clone(),
+                level: understood.level,
                 documents: understood.documents.clone(),
             },
             is_begun: false,

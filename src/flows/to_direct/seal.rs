@@ -26,7 +26,6 @@ use crate::{
         limits::Limits,
         metadata::{Metadata, MetadataError},
         smime::{self, SealError, SealOptions, SigningIdentity},
-        soap::MetadataLevel,
         xdm::{Institution, PackError},
         xdr::request::{self, ReadError, ReadOptions},
     },
@@ -207,6 +206,7 @@ impl SealJob {
             from,
             content_type,
             documents,
+            level,
             ..
         } = &self.exchange.origin
         else {
@@ -239,7 +239,7 @@ impl SealJob {
             })
             .collect();
         let conversion = Conversion {
-            level: metadata.level(request.metadata_level == Some(MetadataLevel::Minimal)),
+            level: *level,
             metadata: &metadata,
             documents: &bound,
             from,

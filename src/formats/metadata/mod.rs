@@ -13,6 +13,8 @@ mod model;
 pub mod uuids;
 pub mod validate;
 
+use serde::{Deserialize, Serialize};
+
 use std::borrow::Cow;
 
 use super::{
@@ -65,7 +67,7 @@ pub enum MetadataError {
 }
 
 /// Which column of the optionality tables a message is judged by (xdr.md section 3 step 3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Level {
     /// Column DS, XDR Document Source.
     Full,

@@ -117,6 +117,7 @@ pub(crate) fn exchange(partner: &str, at: Timestamp) -> Exchange {
             digest: [3; 32],
             content_type: "multipart/related".to_owned(),
             from: "ngozi.okafor@clinic.example".parse().unwrap(),
+            level: xdbridge::formats::metadata::Level::Full,
             documents: Vec::new(),
         },
         accepted_at: at,

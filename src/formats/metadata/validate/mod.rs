@@ -94,7 +94,7 @@ impl Context<'_> {
     }
 
     /// The level after the profile has had its say (MD-22).
-    fn effective_level(&self) -> Level {
+    pub fn effective_level(&self) -> Level {
         match (self.level, self.profile) {
             (Level::Full, Profile::Minimal) => Level::Minimal,
             (level, _) => level,
