@@ -103,8 +103,9 @@ impl fmt::Debug for DomainName {
     }
 }
 
-/// A Direct address (ADR-1). `Display` gives it as it was written; `Debug` hides the local part (it may name a
-/// patient); `==` and `Hash` ignore ASCII case (ADR-4).
+/// A Direct address (ADR-1). `Display` gives it as it was written, except that a domain with characters outside
+/// US-ASCII or a trailing dot is given as A-labels, so that every mail header and SMTP command can carry it; `Debug`
+/// hides the local part (it may name a patient); `==` and `Hash` ignore ASCII case (ADR-4).
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct DirectAddress {
@@ -159,7 +160,18 @@ impl FromStr for DirectAddress {
         if !local.split('.').all(is_atom) {
             return Err(AddressError::LocalPartCharacters);
         }
-        let domain = written_domain.parse()?;
+        let domain: DomainName = written_domain.parse()?;
+        // Mail without SMTPUTF8 carries ASCII only, and an RFC 5321 domain ends without a dot (SM-51).
+        let is_mailable = written_domain.is_ascii() && !written_domain.ends_with('.');
+        let written_domain = if is_mailable {
+            written_domain
+        } else {
+            domain.as_str()
+        };
+        // The A-label form may be longer than what was written.
+        if local.len() + 1 + written_domain.len() > MAX_ADDRESS_BYTES {
+            return Err(AddressError::TooLong);
+        }
         Ok(Self {
             local: local.to_owned(),
             written_domain: written_domain.to_owned(),
@@ -574,6 +586,22 @@ mod tests {
         assert!("2.999.1".parse::<Oid>().is_ok());
         for text in ["3.1", "2", "2.01", "2..1", "2.x", ""] {
             assert!(text.parse::<Oid>().is_err(), "{text}");
+        }
+    }
+
+    // rule: ADR-4
+    #[test]
+    fn an_address_is_shown_in_a_form_that_mail_can_carry() {
+        for (written, shown) in [
+            ("Ada.Quill@Harbor.Example", "Ada.Quill@Harbor.Example"),
+            ("ada@harbor.example.", "ada@harbor.example"),
+            ("ada@h\u{e4}fen.example", "ada@xn--hfen-loa.example"),
+        ] {
+            let address: DirectAddress = written.parse().unwrap();
+            let text = address.to_string();
+            assert!(text.is_ascii() && !text.ends_with('.'), "{text}");
+            assert_eq!(text.parse::<DirectAddress>().unwrap(), address);
+            assert_eq!(text, shown);
         }
     }
 
