@@ -1,6 +1,6 @@
 //! The state of an exchange: what the store keeps and [`super::step()`] changes.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -111,8 +111,8 @@ pub struct MailLeg {
 }
 
 /// Sealed bytes as stored. The outer header holds addresses, so it is kept here, in the encrypted state; the body
-/// is ciphertext already and lies in the body store as it is.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// is ciphertext already and lies in the body store as it is. `Debug` hides the header.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SealedMail {
     /// The outer header, with the blank line that ends it.
     pub header: String,
@@ -120,6 +120,16 @@ pub struct SealedMail {
     pub body: BodyId,
     /// Header and body, as sent.
     pub wire_bytes: u64,
+}
+
+impl fmt::Debug for SealedMail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SealedMail")
+            .field("header_bytes", &self.header.len())
+            .field("body", &self.body)
+            .field("wire_bytes", &self.wire_bytes)
+            .finish()
+    }
 }
 
 /// A post to one XDR endpoint for the recipients that name this leg.
@@ -407,5 +417,22 @@ impl Exchange {
         self.recipients
             .iter()
             .find(|recipient| recipient.address == *address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_debug_text_of_sealed_mail_names_nobody() {
+        let mail = SealedMail {
+            header: "To: ada.quill@harbor.example\r\n\r\n".into(),
+            body: BodyId::random(),
+            wire_bytes: 7,
+        };
+        let text = format!("{mail:?}");
+        assert!(!text.contains("ada.quill"), "{text}");
+        assert!(text.contains("wire_bytes: 7"), "{text}");
     }
 }
