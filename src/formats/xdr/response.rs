@@ -21,6 +21,10 @@ const WARNING: &str = "urn:oasis:names:tc:ebxml-regrep:ErrorSeverityType:Warning
 const MAX_ERRORS: usize = 50;
 /// Characters of a received value that go back to its sender.
 const MAX_VALUE_CHARS: usize = 200;
+/// Characters of a codeContext that is made of a finding (metadata.md section 6).
+const MAX_CONTEXT_CHARS: usize = 256;
+/// What stands around a received value in a codeContext.
+const VALUE_FRAME_CHARS: usize = " (received: \"\")".len();
 
 /// `@status` (XDR-41).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +102,8 @@ impl RegistryResponse {
     }
 
     /// The answer that these entries ask for: Failure as soon as one is an error (XDR-30, XDR-42). Of more than 50
-    /// entries the errors come first and the rest is left out (XDR-34).
+    /// entries the errors come first and the rest is left out (XDR-34), but none that tells of a recipient (XDR-32):
+    /// of those there are at most as many as recipients (LIM-9).
     pub fn from_errors(mut errors: Vec<RegistryError>) -> Self {
         let is_error = |entry: &RegistryError| entry.severity == Severity::Error;
         let status = if errors.iter().any(is_error) {
@@ -108,7 +113,15 @@ impl RegistryResponse {
         };
         if errors.len() > MAX_ERRORS {
             errors.sort_by_key(|entry| !is_error(entry));
-            errors.truncate(MAX_ERRORS);
+            let mut others = 0;
+            errors.retain(|entry| {
+                let is_of_recipient = matches!(
+                    entry.code,
+                    ErrorCode::UnknownRecipient | ErrorCode::UnavailableRecipient
+                );
+                others += usize::from(!is_of_recipient);
+                is_of_recipient || others <= MAX_ERRORS
+            });
         }
         Self {
             status,
@@ -191,8 +204,16 @@ impl RegistryError {
             location => format!("{location}: {}", finding.text),
         };
         if let Some(value) = &finding.value {
-            let shown: String = value.expose().chars().take(MAX_VALUE_CHARS).collect();
-            context.push_str(&format!(" (received: \"{shown}\")"));
+            let room =
+                MAX_CONTEXT_CHARS.saturating_sub(context.chars().count() + VALUE_FRAME_CHARS);
+            let most = room.min(MAX_VALUE_CHARS);
+            if most > 0 {
+                let shown: String = value.expose().chars().take(most).collect();
+                context.push_str(&format!(" (received: \"{shown}\")"));
+            }
+        }
+        if let Some((end, _)) = context.char_indices().nth(MAX_CONTEXT_CHARS) {
+            context.truncate(end);
         }
         Some(Self {
             code,
@@ -399,5 +420,44 @@ mod tests {
         );
         assert!(first.context.len() < 300);
         assert!(!format!("{response:?}").contains("abab"));
+    }
+    #[test]
+    fn a_context_has_256_characters_at_most_and_the_value_is_cut_first() {
+        let finding = |text: &str| {
+            Finding::error(
+                "XDR-21",
+                ErrorCode::XdsRepositoryMetadataError,
+                "DocumentEntry(a).hash",
+                text,
+            )
+            .with_value("\u{e4}".repeat(500))
+        };
+        let context = |text: &str| RegistryError::from_finding(&finding(text)).unwrap().context;
+        let cut = context(&"t".repeat(100));
+        assert_eq!(cut.chars().count(), 256);
+        assert!(cut.ends_with("\u{e4}\")") && cut.contains(&"t".repeat(100)));
+        assert_eq!(context(&"\u{f6}".repeat(400)).chars().count(), 256);
+    }
+
+    // rule: XDR-32, LIM-9
+    #[test]
+    fn every_refused_recipient_keeps_its_entry() {
+        let of = |code: ErrorCode, number: usize| RegistryError {
+            code,
+            severity: Severity::Error,
+            context: "refused".into(),
+            location: Some(format!("r{number}@harbor.example")),
+        };
+        let refused = (0..100).map(|number| match number % 2 {
+            0 => of(ErrorCode::UnknownRecipient, number),
+            _ => of(ErrorCode::UnavailableRecipient, number),
+        });
+        let wrong = (0..80).map(|number| of(ErrorCode::XdsRepositoryMetadataError, number));
+        let errors = RegistryResponse::from_errors(wrong.chain(refused).collect()).errors;
+        let others = errors
+            .iter()
+            .filter(|entry| entry.code == ErrorCode::XdsRepositoryMetadataError)
+            .count();
+        assert_eq!((others, errors.len()), (50, 150));
     }
 }
