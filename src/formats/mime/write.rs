@@ -25,6 +25,10 @@ const GOOD_LINE_BYTES: usize = 78;
 const MAX_LINE_BYTES: usize = 998;
 /// Octets in one encoded word, so that the word has at most 75 characters (RFC 2047 §2).
 const ENCODED_WORD_OCTETS: usize = 45;
+/// A line that holds an encoded word must be no longer (RFC 2047 §2).
+const ENCODED_LINE_CHARS: usize = 76;
+/// What stands around the base64 text of an encoded word.
+const ENCODED_WORD_FRAME_CHARS: usize = "=?UTF-8?B??=".len();
 /// Characters of a parameter value in one section (RFC 2231 §3).
 const PARAMETER_SECTION_CHARS: usize = 54;
 /// Longest media type that is taken.
@@ -217,8 +221,8 @@ impl Header {
     pub fn text(mut self, name: &'static str, text: &HeaderText) -> Self {
         let column = name.len() + 2;
         let folded = fold(&text.0, column)
-            .or_else(|| encode_up_to_plain_tail(&text.0))
-            .unwrap_or_else(|| encoded_words(&text.0));
+            .or_else(|| encode_up_to_plain_tail(&text.0, column))
+            .unwrap_or_else(|| encoded_words(&text.0, column));
         self.text += &format!("{name}: {folded}\r\n");
         self
     }
@@ -403,22 +407,26 @@ fn fold(text: &str, column: usize) -> Option<String> {
 }
 
 /// Encodes up to the last word that needs it, and leaves the rest readable for those who search the raw header.
-fn encode_up_to_plain_tail(text: &str) -> Option<String> {
+fn encode_up_to_plain_tail(text: &str, column: usize) -> Option<String> {
     let (last, _) = text
         .char_indices()
         .rfind(|(_, c)| !matches!(c, ' '..='~'))?;
     let (head, tail) = text.split_at_checked(last + text.get(last..)?.find(' ')?)?;
     // White space between an encoded word and plain text counts (RFC 2047 §6.2): here it is the one of the fold.
     let plain = fold(tail.strip_prefix(' ')?, 1)?;
-    Some(format!("{}\r\n {plain}", encoded_words(head)))
+    Some(format!("{}\r\n {plain}", encoded_words(head, column)))
 }
 
 /// RFC 2047 encoded words in base64, none cutting a character, one on each line.
-fn encoded_words(text: &str) -> String {
+fn encoded_words(text: &str, column: usize) -> String {
+    let room = ENCODED_LINE_CHARS.saturating_sub(column + ENCODED_WORD_FRAME_CHARS);
+    // The first word shares its line with the field name; at least one character goes into each.
+    let mut most = (room / 4 * 3).clamp(char::MAX.len_utf8(), ENCODED_WORD_OCTETS);
     let mut words = Vec::new();
     let mut chunk = String::new();
     for character in text.chars() {
-        if chunk.len() + character.len_utf8() > ENCODED_WORD_OCTETS {
+        if chunk.len() + character.len_utf8() > most {
+            most = ENCODED_WORD_OCTETS;
             words.push(encoded_word(&chunk));
             chunk.clear();
         }
@@ -434,12 +442,13 @@ fn encoded_word(text: &str) -> String {
     format!("=?UTF-8?B?{}?=", STANDARD.encode_to_string(text))
 }
 
-/// A parameter with the fold before it: quoted where it is short printable ASCII, else by RFC 2231.
+/// A parameter with the fold before it: quoted where it is printable ASCII that fits its line, else by RFC 2231.
 fn parameter(name: &str, value: &str) -> String {
     let is_plain = value
         .bytes()
         .all(|b| (b' '..=b'~').contains(&b) && b != b'"' && b != b'\\');
-    if is_plain && value.len() <= PARAMETER_SECTION_CHARS {
+    // The line is: a space, the name, `="`, the value, `"`, and perhaps the `;` of a next parameter.
+    if is_plain && 1 + name.len() + 2 + value.len() + 2 <= GOOD_LINE_BYTES {
         return format!("\r\n {name}=\"{value}\"");
     }
     let mut sections = vec![String::from("UTF-8''")];
@@ -578,6 +587,40 @@ mod tests {
         for bad in ["", "..", "a/b", "a\\b", "c:x"] {
             assert_eq!(bad.parse::<FileName>(), Err(HeaderError::FileName));
         }
+    }
+
+    #[test]
+    fn lines_with_encoded_words_have_76_characters_at_most() {
+        for subject in ["\u{e4}".repeat(200), "\u{1f600}".repeat(60)] {
+            let header = Header::default().text("Subject", &subject.parse().unwrap());
+            let text = header.as_str();
+            assert!(text.lines().all(|line| line.len() <= 76), "{text}");
+            assert!(
+                text.lines()
+                    .next()
+                    .unwrap()
+                    .starts_with("Subject: =?UTF-8?B?")
+            );
+        }
+    }
+
+    #[test]
+    fn a_plain_name_is_quoted_as_long_as_its_line_fits() {
+        for (name, most) in [("name", 69), ("filename", 65)] {
+            let quoted = parameter(name, &"x".repeat(most));
+            assert_eq!(quoted, format!("\r\n {name}=\"{}\"", "x".repeat(most)));
+            assert_eq!(quoted.len() - 2 + 1, 78);
+            assert!(parameter(name, &"x".repeat(most + 1)).contains("*0*="));
+        }
+    }
+
+    // rule: ADR-4, SM-51
+    #[test]
+    fn recipients_with_international_domains_leave_the_header_ascii() {
+        let to = ["ada@h\u{e4}fen.example", "ngozi@harbor.example."].map(|a| a.parse().unwrap());
+        let header = Header::default().addresses("To", &to);
+        assert!(header.as_str().is_ascii(), "{header:?}");
+        assert!(!header.as_str().contains(".\r\n"), "{header:?}");
     }
 
     // rule: SM-52
