@@ -34,6 +34,12 @@ impl ToDirect {
     ) -> Result<Arc<OwnDomain>, Stop> {
         let unauthorised = || {
             let reason = Reason::SenderUnauthorised;
+            error!(
+                alarm = "sender_unauthorised",
+                partner = caller.partner.name.as_str(),
+                domain = %from.domain(),
+                "a partner submitted as a sender that it may not send as, or whose domain is not served"
+            );
             measures::count_alarm("sender_unauthorised");
             let audit = AuditRecord::new(
                 self.clock.now(),
