@@ -1,6 +1,7 @@
 //! multipart/related as a stream: parts one after the other, each with its header and its octets, in a window of
 //! fixed size (SOAP-30, LIM-6, LIM-7).
 
+use std::borrow::Cow;
 use std::io::{self, BufRead, Read};
 
 use memchr::memmem::Finder;
@@ -354,8 +355,9 @@ impl BufRead for Multipart<'_> {
 
 /// Header fields: folded lines allowed, a field that decides something at most once (T-11).
 fn parse_header(block: &[u8]) -> io::Result<PartHeader> {
-    let text = std::str::from_utf8(block)
-        .map_err(|_| malformed("SOAP-80", "the header of a part is not text"))?;
+    // Senders write file names in their own charset: octets that are not UTF-8 hurt only in a field that is used.
+    let text = String::from_utf8_lossy(block);
+    let is_damaged = matches!(text, Cow::Owned(_));
     let mut fields: Vec<(String, String)> = Vec::new();
     for line in text.lines() {
         if line.trim().is_empty() {
@@ -383,6 +385,9 @@ fn parse_header(block: &[u8]) -> io::Result<PartHeader> {
             "content-id" => &mut header.content_id,
             _ => continue,
         };
+        if is_damaged && value.contains(char::REPLACEMENT_CHARACTER) {
+            return Err(malformed("SOAP-80", "a header field of a part is not text"));
+        }
         if field.replace(value).is_some() {
             return Err(malformed("T-11", "a part has one header field twice"));
         }
@@ -397,4 +402,20 @@ pub(crate) fn bare_content_id(text: &str) -> &str {
     text.strip_prefix('<')
         .and_then(|rest| rest.strip_suffix('>'))
         .map_or(text, str::trim)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // rule: SOAP-80
+    #[test]
+    fn octets_that_are_not_utf_8_are_refused_only_in_a_field_that_is_used() {
+        let read = parse_header(
+            b"Content-Disposition: attachment; filename=\"h\xe4fen.pdf\"\r\nContent-ID: <1@x>\r\n",
+        )
+        .unwrap();
+        assert_eq!(read.content_id.as_deref(), Some("1@x"));
+        assert!(parse_header(b"Content-ID: <\xe4@x>\r\n").is_err());
+    }
 }
