@@ -193,3 +193,23 @@ fn check_online_tells_an_address_that_is_taken() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("soap.server.bind: "));
 }
+
+#[test]
+fn serve_refuses_what_check_refuses_and_names_the_key() {
+    let folder = TestFolder::new();
+    let config = initialised(&folder);
+    let mut settings: toml::Table = fs::read_to_string(&config).unwrap().parse().unwrap();
+    let delivery = settings
+        .entry("delivery")
+        .or_insert_with(|| toml::Table::new().into());
+    let delivery = delivery.as_table_mut().unwrap();
+    delivery.insert("workers".to_owned(), 0.into());
+    fs::write(&config, settings.to_string()).unwrap();
+
+    let checked = check(&config);
+    assert_eq!(checked.status.code(), Some(1));
+    assert!(text(&checked.stdout).contains("delivery.workers"));
+    let served = xdbridge(&["serve", "--config", config.to_str().unwrap()]);
+    assert_eq!(served.status.code(), Some(1));
+    assert!(text(&served.stderr).contains("delivery.workers"));
+}
