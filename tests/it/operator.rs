@@ -13,7 +13,7 @@ use async_trait::async_trait;
 use tokio::runtime::Runtime;
 use xdbridge::{
     adapters::operator::{
-        Measured, OperatorConfig, OperatorError, OperatorFileError, OperatorListener, OperatorParts,
+        OperatorConfig, OperatorError, OperatorFileError, OperatorListener, OperatorParts,
     },
     app::http_thread::HttpThread,
     flows::{budget::ByteBudget, measures, ports::Readiness},
@@ -249,14 +249,11 @@ fn ask<S: Read + Write>(mut connection: Connection<S>, request: &str, fields: &s
 }
 
 fn parts(runtime: &Runtime, readiness: Vec<Arc<dyn Readiness>>) -> OperatorParts {
-    // One process has one recorder and one budget, and all tests of this binary are one process.
-    static MEASURED: OnceLock<Measured> = OnceLock::new();
+    // One process has one recorder, which shows one budget.
     static BUDGET: OnceLock<ByteBudget> = OnceLock::new();
     OperatorParts {
         readiness,
-        measured: MEASURED
-            .get_or_init(|| Measured::install().unwrap())
-            .clone(),
+        measured: crate::support::measured().clone(),
         budget: BUDGET.get_or_init(|| ByteBudget::new(1024 * 1024)).clone(),
         flows: runtime.handle().clone(),
     }

@@ -17,7 +17,6 @@ use xdbridge::{
     adapters::{
         certificates::{DomainConfig, IdentityConfig},
         clock::SystemClock,
-        operator::Measured,
         smtp_client::config::{DomainRoute, SmtpClientConfig},
         store::{SqliteStore, create_key_file},
     },
@@ -167,8 +166,7 @@ impl TestBridge {
         change: impl FnOnce(&mut Config),
     ) -> Self {
         // The recorder of measures is one for the process.
-        static MEASURED: OnceLock<Measured> = OnceLock::new();
-        let measured = MEASURED.get_or_init(|| Measured::install().unwrap());
+        let measured = super::measured();
         let folder = TestFolder::new();
         let mut config = config(folder.path(), next_hops);
         change(&mut config);

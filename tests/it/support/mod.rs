@@ -48,3 +48,10 @@ pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
         thread::sleep(PAUSE);
     }
 }
+
+/// The measures of this process: there can be one recorder only, whichever test comes first.
+pub(crate) fn measured() -> &'static xdbridge::adapters::operator::Measured {
+    use xdbridge::adapters::operator::Measured;
+    static MEASURED: std::sync::OnceLock<Measured> = std::sync::OnceLock::new();
+    MEASURED.get_or_init(|| Measured::install().unwrap())
+}
