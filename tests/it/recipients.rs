@@ -157,6 +157,17 @@ fn an_organisation_that_no_route_leads_to_is_an_unknown_recipient() {
     let refused = entries(&response);
     assert_eq!(refused.len(), 1);
     assert_eq!(refused[0].1, "UnknownRecipient");
+    // The form of every refused recipient: the reason, and the value that it is about (XDR-32).
+    let entry = &response.errors[0];
+    assert!(
+        entry.context.starts_with("unknownRecipient: "),
+        "{}",
+        entry.context
+    );
+    assert_eq!(
+        entry.location.as_deref(),
+        Some("Harbor Hospital^^^^^^^^^2.999.40")
+    );
     bridge.assert_nothing_stored();
     assert!(server.transcripts().is_empty());
 

@@ -199,6 +199,15 @@ impl RegistryError {
             (Some(code), Severity::Warning) if is_warning_code(code) => code.clone(),
             (_, Severity::Warning) => return None,
         };
+        if let (true, Some(value)) = (is_about_a_recipient(&code), &finding.value) {
+            // The form of every refused recipient: what is wrong, and whom it is about (XDR-32).
+            return Some(Self {
+                code,
+                severity: finding.severity,
+                context: finding.text.clone(),
+                location: Some(value.expose().clone()),
+            });
+        }
         let mut context = match finding.location.as_str() {
             "" => finding.text.clone(),
             location => format!("{location}: {}", finding.text),
@@ -222,6 +231,13 @@ impl RegistryError {
             location: (!finding.location.is_empty()).then(|| finding.location.clone()),
         })
     }
+}
+
+fn is_about_a_recipient(code: &ErrorCode) -> bool {
+    matches!(
+        code,
+        ErrorCode::UnknownRecipient | ErrorCode::UnavailableRecipient
+    )
 }
 
 /// The codes that xdr.md section 5 lists with severity W.
