@@ -234,6 +234,28 @@ impl Header {
         self
     }
 
+    /// A value in plain ASCII, on the field's own line. Control characters cannot come from the types that values are
+    /// made of; should one do, it turns into a space.
+    #[must_use]
+    pub fn field(mut self, name: &'static str, value: &str) -> Self {
+        let value: String = value
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        // No space at the end of a line: it may not survive the way, and the signature with it (SM-52).
+        let field = format!("{name}: {value}");
+        self.text += field.trim_end();
+        self.text += "\r\n";
+        self
+    }
+
+    /// The end of a block of fields, where a report has several (RFC 3464 §2.1).
+    #[must_use]
+    pub fn blank_line(mut self) -> Self {
+        self.text += "\r\n";
+        self
+    }
+
     /// `Content-Type` of a multipart entity, the boundary quoted (SM-56).
     #[must_use]
     pub fn multipart(mut self, subtype: &'static str, boundary: &Boundary) -> Self {
@@ -277,7 +299,7 @@ pub struct Multipart<W: Write> {
 }
 
 impl<W: Write> Multipart<W> {
-    /// Writes `header`, which names `boundary`, and begins the body.
+    /// Writes `header`, which names `boundary`, and begins the body. Parameters may follow the subtype.
     pub fn begin(
         header: Header,
         subtype: &'static str,
@@ -313,6 +335,16 @@ impl<W: Write> Multipart<W> {
         }
         encoder.finish()?;
         Ok(())
+    }
+
+    /// A part of fields alone: the report of a notification, 7 bit (MDN-26).
+    pub fn report_part(&mut self, media_type: &'static str, report: &Header) -> io::Result<()> {
+        self.delimiter()?;
+        Header::default()
+            .constant("Content-Type", media_type)
+            .constant("Content-Transfer-Encoding", "7bit")
+            .write_to(&mut self.out)?;
+        self.out.write_all(report.text.as_bytes())
     }
 
     /// Begins an attachment in base64: write its octets, then [`Attachment::finish`] gives the entity back.
