@@ -65,6 +65,7 @@ pub fn read_options(partner: &Partner) -> ReadOptions {
     ReadOptions {
         require_mtom: partner.require_mtom,
         saml_ignored: partner.saml == Saml::Ignored,
+        shared_parts: partner.shared_parts,
         ..ReadOptions::default()
     }
 }

@@ -44,6 +44,8 @@ pub struct PartnerConfig {
     pub profile: Profile,
     /// Whether a request that is not MTOM is refused. Default false (SOAP-11).
     pub require_mtom: bool,
+    /// Whether several documents may be one part of an MTOM message. Default false (SOAP-32).
+    pub shared_parts: bool,
     /// What happens to a wsse:Security header that must be understood: `"refuse"` or `"ignored"`. Default
     /// `"refuse"` (SOAP-148).
     pub saml: Saml,
@@ -121,6 +123,7 @@ impl Default for PartnerConfig {
             patient_id_mismatch: PatientIdMismatch::default(),
             profile: Profile::default(),
             require_mtom: false,
+            shared_parts: false,
             saml: Saml::default(),
             strict_message_id: false,
             source_ids: Vec::new(),
@@ -153,6 +156,8 @@ pub struct Partner {
     pub profile: Profile,
     /// Whether a request that is not MTOM is refused.
     pub require_mtom: bool,
+    /// Whether several documents may be one part of an MTOM message.
+    pub shared_parts: bool,
     /// What happens to a wsse:Security header that must be understood.
     pub saml: Saml,
     /// Whether a known wsa:MessageID with other content is refused.
@@ -175,6 +180,7 @@ impl Default for Partner {
             patient_id_mismatch,
             profile,
             require_mtom,
+            shared_parts,
             saml,
             strict_message_id,
             displayed_is_delivery,
@@ -192,6 +198,7 @@ impl Default for Partner {
             patient_id_mismatch,
             profile,
             require_mtom,
+            shared_parts,
             saml,
             strict_message_id,
             source_ids: Vec::new(),
@@ -376,6 +383,7 @@ impl PartnerConfig {
             patient_id_mismatch: self.patient_id_mismatch,
             profile: self.profile,
             require_mtom: self.require_mtom,
+            shared_parts: self.shared_parts,
             saml: self.saml,
             strict_message_id: self.strict_message_id,
             source_ids,

@@ -55,6 +55,7 @@ pub(crate) struct Multipart<'a> {
     max_header_bytes: usize,
     inner_has_ended: bool,
     lacks_final_delimiter: bool,
+    has_bare_lf: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,12 +102,18 @@ impl<'a> Multipart<'a> {
             max_header_bytes: limits.max_part_header_bytes,
             inner_has_ended: false,
             lacks_final_delimiter: false,
+            has_bare_lf: false,
         })
     }
 
     /// Whether the stream ended without the closing `--boundary--` (accepted, SOAP-30).
     pub(crate) fn lacks_final_delimiter(&self) -> bool {
         self.lacks_final_delimiter
+    }
+
+    /// Whether a line in the header of a part ended in LF alone (accepted, SOAP-30).
+    pub(crate) fn has_bare_lf(&self) -> bool {
+        self.has_bare_lf
     }
 
     /// Passes over what is left of the present part and reads the header of the next one. `None`: there is none.
@@ -154,6 +161,7 @@ impl<'a> Multipart<'a> {
     fn take_header_block(&mut self) -> io::Result<Option<Vec<u8>>> {
         let mut block = Vec::new();
         let mut line_length = 0;
+        let mut is_after_cr = false;
         loop {
             if self.start == self.end && !self.refill()? {
                 if block.is_empty() {
@@ -165,6 +173,8 @@ impl<'a> Multipart<'a> {
                 ));
             }
             let byte = self.window.get(self.start).copied().unwrap_or_default();
+            self.has_bare_lf |= byte == b'\n' && !is_after_cr;
+            is_after_cr = byte == b'\r';
             // The line end before the body stays in the window: a boundary may follow it at once (an empty part).
             if byte == b'\n' && line_length == 0 {
                 self.clean = self.start;

@@ -2,6 +2,7 @@
 
 mod body;
 mod file;
+mod package;
 mod read;
 #[cfg(test)]
 mod tests;

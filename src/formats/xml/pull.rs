@@ -112,6 +112,11 @@ impl<'a> Pull<'a> {
         })
     }
 
+    /// Whether the octets came as UTF-16.
+    pub fn is_utf16(&self) -> bool {
+        self.reader.get_ref().is_utf16()
+    }
+
     /// The next node.
     #[expect(
         clippy::should_implement_trait,

@@ -15,6 +15,7 @@ pub struct Source<'a> {
     recorded: Option<Vec<u8>>,
     /// The first failure, whole: the XML reader would wrap it.
     failure: Option<io::Error>,
+    is_utf16: bool,
 }
 
 /// More octets than the limit on XML allows (LIM-3).
@@ -38,6 +39,7 @@ impl<'a> Source<'a> {
             inner.consume(taken);
         }
         let after = |mark: usize| head.get(mark..).unwrap_or_default().to_vec();
+        let is_utf16 = matches!(head.as_slice(), [0xFF, 0xFE, ..] | [0xFE, 0xFF, ..]);
         let inner: Box<dyn BufRead + 'a> = match head.as_slice() {
             [0xFF, 0xFE, ..] => Box::new(Utf16::new(
                 io::Cursor::new(after(2)).chain(inner),
@@ -55,7 +57,13 @@ impl<'a> Source<'a> {
             left_bytes: max_bytes,
             recorded: None,
             failure: None,
+            is_utf16,
         })
+    }
+
+    /// Whether its byte order mark is one of UTF-16.
+    pub fn is_utf16(&self) -> bool {
+        self.is_utf16
     }
 
     /// Takes octets that do not count towards the limit.

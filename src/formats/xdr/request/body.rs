@@ -34,25 +34,52 @@ pub(super) struct FoundDocument {
 pub(super) enum Content {
     /// In the envelope; they are in the sink.
     Inline(DocumentKey),
-    /// In the part of this Content-ID, as the Include writes it without `cid:`.
-    Include(String),
+    /// In the part that the Include names.
+    Include(Href),
     /// Nowhere; a finding says why.
     Unusable,
 }
 
-impl FoundDocument {
-    /// Whether its Include names the part with that Content-ID.
-    pub(super) fn names(&self, content_id: &str) -> bool {
-        match &self.content {
-            Content::Include(id) => {
-                id == content_id || percent_decode(id).as_deref() == Some(content_id)
-            }
-            Content::Inline(_) | Content::Unusable => false,
+/// What an Include names, without `cid:`. It is decoded once, however many parts there are to compare it with.
+pub(super) struct Href {
+    /// As it is written.
+    pub(super) written: String,
+    /// Decoded, where that is something else (SOAP-22).
+    pub(super) decoded: Option<String>,
+}
+
+impl Href {
+    fn of(written: &str) -> Self {
+        #[cfg(test)]
+        DECODED.with(|count| count.set(count.get() + 1));
+        Self {
+            decoded: percent_decode(written).filter(|decoded| decoded != written),
+            written: written.to_owned(),
         }
     }
 
+    /// The Content-IDs that it may mean, the likelier first (SOAP-22).
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.decoded
+            .as_deref()
+            .into_iter()
+            .chain([self.written.as_str()])
+    }
+}
+
+#[cfg(test)]
+thread_local! {
+    /// How many hrefs this thread has decoded.
+    pub(super) static DECODED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+impl FoundDocument {
     pub(super) fn error(&self, rule: &'static str, code: ErrorCode, text: &str) -> Finding {
         Finding::error(rule, code, location(&self.id), text)
+    }
+
+    pub(super) fn warning(&self, rule: &'static str, text: &str) -> Finding {
+        Finding::warning(rule, location(&self.id), text)
     }
 }
 
@@ -265,10 +292,14 @@ impl Documents<'_, '_> {
             DocumentKey::Inline(self.inline),
             self.limits.max_document_bytes,
         );
-        let mut include: Option<String> = None;
+        let mut include: Option<Href> = None;
+        let mut has_space = false;
         let mut problem = None;
         loop {
-            pull.drain_text(|raw| text.feed(raw, self.sink))??;
+            pull.drain_text(|raw| {
+                has_space |= raw.first().is_some_and(|b| is_space(*b));
+                text.feed(raw, self.sink)
+            })??;
             pull.watch();
             let node = pull.next()?;
             match node {
@@ -279,7 +310,7 @@ impl Documents<'_, '_> {
                         problem = Some(("SOAP-23", "xop:Include must stand alone"));
                     }
                     match href.as_deref().and_then(strip_cid) {
-                        Some(content_id) => include = Some(content_id.to_owned()),
+                        Some(content_id) => include = Some(Href::of(content_id)),
                         None => {
                             problem =
                                 Some(("SOAP-24", "xop:Include needs an href that begins with cid:"))
@@ -351,8 +382,15 @@ impl Documents<'_, '_> {
             ));
             return Ok(Content::Unusable);
         }
+        if include.is_some() && has_space {
+            self.findings.push(Finding::warning(
+                "SOAP-23",
+                location(id),
+                "white space around xop:Include, which should stand alone",
+            ));
+        }
         Ok(match include {
-            Some(content_id) => Content::Include(content_id),
+            Some(href) => Content::Include(href),
             None => Content::Inline(DocumentKey::Inline(self.inline.saturating_sub(1))),
         })
     }

@@ -63,7 +63,7 @@ pub fn read_file(
     let outcome = match packaging {
         Packaging::BareSubmission => read_submission(&mut wire, limits),
         Packaging::BareBody => read_bare_body(&mut reading, &mut wire, limits),
-        _ => reading.read_alone(&mut wire),
+        _ => reading.read_alone(&mut wire, None),
     };
     reading.conclude(outcome)
 }

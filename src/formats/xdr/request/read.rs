@@ -1,30 +1,24 @@
 //! Reading a request from the wire: MTOM part by part, or a simple SOAP envelope.
 
-use std::{
-    collections::{HashMap, HashSet},
-    io::{self, BufRead, BufReader, Read},
-};
+use std::io::{self, BufRead, BufReader, Read};
 
 use super::{
     DocumentPart, Packaging, ReadError, ReadOptions, ReceivedRequest,
-    body::{self, Content, FoundDocument, OneDocument},
+    body::{self, FoundDocument},
 };
 use crate::formats::{
-    document::{DocumentKey, DocumentSink},
+    document::DocumentSink,
     finding::Finding,
     ids::SoapMessageId,
     limits::Limits,
     soap::{
         Addressing, Fault, NHIN_REQUEST_ACTION, REQUEST_ACTION, RESPONSE_ACTION,
-        addressing::{self, DirectHeaders, percent_decode},
-        base64::DecodeError,
+        addressing::{self, DirectHeaders},
         envelope::{self, Refusal},
         fault::Subcode,
         media_type::MediaType,
-        multipart::{Malformed, Multipart, PartHeader, bare_content_id, malformed},
-        transfer::{Decoded, TransferDecoder, undecodable},
+        multipart::Malformed,
     },
-    xdr::ErrorCode,
     xml::{
         kept::KeptXml,
         names,
@@ -80,14 +74,22 @@ pub(super) fn read_media(
                     "SOAP 1.2 is application/soap+xml, not text/xml",
                 );
             }
-            reading.read_alone(&mut wire)
+            reading.read_alone(&mut wire, media.parameter("charset"))
         }
     };
     reading.conclude(outcome)
 }
 
-fn is_known_charset(charset: &str) -> bool {
-    ["utf-8", "utf8", "utf-16", "us-ascii"]
+/// SOAP-8.
+pub(super) fn is_known_charset(charset: &str) -> bool {
+    let is_utf8 = ["utf-8", "utf8", "us-ascii"]
+        .iter()
+        .any(|known| charset.eq_ignore_ascii_case(known));
+    is_utf8 || is_utf16(charset)
+}
+
+fn is_utf16(charset: &str) -> bool {
+    ["utf-16", "utf-16le", "utf-16be"]
         .iter()
         .any(|known| charset.eq_ignore_ascii_case(known))
 }
@@ -121,22 +123,16 @@ pub(super) struct Envelope {
     pub(super) metadata: KeptXml,
 }
 
-/// One part that is not the root.
-struct SeenPart {
-    key: DocumentKey,
-    content_id: Option<String>,
-}
-
 /// A request that is being read.
 pub(super) struct Reading<'s> {
     packaging: Packaging,
-    limits: &'s Limits,
-    options: &'s ReadOptions,
+    pub(super) limits: &'s Limits,
+    pub(super) options: &'s ReadOptions,
     pub(super) sink: &'s mut dyn DocumentSink,
     pub(super) findings: Vec<Finding>,
     message_id: Option<SoapMessageId>,
-    found: Vec<FoundDocument>,
-    documents: Vec<DocumentPart>,
+    pub(super) found: Vec<FoundDocument>,
+    pub(super) documents: Vec<DocumentPart>,
 }
 
 impl<'s> Reading<'s> {
@@ -158,7 +154,7 @@ impl<'s> Reading<'s> {
         }
     }
 
-    fn warn(&mut self, rule: &'static str, location: &str, text: &str) {
+    pub(super) fn warn(&mut self, rule: &'static str, location: &str, text: &str) {
         self.findings.push(Finding::warning(rule, location, text));
     }
 
@@ -191,9 +187,13 @@ impl<'s> Reading<'s> {
     }
 
     /// An envelope without parts.
-    pub(super) fn read_alone(&mut self, octets: &mut dyn Read) -> Result<Envelope, ReadError> {
+    pub(super) fn read_alone(
+        &mut self,
+        octets: &mut dyn Read,
+        charset: Option<&str>,
+    ) -> Result<Envelope, ReadError> {
         let buffered = Box::new(BufReader::with_capacity(BUFFER_BYTES, octets));
-        let envelope = self.read_envelope(buffered)?;
+        let envelope = self.read_envelope(buffered, charset)?;
         self.warn(
             "SOAP-11",
             "Content-Type",
@@ -208,8 +208,20 @@ impl<'s> Reading<'s> {
         self.bind(&[], None);
     }
 
-    fn read_envelope(&mut self, octets: Box<dyn BufRead + '_>) -> Result<Envelope, ReadError> {
+    /// Reads an envelope; `charset` is what its Content-Type says.
+    pub(super) fn read_envelope(
+        &mut self,
+        octets: Box<dyn BufRead + '_>,
+        charset: Option<&str>,
+    ) -> Result<Envelope, ReadError> {
         let mut pull = Pull::open(octets, self.limits.max_metadata_bytes, self.limits)?;
+        if charset.is_some_and(|charset| is_utf16(charset) != pull.is_utf16()) {
+            self.warn(
+                "SOAP-8",
+                "Content-Type",
+                "the charset is another than that of the envelope, which was read by its byte order mark",
+            );
+        }
         let blocks = envelope::read_head(&mut pull, false)?;
         // Known as early as possible: every fault from here on relates to it.
         self.message_id = blocks
@@ -250,211 +262,6 @@ impl<'s> Reading<'s> {
             &mut self.found,
         )
     }
-
-    fn read_package(
-        &mut self,
-        media: &MediaType,
-        wire: &mut Wire<'_>,
-    ) -> Result<Envelope, ReadError> {
-        let Some(boundary) = media.parameter("boundary") else {
-            return Err(
-                Fault::sender("SOAP-3", "multipart/related needs a boundary parameter").into(),
-            );
-        };
-        let is_xop = |text: &str| text.eq_ignore_ascii_case("application/xop+xml");
-        if !media.parameter("type").is_some_and(is_xop) {
-            self.warn(
-                "SOAP-3",
-                "Content-Type",
-                "the type parameter should be application/xop+xml",
-            );
-        }
-        let start = media.parameter("start").map(bare_content_id);
-        let mut package = Multipart::open(wire, boundary, self.limits).map_err(from_io)?;
-        let mut content_ids = HashSet::new();
-        let mut parts = Vec::new();
-        let mut envelope = None;
-        let mut root_id = None;
-        for index in 0u32.. {
-            let Some(header) = package.next_part().map_err(from_io)? else {
-                break;
-            };
-            if let Some(id) = &header.content_id
-                && !content_ids.insert(id.clone())
-            {
-                return Err(Fault::sender("SOAP-31", "two parts have one Content-ID").into());
-            }
-            let is_root = match start {
-                Some(start) => header.content_id.as_deref() == Some(start),
-                None => index == 0,
-            };
-            if is_root {
-                root_id = header.content_id.clone();
-                envelope = Some(self.read_root(&header, &mut package)?);
-                continue;
-            }
-            let key = DocumentKey::Part(index);
-            let is_wanted = match (&header.content_id, &envelope) {
-                (None, _) => false,
-                // The root has not come yet: every part may be a document.
-                (Some(_), None) => true,
-                (Some(id), Some(_)) => self.found.iter().any(|document| document.names(id)),
-            };
-            if is_wanted {
-                self.read_part(key, &header, &mut package)?;
-            }
-            parts.push(SeenPart {
-                key,
-                content_id: header.content_id,
-            });
-        }
-        if package.lacks_final_delimiter() {
-            self.warn(
-                "SOAP-30",
-                "multipart/related",
-                "the closing boundary lacks its final --",
-            );
-        }
-        let Some(envelope) = envelope else {
-            return Err(Fault::sender("SOAP-20", "root part not found").into());
-        };
-        self.bind(&parts, root_id.as_deref());
-        Ok(envelope)
-    }
-
-    fn read_root(
-        &mut self,
-        header: &PartHeader,
-        package: &mut Multipart<'_>,
-    ) -> Result<Envelope, ReadError> {
-        let media = header.content_type.as_deref().and_then(MediaType::parse);
-        if media
-            .as_ref()
-            .is_none_or(|media| media.essence() != "application/xop+xml")
-        {
-            self.warn(
-                "SOAP-4",
-                "root part",
-                "its Content-Type should be application/xop+xml",
-            );
-        }
-        let charset = media.as_ref().and_then(|media| media.parameter("charset"));
-        if !charset.is_none_or(is_known_charset) {
-            return Err(ReadError::UnsupportedMediaType);
-        }
-        match decoder(header)? {
-            TransferDecoder::Identity => self.read_envelope(Box::new(package)),
-            decoder => self.read_envelope(Box::new(Decoded::new(package, decoder))),
-        }
-    }
-
-    fn read_part(
-        &mut self,
-        key: DocumentKey,
-        header: &PartHeader,
-        package: &mut Multipart<'_>,
-    ) -> Result<(), ReadError> {
-        let mut decoder = decoder(header)?;
-        let mut document = OneDocument::begin(self.sink, key, self.limits.max_document_bytes)
-            .map_err(ReadError::Sink)?;
-        loop {
-            let octets = package.fill_buf().map_err(from_io)?;
-            if octets.is_empty() {
-                break;
-            }
-            let amount = octets.len();
-            decoder
-                .feed(octets, &mut |piece| document.write(piece))
-                .map_err(from_decoder)?;
-            package.consume(amount);
-        }
-        decoder
-            .finish(&mut |piece| document.write(piece))
-            .map_err(from_decoder)?;
-        if document.end().map_err(ReadError::Sink)? {
-            let location = header.content_id.as_deref().unwrap_or_default();
-            self.findings.push(body::document_too_large(
-                &format!("part {location}"),
-                self.limits,
-            ));
-        }
-        Ok(())
-    }
-
-    /// Ties every Document to its octets (SOAP-22, SOAP-24, SOAP-28, SOAP-32).
-    fn bind(&mut self, parts: &[SeenPart], root_id: Option<&str>) {
-        let by_id: HashMap<&str, DocumentKey> = parts
-            .iter()
-            .filter_map(|part| part.content_id.as_deref().map(|id| (id, part.key)))
-            .collect();
-        let mut used = HashSet::new();
-        for document in std::mem::take(&mut self.found) {
-            let key = match &document.content {
-                Content::Inline(key) => *key,
-                Content::Unusable => continue,
-                Content::Include(id) => {
-                    let decoded = percent_decode(id).filter(|decoded| decoded != id);
-                    // Decoded first, then as it stands (SOAP-22).
-                    let names = [decoded.as_deref(), Some(id.as_str())];
-                    let Some(key) = names.iter().flatten().find_map(|name| by_id.get(name)) else {
-                        let is_root = names.iter().flatten().any(|name| root_id == Some(*name));
-                        self.findings.push(if is_root {
-                            document.error(
-                                "T-10c",
-                                ErrorCode::XdsRepositoryError,
-                                "xop:Include names the root part",
-                            )
-                        } else {
-                            document.error(
-                                "SOAP-24",
-                                ErrorCode::XdsMissingDocument,
-                                "xop:Include names no part of the package",
-                            )
-                        });
-                        continue;
-                    };
-                    if !used.insert(*key) && !self.options.shared_parts {
-                        self.findings.push(document.error(
-                            "SOAP-32",
-                            ErrorCode::XdsRepositoryError,
-                            "several documents name one part",
-                        ));
-                        continue;
-                    }
-                    *key
-                }
-            };
-            self.documents.push(DocumentPart {
-                document_id: document.id,
-                key,
-            });
-        }
-        for part in parts {
-            match &part.content_id {
-                None => self.warn(
-                    "SOAP-28",
-                    "multipart/related",
-                    "a part without Content-ID is ignored",
-                ),
-                Some(id) if !used.contains(&part.key) => self.findings.push(Finding::error(
-                    "SOAP-28",
-                    ErrorCode::XdsMissingDocumentMetadata,
-                    format!("part {}", body::cut(id)),
-                    "no xop:Include names this part",
-                )),
-                Some(_) => {}
-            }
-        }
-    }
-}
-
-fn decoder(header: &PartHeader) -> Result<TransferDecoder, ReadError> {
-    TransferDecoder::of(header.transfer_encoding.as_deref()).ok_or_else(|| {
-        from_io(malformed(
-            "SOAP-26",
-            "a Content-Transfer-Encoding other than binary, 8bit, 7bit, base64, quoted-printable",
-        ))
-    })
 }
 
 /// SOAP-42, SOAP-86.
@@ -489,13 +296,6 @@ pub(super) fn from_io(error: io::Error) -> ReadError {
         return ReadError::TooLarge { max_bytes: 0 };
     }
     ReadError::Io(error)
-}
-
-fn from_decoder(error: DecodeError) -> ReadError {
-    match error {
-        DecodeError::NotBase64 => from_io(undecodable()),
-        DecodeError::Sink(error) => ReadError::Sink(error),
-    }
 }
 
 impl From<Fault> for ReadError {

@@ -1,6 +1,9 @@
 //! Writing a request: the kept metadata inside a new envelope, the documents as they stream.
 
-use std::io::{self, Write};
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
 
 use super::Packaging;
 use crate::formats::{
@@ -56,11 +59,22 @@ impl OutgoingRequest<'_> {
         }
     }
 
-    fn find(&self, key: DocumentKey) -> Option<(usize, &OutgoingDocument)> {
+    /// The document of the key; in the second round the second one that has this key, and so on.
+    fn find(&self, key: DocumentKey, round: usize) -> Option<(usize, &OutgoingDocument)> {
         self.documents
             .iter()
             .enumerate()
-            .find(|(_, document)| document.key == key)
+            .filter(|(_, document)| document.key == key)
+            .nth(round)
+    }
+
+    /// How often the source has to pour: two documents may be the same octets (SOAP-32), and each gets its own part.
+    fn rounds(&self) -> usize {
+        let mut counts = HashMap::new();
+        for document in self.documents {
+            *counts.entry(document.key).or_insert(0usize) += 1;
+        }
+        counts.into_values().max().unwrap_or(1)
     }
 
     /// Everything up to the first document.
@@ -120,9 +134,13 @@ pub fn write_mtom(
         package: &package,
         out,
         is_open: false,
+        round: 0,
         written: 0,
     };
-    documents.pour(&mut parts)?;
+    for round in 0..request.rounds() {
+        parts.round = round;
+        documents.pour(&mut parts)?;
+    }
     let written = parts.written;
     check_all_came(request, written)?;
     package.write_end(out)
@@ -141,9 +159,13 @@ pub fn write_simple(
         envelope,
         open: None,
         out,
+        round: 0,
         written: 0,
     };
-    documents.pour(&mut inline)?;
+    for round in 0..request.rounds() {
+        inline.round = round;
+        documents.pour(&mut inline)?;
+    }
     let Inline {
         envelope,
         written,
@@ -171,13 +193,14 @@ struct Parts<'a> {
     package: &'a PackageNames,
     out: &'a mut dyn Write,
     is_open: bool,
+    round: usize,
     written: usize,
 }
 
 impl DocumentSink for Parts<'_> {
     fn begin(&mut self, key: DocumentKey) -> io::Result<()> {
         self.is_open = false;
-        if let Some((index, document)) = self.request.find(key) {
+        if let Some((index, document)) = self.request.find(key, self.round) {
             self.package
                 .write_document_head(index, &document.mime_type, self.out)?;
             self.is_open = true;
@@ -206,13 +229,14 @@ struct Inline<'a> {
     envelope: XmlWriter,
     open: Option<Base64OneLine<Vec<u8>>>,
     out: &'a mut dyn Write,
+    round: usize,
     written: usize,
 }
 
 impl DocumentSink for Inline<'_> {
     fn begin(&mut self, key: DocumentKey) -> io::Result<()> {
         self.open = None;
-        if let Some((_, document)) = self.request.find(key) {
+        if let Some((_, document)) = self.request.find(key, self.round) {
             self.envelope
                 .start("xds:Document", &[("id", &document.document_id)]);
             self.out.write_all(self.envelope.take().as_bytes())?;

@@ -4,8 +4,7 @@ use super::*;
 use crate::formats::ids::SoapMessageId;
 
 const FOUR_WAYS: &[u8] = include_bytes!("../../../../../fixtures/xdr/mtom-four-ways.mime");
-const CONTENT_TYPE: &str =
-    "multipart/related; boundary=b; type=\"application/xop+xml\"; start=\"<root@x>\"";
+const CONTENT_TYPE: &str = "multipart/related; boundary=b; type=\"application/xop+xml\"; start=\"<root@x>\"; start-info=\"application/soap+xml\"";
 
 /// An envelope whose documents are `documents`, the inside of the request after its metadata.
 fn envelope(documents: &str) -> String {
@@ -35,7 +34,8 @@ fn package(parts: &[(&str, &str)]) -> String {
     format!("{parts}--b--\r\n")
 }
 
-const ROOT: &str = "Content-Type: application/xop+xml; charset=UTF-8\r\nContent-ID: <root@x>";
+const ROOT: &str = "Content-Type: application/xop+xml; charset=UTF-8; type=\"application/soap+xml\"\r\n\
+                    Content-Transfer-Encoding: binary\r\nContent-ID: <root@x>";
 
 fn read_parts(parts: &[(&str, &str)]) -> Outcome {
     read_with(
@@ -101,7 +101,7 @@ fn line_ends_and_the_last_boundary_may_differ_and_octets_stay_exact() {
     let cut_at_boundary = whole.replace("--b--\r\n", "--b");
     for (text, expected) in [
         (&whole, &[][..]),
-        (&mixed, &[][..]),
+        (&mixed, &["SOAP-30"][..]),
         (&without_dashes, &["SOAP-30"][..]),
         (&cut_at_boundary, &["SOAP-30"][..]),
     ] {
@@ -132,18 +132,20 @@ fn line_ends_and_the_last_boundary_may_differ_and_octets_stay_exact() {
 // rule: SOAP-22
 #[test]
 fn an_href_is_decoded_first_and_compared_as_it_stands_second() {
-    for (href, id) in [
-        ("cid:0.urn%3auuid%3A1@x", "0.urn:uuid:1@x"),
-        ("cid:a%40x", "a@x"),
-        ("CID:a%40x", "a%40x"),
-        ("cid:a+b@x", "a+b@x"),
-    ] {
+    let cases: [(&str, &str, &[&str]); 5] = [
+        ("cid:0.urn%3auuid%3A1@x", "0.urn:uuid:1@x", &[]),
+        ("cid:a%40x", "a@x", &[]),
+        ("cid:a%2540x", "a%40x", &[]),
+        ("CID:a%40x", "a%40x", &["SOAP-22"]),
+        ("cid:a+b@x", "a+b@x", &[]),
+    ];
+    for (href, id, expected) in cases {
         let header = format!("content-id: <{id}>");
         let outcome = read_parts(&[
             (ROOT, &envelope(&include("Document01", href))),
             (&header, "x"),
         ]);
-        assert!(outcome.unwrap().0.findings.is_empty(), "{href}");
+        assert_eq!(rules(&outcome.unwrap().0), expected, "{href}");
     }
     let other_case = read_parts(&[
         (ROOT, &envelope(&include("Document01", "cid:a@x"))),
@@ -182,7 +184,18 @@ fn each_part_belongs_to_one_document() {
     let text = package(&parts);
     let (request, _) =
         read_with(CONTENT_TYPE, text.as_bytes(), &Limits::default(), &lenient).unwrap();
-    assert_eq!(request.documents.len(), 2);
+    let read: Vec<_> = request
+        .documents
+        .iter()
+        .map(|d| (&*d.document_id, d.key))
+        .collect();
+    assert_eq!(
+        read,
+        [
+            ("Document01", DocumentKey::Part(1)),
+            ("Document02", DocumentKey::Part(1))
+        ]
+    );
     let (request, _) =
         read_parts(&[(ROOT, &envelope(&include("Document01", "cid:root@x")))]).unwrap();
     assert_eq!(rules(&request), ["T-10c"]);
@@ -196,6 +209,81 @@ fn each_part_belongs_to_one_document() {
         error_codes(&request),
         [ErrorCode::XdsMissingDocumentMetadata]
     );
+}
+
+// rule: SOAP-22
+#[test]
+fn an_href_is_decoded_once_however_many_parts_there_are() {
+    let id = |number: usize| format!("{number}.urn%3Auuid%3A1@x");
+    let documents: String = (0..100)
+        .map(|n| include(&id(n), &format!("cid:{}", id(n))))
+        .collect();
+    let body = envelope(&documents);
+    let headers: Vec<String> = (0..480)
+        .map(|n| format!("Content-ID: <{n}.urn:uuid:1@x>"))
+        .collect();
+    let mut parts = vec![(ROOT, body.as_str())];
+    parts.extend(headers.iter().map(|header| (header.as_str(), "x")));
+    let before = body::DECODED.get();
+    let (request, _) = read_parts(&parts).unwrap();
+    assert_eq!(body::DECODED.get() - before, 100);
+    assert_eq!(request.documents.len(), 100);
+    // The other parts belong to nobody.
+    assert_eq!(error_codes(&request).len(), 380);
+}
+
+// rule: SOAP-3, SOAP-4, SOAP-23, SOAP-30, XDR-141
+#[test]
+fn what_a_package_says_less_or_otherwise_is_told() {
+    let body = envelope(&include("Document01", "cid:d@x"));
+    let spaced = body.replace("<xop:Include", " \n<xop:Include");
+    let long = "b".repeat(71);
+    let whole = package(&[(ROOT, &body), ("Content-ID: <d@x>", "x")]);
+    let with_root = |root: &str| package(&[(root, &body), ("Content-ID: <d@x>", "x")]);
+    let cases: [(String, String, &[&str]); 8] = [
+        (CONTENT_TYPE.into(), whole.clone(), &[]),
+        (
+            CONTENT_TYPE.replace("application/soap", "text/"),
+            whole.clone(),
+            &["SOAP-3"],
+        ),
+        (
+            CONTENT_TYPE.replace("type=\"application/xop+xml\"", "type=\"text/xml\""),
+            whole.clone(),
+            &["SOAP-3"],
+        ),
+        (
+            "multipart/related; boundary=b".into(),
+            whole.clone(),
+            &["SOAP-3"; 3],
+        ),
+        (
+            CONTENT_TYPE.into(),
+            with_root("Content-ID: <root@x>\r\nContent-Type: text/xml"),
+            &["SOAP-4"; 2],
+        ),
+        (
+            CONTENT_TYPE.into(),
+            with_root(&ROOT.replace("application/soap+xml", "text/xml")),
+            &["SOAP-4"],
+        ),
+        (
+            CONTENT_TYPE.into(),
+            package(&[(ROOT, &spaced), ("Content-ID: <d@x>", "x")]),
+            &["SOAP-23"],
+        ),
+        (
+            CONTENT_TYPE.replace("boundary=b", &format!("boundary={long}")),
+            whole.replace("--b", &format!("--{long}")),
+            &["SOAP-30"],
+        ),
+    ];
+    for (content_type, text, expected) in cases {
+        let (limits, options) = (Limits::default(), ReadOptions::default());
+        let (request, _) = read_with(&content_type, text.as_bytes(), &limits, &options).unwrap();
+        assert_eq!(rules(&request), expected, "{content_type}");
+        assert_eq!(request.documents.len(), 1);
+    }
 }
 
 // rule: SOAP-3, SOAP-20, SOAP-26, SOAP-31, SOAP-80, LIM-6, LIM-7, T-11
@@ -384,6 +472,29 @@ fn what_is_written_reads_back_in_either_packaging() {
             "{:?}",
             again.findings
         );
+    }
+    // Two documents of the same octets are two parts: the peer may not want one for both (SOAP-32).
+    let twins = [
+        outgoing[0].clone(),
+        OutgoingDocument {
+            document_id: "Twin".into(),
+            ..outgoing[0].clone()
+        },
+    ];
+    let twice = OutgoingRequest {
+        documents: &twins,
+        ..out.clone()
+    };
+    for packaging in [Packaging::Mtom, Packaging::SimpleSoap] {
+        let mut body = Vec::new();
+        match packaging {
+            Packaging::Mtom => write_mtom(&twice, &mut documents, &mut body).unwrap(),
+            _ => write_simple(&twice, &mut documents, &mut body).unwrap(),
+        }
+        let content_type = twice.content_type(packaging);
+        let (again, octets) = read_with(&content_type, &body, &Limits::default(), &strict).unwrap();
+        assert_eq!((again.documents.len(), octets.documents.len()), (2, 2));
+        assert_eq!(octets.documents[0].1, octets.documents[1].1);
     }
     // A source that lacks a document must not leave a request behind that looks whole.
     documents.documents.pop();
