@@ -44,6 +44,12 @@ pub struct Limits {
     pub max_mime_depth: usize,
     /// MIME parts of one mail. Default 500 (LIM-15).
     pub max_mime_parts: usize,
+    /// Header block of a mail or of one of its parts. Default 256 KiB (LIM-15).
+    pub max_mime_header_bytes: usize,
+    /// Fields in one such header. Default 1,000 (LIM-15).
+    pub max_mime_header_fields: usize,
+    /// One line of such a header. Default 64 KiB (LIM-15).
+    pub max_mime_line_bytes: usize,
     /// RecipientInfos of one CMS envelope. Default 64 (LIM-16).
     pub max_recipient_infos: usize,
     /// SignerInfos of one CMS signature. Default 16 (LIM-16).
@@ -81,6 +87,9 @@ impl Default for Limits {
             max_sealed_bytes: 64 * MIB,
             max_mime_depth: 16,
             max_mime_parts: 500,
+            max_mime_header_bytes: 256 * KIB,
+            max_mime_header_fields: 1_000,
+            max_mime_line_bytes: 64 * KIB,
             max_recipient_infos: 64,
             max_signer_infos: 16,
             max_cms_certificates: 50,

@@ -1,4 +1,5 @@
-//! MIME messages: writing them (direct.md sections 3 and 4).
+//! MIME messages: reading and writing them (direct.md sections 3 and 4).
 
 pub mod base64_lines;
+pub mod read;
 pub mod write;
