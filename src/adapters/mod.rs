@@ -6,5 +6,6 @@ pub mod clock;
 pub mod dns;
 pub mod operator;
 pub mod smtp_client;
+pub mod soap_client;
 pub mod soap_server;
 pub mod store;

@@ -5,6 +5,7 @@ pub mod judge;
 pub mod network;
 pub mod own_domain;
 pub mod partner;
+pub mod post;
 pub mod retry;
 pub mod routing;
 pub mod to_direct;

@@ -519,3 +519,33 @@ pub struct XdrAnswer {
     /// Retry-After, with 503.
     pub retry_after: Option<Duration>,
 }
+
+// --- XDR endpoints -----------------------------------------------------------------------------
+
+/// Posts ITI-41 requests to the endpoints of the configuration.
+#[async_trait]
+pub trait PostXdr: Send + Sync {
+    /// Makes one attempt. Nothing is repeated here: whether that may be done is [`crate::bridge::post`]'s question.
+    async fn post(&self, post: XdrPost) -> PostReport;
+}
+
+/// One attempt to post a request.
+pub struct XdrPost {
+    /// The endpoint's name in the configuration.
+    pub endpoint: String,
+    /// Content-Type.
+    pub content_type: String,
+    /// When the attempt must be over.
+    pub deadline: Timestamp,
+    /// The body in chunks. After an error the endpoint never takes the request for complete.
+    pub body: tokio::sync::mpsc::Receiver<std::io::Result<Bytes>>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostReport {
+    /// What counts.
+    pub end: crate::bridge::post::PostEnd,
+    /// What the audit keeps: no word of the body, no URL.
+    pub detail: String,
+}

@@ -25,6 +25,7 @@ mod signals;
 mod smime;
 mod smtp_client;
 mod smtp_client_tls;
+mod soap_client;
 mod soap_server;
 mod sqlite_store;
 mod store;

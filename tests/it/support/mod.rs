@@ -28,6 +28,7 @@ pub(crate) mod request;
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
 pub(crate) mod scripted_smtp;
+pub(crate) mod scripted_xdr;
 pub(crate) mod smtp_ground;
 pub(crate) mod soap_ground;
 pub(crate) mod store;

@@ -1,0 +1,330 @@
+//! ITI-41 requests to the XDR endpoints of the configuration, over mutual TLS (xdr.md section 8, mdn.md section 9).
+//!
+//! Bodies stream. Nothing is followed: no redirect, no proxy, no name that the configuration does not give.
+
+mod failure;
+pub mod settings;
+
+use std::{
+    collections::HashMap,
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream;
+use openssl::x509::X509;
+use reqwest::{
+    Body, Certificate, Client, Identity, Response, Url,
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
+    redirect, tls,
+};
+use tokio::sync::mpsc;
+
+use settings::SoapClientConfig;
+
+use crate::{
+    bridge::post::PostEnd,
+    flows::ports::{Clock, PostReport, PostXdr, XdrPost},
+};
+
+/// Bits of a key file's mode that others than its owner would profit from (T-31).
+const MODE_OF_OTHERS: u32 = 0o077;
+
+/// An XDR endpoint as the client needs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Where it listens: `https://host:port/path`.
+    pub url: String,
+    /// Whether a post whose answer was lost may be repeated: only then connections are used again.
+    pub is_idempotent: bool,
+}
+
+/// Why no client can be made.
+#[derive(Debug, thiserror::Error)]
+pub enum SoapClientError {
+    /// A file cannot be read.
+    #[error("{setting}: cannot read {}", path.display())]
+    Unreadable {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The key file may be read by others.
+    #[error(
+        "{setting}: {} may be read by others (mode {mode:03o}); what would be accepted: mode 600 or 400",
+        path.display()
+    )]
+    KeyExposed {
+        /// The setting that names the file.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Certificate and key are no pair that can be used.
+    #[error(
+        "soap.client.certificate and soap.client.key: a PEM certificate and its PKCS #8 key are needed"
+    )]
+    Identity(#[source] reqwest::Error),
+    /// A file holds no certificate.
+    #[error("soap.client.ca_files: {} holds no usable PEM certificate", path.display())]
+    NoCertificate {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The URL of an endpoint is none that is posted to.
+    #[error(
+        "endpoint {name}: url must be https://host[:port]/path, without user, query or fragment"
+    )]
+    Url {
+        /// The endpoint's name.
+        name: String,
+    },
+    /// The HTTP library refuses what it was given.
+    #[error("the SOAP client cannot be set up")]
+    Setup(#[from] reqwest::Error),
+}
+
+/// Posts to the endpoints that it was made for, and to no other.
+pub struct SoapClient {
+    endpoints: HashMap<String, (Client, Url)>,
+    clock: Arc<dyn Clock>,
+    post_timeout: Duration,
+    max_answer_bytes: u64,
+}
+
+impl SoapClient {
+    /// A client for `endpoints`; answers of more than `max_answer_bytes` octets are not read.
+    pub fn new(
+        config: &SoapClientConfig,
+        endpoints: &[Endpoint],
+        clock: Arc<dyn Clock>,
+        max_answer_bytes: u64,
+    ) -> Result<Self, SoapClientError> {
+        let identity = identity(config)?;
+        let cas = cas(config)?;
+        let client = |idle_connections| {
+            Client::builder()
+                .identity(identity.clone())
+                .tls_certs_only(cas.clone())
+                .min_tls_version(tls::Version::TLS_1_2)
+                .https_only(true)
+                .no_proxy()
+                .redirect(redirect::Policy::none())
+                .referer(false)
+                .connect_timeout(config.connect_timeout)
+                .read_timeout(config.read_timeout)
+                .pool_idle_timeout(config.idle_timeout)
+                .pool_max_idle_per_host(idle_connections)
+                .build()
+        };
+        let (keeping, closing) = (client(usize::MAX)?, client(0)?);
+        let mut known = HashMap::new();
+        for endpoint in endpoints {
+            let url = url(&endpoint.url).ok_or_else(|| SoapClientError::Url {
+                name: endpoint.name.clone(),
+            })?;
+            let client = if endpoint.is_idempotent {
+                &keeping
+            } else {
+                &closing
+            };
+            known.insert(endpoint.name.clone(), (client.clone(), url));
+        }
+        Ok(Self {
+            endpoints: known,
+            clock,
+            post_timeout: config.post_timeout,
+            max_answer_bytes,
+        })
+    }
+}
+
+#[async_trait]
+impl PostXdr for SoapClient {
+    async fn post(&self, post: XdrPost) -> PostReport {
+        let not_sent = |detail: &str| PostReport {
+            end: PostEnd::NotSent {
+                is_untrusted: false,
+            },
+            detail: detail.to_owned(),
+        };
+        let Some((client, url)) = self.endpoints.get(&post.endpoint) else {
+            return not_sent("the configuration has no endpoint of this name");
+        };
+        let Ok(content_type) = HeaderValue::from_str(&post.content_type) else {
+            return not_sent("the Content-Type is none");
+        };
+        let left = post.deadline.duration_since(self.clock.now());
+        let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+        let (body, is_sent) = streamed(post.body);
+        let request = client
+            .post(url.clone())
+            .header(CONTENT_TYPE, content_type)
+            .timeout(left.min(self.post_timeout))
+            .body(body);
+        match request.send().await {
+            Ok(response) => self.read(response).await,
+            Err(error) => PostReport {
+                end: failure::end_of(&error, is_sent.load(Ordering::Acquire)),
+                detail: failure::detail_of(&error),
+            },
+        }
+    }
+}
+
+impl SoapClient {
+    async fn read(&self, mut response: Response) -> PostReport {
+        let lost = |detail: String| PostReport {
+            end: PostEnd::AnswerLost,
+            detail,
+        };
+        let status = response.status().as_u16();
+        let header = |name| {
+            let value: Option<&HeaderValue> = response.headers().get(name);
+            value.and_then(|value| value.to_str().ok())
+        };
+        let content_type = header(CONTENT_TYPE).unwrap_or_default().to_owned();
+        let declared = header(CONTENT_LENGTH).and_then(|length| length.parse::<u64>().ok());
+        let is_too_large = |bytes: u64| bytes > self.max_answer_bytes;
+        let too_large = || lost(format!("HTTP {status} with an answer that is too large"));
+        if declared.is_some_and(is_too_large) {
+            return too_large();
+        }
+        let mut body = Vec::new();
+        loop {
+            match response.chunk().await {
+                Ok(Some(chunk)) if is_too_large((body.len() + chunk.len()) as u64) => {
+                    return too_large();
+                }
+                Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+                Ok(None) => break,
+                Err(error) => return lost(failure::detail_of(&error)),
+            }
+        }
+        PostReport {
+            end: PostEnd::Answered {
+                status,
+                content_type,
+                body,
+            },
+            detail: format!("HTTP {status}"),
+        }
+    }
+}
+
+/// The chunks as a body, and whether all of them were taken from us. Chunks that end in an error never look complete to
+/// the endpoint: the connection is broken off.
+fn streamed(chunks: mpsc::Receiver<io::Result<Bytes>>) -> (Body, Arc<AtomicBool>) {
+    let is_sent = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&is_sent);
+    let octets = stream::unfold(Some((chunks, told)), |state| async {
+        let (mut chunks, told) = state?;
+        match chunks.recv().await {
+            Some(Ok(chunk)) => Some((Ok(chunk), Some((chunks, told)))),
+            Some(Err(error)) => Some((Err(error), None)),
+            None => {
+                told.store(true, Ordering::Release);
+                None
+            }
+        }
+    });
+    (Body::wrap_stream(octets), is_sent)
+}
+
+fn url(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    let is_plain = url.scheme() == "https"
+        && url.has_host()
+        && url.username().is_empty()
+        && url.password().is_none()
+        && url.query().is_none()
+        && url.fragment().is_none();
+    is_plain.then_some(url)
+}
+
+fn identity(config: &SoapClientConfig) -> Result<Identity, SoapClientError> {
+    const KEY: &str = "soap.client.key";
+    let certificate = read("soap.client.certificate", &config.certificate)?;
+    let key = read(KEY, &config.key)?;
+    let unreadable = |source| SoapClientError::Unreadable {
+        setting: KEY,
+        path: config.key.clone(),
+        source,
+    };
+    let metadata = fs::metadata(&config.key).map_err(unreadable)?;
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & MODE_OF_OTHERS != 0 {
+        return Err(SoapClientError::KeyExposed {
+            setting: KEY,
+            path: config.key.clone(),
+            mode,
+        });
+    }
+    Identity::from_pkcs8_pem(&certificate, &key).map_err(SoapClientError::Identity)
+}
+
+fn cas(config: &SoapClientConfig) -> Result<Vec<Certificate>, SoapClientError> {
+    let mut cas = Vec::new();
+    for path in &config.ca_files {
+        let pem = read("soap.client.ca_files", path)?;
+        let none = || SoapClientError::NoCertificate { path: path.clone() };
+        let found = X509::stack_from_pem(&pem).map_err(|_| none())?;
+        if found.is_empty() {
+            return Err(none());
+        }
+        for ca in found {
+            let der = ca.to_der().map_err(|_| none())?;
+            cas.push(Certificate::from_der(&der)?);
+        }
+    }
+    Ok(cas)
+}
+
+fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, SoapClientError> {
+    fs::read(path).map_err(|source| SoapClientError::Unreadable {
+        setting,
+        path: path.to_owned(),
+        source,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_https_urls_are_posted_to() {
+        for good in [
+            "https://ehr.harbor.example/xdr",
+            "https://10.0.0.7:8443/a/b",
+        ] {
+            assert!(url(good).is_some(), "{good}");
+        }
+        for bad in [
+            "http://ehr.harbor.example/xdr",
+            "https://user:word@ehr.harbor.example/xdr",
+            "https://ehr.harbor.example/xdr?wsdl",
+            "https://ehr.harbor.example/xdr#x",
+            "file:///etc/passwd",
+            "ehr.harbor.example",
+            "",
+        ] {
+            assert!(url(bad).is_none(), "{bad}");
+        }
+    }
+}
