@@ -2,6 +2,8 @@
 //! metadata is judged by its level, and sender and recipients are named. The listener and `inspect` both ask here, so
 //! that they never differ.
 
+use std::collections::HashSet;
+
 use super::{
     partner::{Partner, PatientIdMismatch, Saml},
     routing::{self, Recipients, Routes},
@@ -66,6 +68,7 @@ pub fn read_options(partner: &Partner) -> ReadOptions {
         require_mtom: partner.require_mtom,
         saml_ignored: partner.saml == Saml::Ignored,
         shared_parts: partner.shared_parts,
+        strict_address_block: partner.strict_address_block,
         ..ReadOptions::default()
     }
 }
@@ -107,11 +110,12 @@ pub fn judge(
     // What is wrong with sender and recipients of bad metadata is mostly what is wrong with the metadata.
     let further = judgement.address(request, terms);
     if !refuses(&judgement.findings) {
-        judgement.findings.extend(match container {
-            Container::Xdr => further,
-            // Its mail names them.
-            Container::Xdm => Vec::new(),
-        });
+        // The mail of a package names its sender and recipients.
+        if container == Container::Xdr {
+            let disagreement = judgement.disagreement(request, terms);
+            judgement.findings.extend(disagreement);
+            judgement.findings.extend(further);
+        }
         judgement.findings.extend(stray_notification(request));
         judgement.findings.extend(judgement.too_large(terms));
     }
@@ -184,6 +188,41 @@ impl Judgement {
         let (from, recipients, findings) = addresses(set, from, to, terms);
         self.from = from;
         self.recipients = recipients;
+        findings
+    }
+
+    /// The addressBlock routes; metadata that names somebody else is content, and kept as it is (SOAP-120).
+    fn disagreement(&self, request: &ReceivedRequest, terms: &Terms<'_>) -> Vec<Finding> {
+        let (Some(block), Some(set)) = (&request.address_block, self.metadata.submission_set())
+        else {
+            return Vec::new();
+        };
+        let warning = |attribute: &str, text: &str| {
+            Finding::warning(
+                "SOAP-120",
+                format!("SubmissionSet({}).{attribute}", set.id),
+                text,
+            )
+        };
+        let mut findings = Vec::new();
+        if routing::sender(None, set).is_ok_and(|author| author != block.from) {
+            findings.push(warning(
+                "author",
+                "the first author with an address is not direct:from, which is the sender",
+            ));
+        }
+        let named = routing::recipients(&[], set, terms.routes, usize::MAX);
+        let is_same = |named: &Recipients| {
+            let (named, to): (HashSet<_>, HashSet<_>) =
+                (named.addresses.iter().collect(), block.to.iter().collect());
+            named == to
+        };
+        if named.is_ok_and(|named| !is_same(&named)) {
+            findings.push(warning(
+                "intendedRecipient",
+                "the addresses are not those of direct:to, who are the recipients",
+            ));
+        }
         findings
     }
 

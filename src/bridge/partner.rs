@@ -52,6 +52,9 @@ pub struct PartnerConfig {
     /// Whether a known wsa:MessageID with other content is refused instead of taken as a new message. Default false
     /// (SOAP-69).
     pub strict_message_id: bool,
+    /// Whether a direct:addressBlock is refused whose role or relay is not exactly as it must be. Default false
+    /// (SOAP-111).
+    pub strict_address_block: bool,
     /// The sourceIds that its submissions may carry, such as `["2.999.1"]`. Default: none listed, all allowed
     /// (XDR-26).
     pub source_ids: Vec<String>,
@@ -126,6 +129,7 @@ impl Default for PartnerConfig {
             shared_parts: false,
             saml: Saml::default(),
             strict_message_id: false,
+            strict_address_block: false,
             source_ids: Vec::new(),
             displayed_is_delivery: true,
             always_request_dispatched: false,
@@ -162,6 +166,8 @@ pub struct Partner {
     pub saml: Saml,
     /// Whether a known wsa:MessageID with other content is refused.
     pub strict_message_id: bool,
+    /// Whether an addressBlock is refused whose role or relay is not exactly as it must be.
+    pub strict_address_block: bool,
     /// The sourceIds that its submissions may carry; empty allows all.
     pub source_ids: Vec<Oid>,
     /// Whether a `displayed` notice counts as delivery.
@@ -183,6 +189,7 @@ impl Default for Partner {
             shared_parts,
             saml,
             strict_message_id,
+            strict_address_block,
             displayed_is_delivery,
             always_request_dispatched,
             ..
@@ -201,6 +208,7 @@ impl Default for Partner {
             shared_parts,
             saml,
             strict_message_id,
+            strict_address_block,
             source_ids: Vec::new(),
             displayed_is_delivery,
             always_request_dispatched,
@@ -386,6 +394,7 @@ impl PartnerConfig {
             shared_parts: self.shared_parts,
             saml: self.saml,
             strict_message_id: self.strict_message_id,
+            strict_address_block: self.strict_address_block,
             source_ids,
             displayed_is_delivery: self.displayed_is_delivery,
             always_request_dispatched: self.always_request_dispatched,

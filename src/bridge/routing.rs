@@ -167,8 +167,22 @@ pub fn recipients(
     max_recipients: usize,
 ) -> Result<Recipients, Vec<Finding>> {
     let location = format!("SubmissionSet({}).intendedRecipient", submission_set.id);
+    let too_many = || {
+        vec![Finding::error(
+            "LIM-9",
+            ErrorCode::XdsRepositoryOutOfResources,
+            &location,
+            format!("more than {max_recipients} recipients in one submission"),
+        )]
+    };
     let found = if block_to.is_empty() {
-        by_metadata(submission_set, routes, &location)?
+        by_metadata(submission_set, routes, &location).map_err(|errors| {
+            if errors.len() > max_recipients {
+                too_many()
+            } else {
+                errors
+            }
+        })?
     } else {
         Recipients {
             addresses: block_to.to_vec(),
@@ -177,12 +191,7 @@ pub fn recipients(
     };
     let addresses = each_once(found.addresses);
     if addresses.len() + found.refused.len() > max_recipients {
-        return Err(vec![Finding::error(
-            "LIM-9",
-            ErrorCode::XdsRepositoryOutOfResources,
-            location,
-            format!("more than {max_recipients} recipients in one submission"),
-        )]);
+        return Err(too_many());
     }
     Ok(Recipients { addresses, ..found })
 }

@@ -20,6 +20,7 @@ use actix_web::{
 use bytes::Bytes;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use super::{
     Shared,
@@ -35,7 +36,11 @@ use crate::{
         measures,
         ports::{BodyInterrupted, TlsPeer, XdrAnswer, XdrRequest},
     },
-    formats::audit::{AuditKind, AuditOutcome, AuditRecord},
+    formats::{
+        audit::{AuditKind, AuditOutcome, AuditRecord},
+        ids::SoapMessageId,
+        soap::{Fault, Packaging},
+    },
 };
 
 /// The one path of the service (SOAP-2).
@@ -192,8 +197,9 @@ async fn receive(
         growth: is_chunked.then(|| reservation.growth(&shared.parts.budget)),
     };
     let (feed, chunks) = body::channel();
+    let content_type = content_type(request.headers());
     let xdr_request = XdrRequest {
-        content_type: content_type(request.headers()),
+        content_type: content_type.clone(),
         peer,
         partner,
         body: chunks,
@@ -218,7 +224,7 @@ async fn receive(
         Ok(answer) => Answer::of(answer),
         Err(_) => {
             error!("the flow panicked on a request");
-            Answer::closing(StatusCode::INTERNAL_SERVER_ERROR)
+            Answer::failed(&content_type)
         }
     }
 }
@@ -256,6 +262,23 @@ impl Answer {
         Self {
             closes: true,
             ..Self::empty(status)
+        }
+    }
+
+    /// A failure of our own (SOAP-90). Nothing is known of the request but how it says that it is packaged.
+    fn failed(content_type: &str) -> Self {
+        let mut fault = Fault::receiver("the request could not be processed");
+        fault.packaging = Packaging::of_content_type(content_type);
+        let id = SoapMessageId::from_uuid(Uuid::new_v4());
+        let (content_type, body) = fault.write_answer(&id);
+        Self {
+            closes: true,
+            ..Self::of(XdrAnswer {
+                status: fault.http_status(),
+                content_type: Some(content_type),
+                body: body.into(),
+                retry_after: None,
+            })
         }
     }
 

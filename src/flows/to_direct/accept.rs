@@ -30,10 +30,10 @@ use crate::{
         ports::{ServeXdr, TlsPeer, XdrAnswer, XdrRequest},
     },
     formats::{
-        audit::AuditOutcome,
+        audit::{AuditOutcome, AuditRecord},
         finding::{self, Finding, Severity},
-        soap::Fault,
-        xdr::ErrorCode,
+        soap::{Fault, Packaging},
+        xdr::{ErrorCode, request::ReadError},
     },
 };
 
@@ -70,10 +70,8 @@ impl ServeXdr for ToDirect {
 impl ToDirect {
     async fn accept(&self, caller: &Caller, received: intake::Received) -> Result<XdrAnswer, Stop> {
         let understood = self.understand(caller, received).await?;
-        let reply = ReplyTo {
-            packaging: understood.request.packaging,
-            message_id: understood.request.addressing.message_id.clone(),
-        };
+        let reply = ReplyTo::of(&understood.request);
+        tell_deviations(caller, &understood.findings);
         match self.decide_and_record(caller, &understood, &reply).await {
             // The request was understood, so the refusal is a RegistryResponse (SOAP-91, SND-7).
             Err(Stop::Store(failure)) => Ok(not_recorded(&reply, &failure)),
@@ -109,7 +107,7 @@ impl ToDirect {
         let window = self.settings.resubmission_window;
         let earlier =
             Earlier::find(self.store.as_ref(), &keys, &understood.digest, now, window).await?;
-        self.check_message_id(caller, understood, reply, &earlier)?;
+        self.check_message_id(caller, reply, &earlier)?;
 
         let decided = self.decide_all(caller, &own, recipients, &earlier).await;
         let refused = decided
@@ -174,22 +172,16 @@ impl ToDirect {
         match reading.await {
             Ok(Ok(understood)) => Ok(understood),
             Ok(Err(NotUnderstood::Store(failure))) => Err(Stop::Store(failure)),
-            Ok(Err(NotUnderstood::Request(error))) => Err(refusal(
-                answer::unreadable(&error),
-                audit().with("error", "the request is no readable ITI-41 message"),
-            )),
-            Ok(Err(NotUnderstood::NoCanonicalForm)) => {
+            Ok(Err(NotUnderstood::Request(error))) => Err(unreadable(caller, &error, audit())),
+            Ok(Err(NotUnderstood::NoCanonicalForm(request))) => {
                 let fault = Fault::sender("SOAP-80", "the metadata has no canonical form");
                 Err(refusal(
-                    answer::fault_answer(&fault),
+                    ReplyTo::of(&request).fault(fault),
                     audit().with("error", "no canonical form"),
                 ))
             }
             Ok(Err(NotUnderstood::Metadata(request, error))) => {
-                let reply = ReplyTo {
-                    packaging: request.packaging,
-                    message_id: request.addressing.message_id.clone(),
-                };
+                let reply = ReplyTo::of(&request);
                 let code = ErrorCode::XdsRepositoryMetadataError;
                 Err(refusal(
                     reply.refuse(code, error.to_string()),
@@ -203,7 +195,8 @@ impl ToDirect {
                     "reading a request panicked"
                 );
                 measures::count_alarm("panic");
-                let fault = Fault::receiver("the request could not be processed");
+                let mut fault = Fault::receiver("the request could not be processed");
+                fault.packaging = Packaging::of_content_type(&caller.content_type);
                 Err(refusal(
                     answer::fault_answer(&fault),
                     audit().with("error", "panic"),
@@ -245,6 +238,39 @@ impl ToDirect {
             reason: value.reason,
         }));
         decided
+    }
+}
+
+/// A request that is answered by a fault or an HTTP status. Who wants no answer is told nowhere but here (SOAP-70).
+fn unreadable(caller: &Caller, error: &ReadError, audit: AuditRecord) -> Stop {
+    let rule = match error {
+        ReadError::Fault(fault) => fault.rule,
+        ReadError::UnsupportedMediaType => "SOAP-7",
+        ReadError::TooLarge { .. } => "LIM-1",
+        ReadError::Io(_) | ReadError::Sink(_) => "",
+    };
+    info!(
+        partner = caller.partner.name.as_str(),
+        rules = rule,
+        "a request of partner {} is no readable ITI-41 message: {rule}",
+        caller.partner.name
+    );
+    let audit = audit.with("error", "the request is no readable ITI-41 message");
+    refusal(answer::unreadable(error), audit.with("rules", rule))
+}
+
+/// A wish for notices of final delivery that cannot be understood is an error of its sender, which has to be seen in
+/// the log though the message goes on without it (SOAP-119).
+fn tell_deviations(caller: &Caller, findings: &[Finding]) {
+    for finding in findings.iter().filter(|finding| finding.rule == "SOAP-119") {
+        error!(
+            partner = caller.partner.name.as_str(),
+            rule = finding.rule,
+            element = finding.location.as_str(),
+            "a header of partner {} is not as it must be: {}",
+            caller.partner.name,
+            finding.text
+        );
     }
 }
 

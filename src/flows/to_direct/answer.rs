@@ -15,7 +15,7 @@ use crate::{
         soap::Fault,
         xdr::{
             ErrorCode,
-            request::{Packaging, ReadError},
+            request::{Packaging, ReadError, ReceivedRequest},
             response::{self, RegistryError, RegistryResponse},
         },
     },
@@ -24,16 +24,29 @@ use crate::{
 /// What a pushed-back sender is asked to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
-/// How to answer one request: in its packaging, related to its id (SOAP-10, SOAP-67).
+/// How to answer one request: in its packaging, related to its id (SOAP-10, SOAP-67); or not at all (SOAP-70).
 #[derive(Clone, Debug)]
 pub(super) struct ReplyTo {
     pub(super) packaging: Packaging,
     pub(super) message_id: Option<SoapMessageId>,
+    pub(super) is_unwanted: bool,
 }
 
 impl ReplyTo {
-    /// A RegistryResponse: Failure if one entry is an error, else Success (XDR-42).
+    pub(super) fn of(request: &ReceivedRequest) -> Self {
+        Self {
+            packaging: request.packaging,
+            message_id: request.addressing.message_id.clone(),
+            is_unwanted: request.addressing.wants_no_answer(),
+        }
+    }
+
+    /// A RegistryResponse: Failure if one entry is an error, else Success (XDR-42). A sender that wants no answer learns
+    /// nothing but that its request came.
     pub(super) fn respond(&self, errors: Vec<RegistryError>) -> XdrAnswer {
+        if self.is_unwanted {
+            return status(202);
+        }
         let response = RegistryResponse::from_errors(errors);
         let own_id = SoapMessageId::from_uuid(Uuid::new_v4());
         let (content_type, body) =
@@ -50,6 +63,14 @@ impl ReplyTo {
             location: None,
         }])
     }
+
+    /// A fault about a request that was read.
+    pub(super) fn fault(&self, mut fault: Fault) -> XdrAnswer {
+        fault.packaging = self.packaging;
+        fault.relates_to = self.message_id.clone();
+        fault.is_unwanted = self.is_unwanted;
+        fault_answer(&fault)
+    }
 }
 
 /// A request that could not be read.
@@ -62,8 +83,11 @@ pub(super) fn unreadable(error: &ReadError) -> XdrAnswer {
     }
 }
 
-/// A SOAP fault.
+/// A SOAP fault, unless its sender wants no answer (SOAP-70).
 pub(super) fn fault_answer(fault: &Fault) -> XdrAnswer {
+    if fault.is_unwanted {
+        return status(202);
+    }
     let own_id = SoapMessageId::from_uuid(Uuid::new_v4());
     let (content_type, body) = fault.write_answer(&own_id);
     answer(fault.http_status(), content_type, body)

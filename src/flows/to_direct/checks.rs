@@ -7,10 +7,9 @@ use tracing::{error, info};
 use super::{
     ToDirect,
     accept::Caller,
-    answer::{self, ReplyTo},
+    answer::ReplyTo,
     refuse::{Stop, peer_fingerprint, refusal},
     resubmission::Earlier,
-    understand::Understood,
 };
 use crate::{
     bridge::{exchange::Reason, own_domain::OwnDomain},
@@ -83,11 +82,10 @@ impl ToDirect {
     pub(super) fn check_message_id(
         &self,
         caller: &Caller,
-        understood: &Understood,
         reply: &ReplyTo,
         earlier: &Earlier,
     ) -> Result<(), Stop> {
-        if !earlier.message_id_was_used_otherwise {
+        if !earlier.id_was_used_otherwise {
             return Ok(());
         }
         info!(
@@ -96,10 +94,10 @@ impl ToDirect {
             partner = caller.partner.name.as_str(),
             "an id was used before for another submission"
         );
-        if !caller.partner.strict_message_id {
+        if !(caller.partner.strict_message_id && earlier.message_id_was_used_otherwise) {
             return Ok(());
         }
-        let mut fault = Fault::sender(
+        let fault = Fault::sender(
             "SOAP-69",
             "this wsa:MessageID was used before for another message",
         )
@@ -107,11 +105,9 @@ impl ToDirect {
             Subcode::InvalidAddressingHeader,
             Subcode::DuplicateMessageId,
         ]);
-        fault.packaging = reply.packaging;
-        fault.relates_to = understood.request.addressing.message_id.clone();
         let audit = self
             .import(caller, AuditOutcome::Serious)
             .with("reason", "duplicateMessageId");
-        Err(refusal(answer::fault_answer(&fault), audit))
+        Err(refusal(reply.fault(fault), audit))
     }
 }

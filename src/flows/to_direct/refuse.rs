@@ -155,6 +155,8 @@ pub(super) fn cannot_store(failure: &StoreError) -> XdrAnswer {
 pub(super) fn not_recorded(reply: &ReplyTo, failure: &StoreError) -> XdrAnswer {
     store_alarm(failure);
     match failure {
+        // A sender that wants no answer must not take 202 for a promise: the transport tells it to come again.
+        _ if reply.is_unwanted => answer::busy(),
         StoreError::NoSpace => reply.refuse(
             ErrorCode::XdsRepositoryOutOfResources,
             "no space is left; try again later",

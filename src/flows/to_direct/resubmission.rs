@@ -23,7 +23,9 @@ pub type SubmissionsUnderWay = KeyedPlaces<[u8; 32]>;
 pub(super) struct Earlier {
     /// Exchanges of the same submission, oldest first.
     same: Vec<Exchange>,
-    /// Whether its wsa:MessageID was used for another submission.
+    /// Whether its wsa:MessageID or its SubmissionSet.uniqueId was used for another submission.
+    pub(super) id_was_used_otherwise: bool,
+    /// Whether its wsa:MessageID was.
     pub(super) message_id_was_used_otherwise: bool,
 }
 
@@ -58,6 +60,7 @@ impl Earlier {
                     continue;
                 }
                 if of_earlier != digest {
+                    earlier.id_was_used_otherwise = true;
                     earlier.message_id_was_used_otherwise |=
                         matches!(key, LookupKey::SoapMessageId { .. });
                 } else if !is_same_seen {

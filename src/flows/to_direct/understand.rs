@@ -54,7 +54,7 @@ pub(super) enum NotUnderstood {
     /// The metadata is no readable XML, though the envelope was; the request is kept for its packaging.
     Metadata(Box<ReceivedRequest>, MetadataError),
     /// The metadata has no canonical form, so that a repetition could not be recognised.
-    NoCanonicalForm,
+    NoCanonicalForm(Box<ReceivedRequest>),
     /// The store failed.
     Store(StoreError),
 }
@@ -96,7 +96,9 @@ pub(super) fn understand(
         recipients,
         findings,
     } = judged;
-    let digest = digest(&metadata, &documents).map_err(|_| NotUnderstood::NoCanonicalForm)?;
+    let Ok(digest) = digest(&metadata, &documents) else {
+        return Err(NotUnderstood::NoCanonicalForm(Box::new(request)));
+    };
     Ok(Understood {
         body,
         request,

@@ -1,21 +1,12 @@
-//! WS-Addressing 1.0 (soap.md section 5) and the Direct addressing header (section 9), read from header blocks.
+//! WS-Addressing 1.0 (soap.md section 5), read from header blocks.
 
+pub(crate) use super::address_block::{DirectHeaders, read_direct};
 use super::{
     ANONYMOUS, NONE,
     fault::{Fault, Subcode},
     header::{Element, boolean, is_for_us},
 };
-use crate::formats::{
-    finding::Finding,
-    ids::{DirectAddress, SoapMessageId},
-    limits::Limits,
-    redacted::Redacted,
-    xdr::ErrorCode,
-    xml::{names, write::XmlWriter},
-};
-
-/// The role of the addressBlock (SOAP-111).
-const DESTINATION_ROLE: &str = "urn:direct:addressing:destination";
+use crate::formats::{finding::Finding, ids::SoapMessageId, redacted::Redacted, xml::names};
 
 /// The WS-Addressing headers of one message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,69 +23,30 @@ pub struct Addressing {
     pub relates_to: Option<String>,
 }
 
-/// The `direct:metadata-level` header (SOAP-115).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MetadataLevel {
-    /// `minimal`: Direct minimal metadata.
-    Minimal,
-    /// `XDS`: full metadata.
-    Xds,
-}
-
-impl MetadataLevel {
-    /// The value on the wire.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Minimal => "minimal",
-            Self::Xds => "XDS",
-        }
+impl Addressing {
+    /// Whether its sender wants no answer, neither a RegistryResponse nor a fault (SOAP-70).
+    pub fn wants_no_answer(&self) -> bool {
+        self.reply_to.as_deref() == Some(NONE)
     }
 }
 
-/// The `direct:addressBlock` header: who sends to whom (SOAP-110 to SOAP-121).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AddressBlock {
-    /// `direct:from`.
-    pub from: DirectAddress,
-    /// `direct:to`, at least one, duplicates collapsed to the first (XDR-69).
-    pub to: Vec<DirectAddress>,
-    /// `direct:notification/@relatesTo`: the wsa:MessageID of the request that a delivery notification is about.
-    pub relates_to: Option<String>,
-    /// Whether notifications of final delivery are asked for (SOAP-119).
-    pub final_delivery: bool,
-}
-
-impl AddressBlock {
-    /// Writes the block, and the level as a header block of its own (SOAP-111, SOAP-116).
-    pub(crate) fn write(&self, writer: &mut XmlWriter) {
-        writer.start(
-            "direct:addressBlock",
-            &[
-                ("xmlns:direct", names::DIRECT),
-                ("soap:role", DESTINATION_ROLE),
-                ("soap:relay", "true"),
-            ],
-        );
-        writer.leaf("direct:from", &[], &self.from.to_mailto());
-        for to in &self.to {
-            writer.leaf("direct:to", &[], &to.to_mailto());
-        }
-        if let Some(relates_to) = &self.relates_to {
-            writer.empty("direct:notification", &[("relatesTo", relates_to)]);
-        }
-        if self.final_delivery {
-            writer.leaf("direct:X-DIRECT-FINAL-DESTINATION-DELIVERY", &[], "true");
-        }
-        writer.end();
-    }
-}
-
-/// What the Direct header blocks say.
+/// What an answer needs to know of a request, however early it ends (SOAP-67, SOAP-70).
 #[derive(Debug, Default)]
-pub(crate) struct DirectHeaders {
-    pub(crate) address_block: Option<AddressBlock>,
-    pub(crate) metadata_level: Option<MetadataLevel>,
-    pub(crate) relates_to: Option<String>,
+pub(crate) struct Origin {
+    pub(crate) message_id: Option<SoapMessageId>,
+    pub(crate) wants_no_answer: bool,
+}
+
+impl Origin {
+    /// Looks into the header blocks that could be read. Nothing is judged here.
+    pub(crate) fn of(blocks: &[Element]) -> Self {
+        let first = |local| blocks.iter().find(|block| block.is(names::WSA, local));
+        Self {
+            message_id: first("MessageID").and_then(|block| block.trimmed().parse().ok()),
+            wants_no_answer: first("ReplyTo")
+                .is_some_and(|block| address_of(block).is_ok_and(|address| address == NONE)),
+        }
+    }
 }
 
 /// Reads the WS-Addressing headers of a request (SOAP-60 to SOAP-68).
@@ -131,7 +83,15 @@ pub(crate) fn read_addressing(
             ));
         }
     }
-    single(blocks, "FaultTo")?.map(address_of).transpose()?;
+    single(blocks, "From")?.map(address_of).transpose()?;
+    let fault_to = single(blocks, "FaultTo")?.map(address_of).transpose()?;
+    if fault_to.is_some_and(|address| address != ANONYMOUS && address != NONE) {
+        findings.push(Finding::warning(
+            "SOAP-66",
+            "wsa:FaultTo",
+            "faults are answered on the same connection, not to another address",
+        ));
+    }
     let reply_to = single(blocks, "ReplyTo")?.map(address_of).transpose()?;
     let relates_to = blocks
         .iter()
@@ -210,226 +170,6 @@ fn address_of(block: &Element) -> Result<String, Fault> {
 
 fn invalid_header(rule: &'static str, reason: String) -> Fault {
     Fault::sender(rule, reason).with_subcodes(&[Subcode::InvalidAddressingHeader])
-}
-
-/// Reads the Direct header blocks (SOAP-110 to SOAP-121). `is_strict` also asks for role and relay (SOAP-111).
-pub(crate) fn read_direct(
-    blocks: &[Element],
-    is_strict: bool,
-    limits: &Limits,
-    findings: &mut Vec<Finding>,
-) -> Result<DirectHeaders, Fault> {
-    if blocks
-        .iter()
-        .any(|block| block.local == "addressBlock" && block.namespace != names::DIRECT)
-    {
-        return Err(Fault::sender(
-            "SOAP-110",
-            "addressBlock must be in the namespace urn:direct:addressing",
-        ));
-    }
-    let mut found = blocks
-        .iter()
-        .filter(|block| block.is(names::DIRECT, "addressBlock"));
-    let block = found.next();
-    if found.next().is_some() {
-        return Err(Fault::sender(
-            "SOAP-110",
-            "there is more than one direct:addressBlock",
-        ));
-    }
-    let own = |local: &str| {
-        blocks
-            .iter()
-            .find(|candidate| candidate.is(names::DIRECT, local))
-    };
-    let inside = |local| block.and_then(|block| block.children(names::DIRECT, local).next());
-    let level = own("metadata-level").or_else(|| inside("metadata-level"));
-    let relates_to = inside("notification")
-        .and_then(|element| element.attribute("", "relatesTo"))
-        .or_else(|| own("notification").and_then(|element| element.attribute("", "relatesTo")))
-        .or_else(|| inside("relatesTo").map(Element::trimmed))
-        .map(|id| id.trim().to_owned())
-        .filter(|id| !id.is_empty());
-    let address_block = match block {
-        Some(block) => Some(read_block(
-            block,
-            relates_to.clone(),
-            is_strict,
-            limits,
-            findings,
-        )?),
-        None => None,
-    };
-    Ok(DirectHeaders {
-        address_block,
-        metadata_level: level.and_then(|element| read_level(element, findings)),
-        relates_to,
-    })
-}
-
-/// SOAP-117: any other value is a defect of the metadata, not of the message.
-fn read_level(element: &Element, findings: &mut Vec<Finding>) -> Option<MetadataLevel> {
-    match element.trimmed() {
-        "minimal" => Some(MetadataLevel::Minimal),
-        "XDS" => Some(MetadataLevel::Xds),
-        other => {
-            findings.push(
-                Finding::error(
-                    "SOAP-117",
-                    ErrorCode::XdsRepositoryMetadataError,
-                    "direct:metadata-level",
-                    "the value must be minimal or XDS",
-                )
-                .with_value(other),
-            );
-            None
-        }
-    }
-}
-
-fn read_block(
-    block: &Element,
-    relates_to: Option<String>,
-    is_strict: bool,
-    limits: &Limits,
-    findings: &mut Vec<Finding>,
-) -> Result<AddressBlock, Fault> {
-    check_role_and_relay(block, is_strict, findings)?;
-    let mut from = block.children(names::DIRECT, "from");
-    let (Some(sender), None) = (from.next(), from.next()) else {
-        return Err(Fault::sender(
-            "SOAP-112",
-            "direct:addressBlock needs exactly one direct:from",
-        ));
-    };
-    let sender = read_mailto(sender.trimmed(), "direct:from")?;
-    let mut to: Vec<DirectAddress> = Vec::new();
-    let mut is_crowded = false;
-    for element in block.children(names::DIRECT, "to") {
-        let mut pieces = element
-            .trimmed()
-            .split([',', ';'])
-            .map(str::trim)
-            .filter(|p| !p.is_empty())
-            .peekable();
-        let Some(first) = pieces.next() else {
-            return Err(Fault::sender("SOAP-112", "a direct:to is empty"));
-        };
-        if pieces.peek().is_some() {
-            findings.push(Finding::warning(
-                "SOAP-114",
-                "direct:to",
-                "several addresses in one direct:to; each should have its own",
-            ));
-        }
-        let addresses = std::iter::once(read_mailto(first, "direct:to"))
-            // Only the first of a joined list needs the scheme.
-            .chain(
-                pieces.map(|piece| read_address(strip_scheme(piece).unwrap_or(piece), "direct:to")),
-            );
-        for address in addresses {
-            let address = address?;
-            if to.contains(&address) {
-                continue;
-            }
-            if to.len() == limits.max_recipients {
-                is_crowded = true;
-                break;
-            }
-            to.push(address);
-        }
-    }
-    if is_crowded {
-        findings.push(Finding::error(
-            "LIM-9",
-            ErrorCode::XdsRepositoryOutOfResources,
-            "direct:to",
-            format!("there are more than {} recipients", limits.max_recipients),
-        ));
-    }
-    if to.is_empty() {
-        return Err(Fault::sender(
-            "SOAP-112",
-            "direct:addressBlock needs at least one direct:to",
-        ));
-    }
-    Ok(AddressBlock {
-        from: sender,
-        to,
-        relates_to,
-        final_delivery: read_final_delivery(block, findings),
-    })
-}
-
-fn check_role_and_relay(
-    block: &Element,
-    is_strict: bool,
-    findings: &mut Vec<Finding>,
-) -> Result<(), Fault> {
-    let role = block.attribute(names::SOAP12, "role").map(str::trim);
-    let relay = block.attribute(names::SOAP12, "relay").and_then(boolean);
-    if role == Some(DESTINATION_ROLE) && relay == Some(true) {
-        return Ok(());
-    }
-    let text = "direct:addressBlock must carry soap:role urn:direct:addressing:destination and soap:relay true";
-    if is_strict {
-        return Err(Fault::sender("SOAP-111", text));
-    }
-    findings.push(Finding::warning("SOAP-111", "direct:addressBlock", text));
-    Ok(())
-}
-
-/// SOAP-119: anything but `true` is told, and the message goes on without it.
-fn read_final_delivery(block: &Element, findings: &mut Vec<Finding>) -> bool {
-    let Some(element) = block
-        .children(names::DIRECT, "X-DIRECT-FINAL-DESTINATION-DELIVERY")
-        .next()
-    else {
-        return false;
-    };
-    if element.trimmed() == "true" {
-        return true;
-    }
-    findings.push(
-        Finding::warning(
-            "SOAP-119",
-            "direct:X-DIRECT-FINAL-DESTINATION-DELIVERY",
-            "the value must be true; the request for notifications is ignored",
-        )
-        .with_value(element.trimmed()),
-    );
-    false
-}
-
-/// A `mailto:` URI with one address (SOAP-112, RFC 6068).
-fn read_mailto(text: &str, element: &str) -> Result<DirectAddress, Fault> {
-    match strip_scheme(text) {
-        Some(rest) => read_address(rest, element),
-        None => Err(Fault::sender(
-            "SOAP-112",
-            format!("{element} must be a mailto: URI"),
-        )),
-    }
-}
-
-fn strip_scheme(text: &str) -> Option<&str> {
-    let (scheme, rest) = text.split_once(':')?;
-    scheme.eq_ignore_ascii_case("mailto").then_some(rest)
-}
-
-fn read_address(text: &str, element: &str) -> Result<DirectAddress, Fault> {
-    // RFC 6068 header fields after `?` are none of our business (SOAP-114).
-    let path = text.split_once('?').map_or(text, |(path, _)| path);
-    let invalid = |why: &str| {
-        Fault::sender(
-            "SOAP-112",
-            format!("{element} is not a usable address: {why}"),
-        )
-    };
-    let path = percent_decode(path).ok_or_else(|| invalid("its percent-encoding is wrong"))?;
-    path.parse()
-        .map_err(|error: crate::formats::ids::AddressError| invalid(&error.to_string()))
 }
 
 /// Percent-decoding (RFC 3986 §2.1). `None` if it is wrong, or the outcome is not UTF-8.

@@ -37,47 +37,60 @@ impl From<XmlError> for Refusal {
     }
 }
 
-/// Reads up to the start tag of soap:Body and gives the header blocks. `accepts_soap11`: for reading answers, where a
-/// peer may say in SOAP 1.1 that it cannot speak 1.2.
+/// Reads up to the start tag of soap:Body. The header blocks go to `blocks`; those that come before a defect are there
+/// when it is found, so that its answer can relate to the message. `accepts_soap11`: for reading answers, where a peer
+/// may say in SOAP 1.1 that it cannot speak 1.2.
 pub(crate) fn read_head(
     pull: &mut Pull<'_>,
     accepts_soap11: bool,
-) -> Result<Vec<Element>, Refusal> {
+    blocks: &mut Vec<Element>,
+) -> Result<(), Refusal> {
     pull.next()?;
-    continue_head(pull, accepts_soap11)
+    continue_head(pull, accepts_soap11, blocks)
 }
 
 /// As [`read_head`], when the root's start tag was read already.
 pub(crate) fn continue_head(
     pull: &mut Pull<'_>,
     accepts_soap11: bool,
-) -> Result<Vec<Element>, Refusal> {
+    blocks: &mut Vec<Element>,
+) -> Result<(), Refusal> {
     if pull.local() != "Envelope" {
         return Err(Fault::sender("SOAP-40", "the root element must be soap:Envelope").into());
     }
-    let soap = match pull.namespace() {
-        names::SOAP12 => names::SOAP12,
-        names::SOAP11 if accepts_soap11 => names::SOAP11,
-        names::SOAP11 => {
-            let mut fault =
-                version_mismatch("SOAP-45", "SOAP 1.2 is required (ITI TF-2 Appendix V)");
-            fault.version = SoapVersion::V11;
-            return Err(fault.into());
-        }
-        _ => {
-            return Err(version_mismatch("SOAP-44", "the envelope must be one of SOAP 1.2").into());
-        }
+    let soap = pull.namespace().to_owned();
+    let mismatch = match soap.as_str() {
+        names::SOAP12 => None,
+        names::SOAP11 if accepts_soap11 => None,
+        names::SOAP11 => Some(Fault {
+            version: SoapVersion::V11,
+            ..version_mismatch("SOAP-45", "SOAP 1.2 is required (ITI TF-2 Appendix V)")
+        }),
+        _ => Some(version_mismatch(
+            "SOAP-44",
+            "the envelope must be one of SOAP 1.2",
+        )),
     };
-    let mut blocks = None;
+    match mismatch {
+        None => read_to_body(pull, &soap, blocks),
+        Some(fault) => {
+            // Whatever else is wrong with it: it is looked through only for the id that the fault relates to.
+            let _ = read_to_body(pull, &soap, blocks);
+            Err(fault.into())
+        }
+    }
+}
+
+fn read_to_body(pull: &mut Pull<'_>, soap: &str, blocks: &mut Vec<Element>) -> Result<(), Refusal> {
+    let mut has_header = false;
     loop {
         match pull.next()? {
-            Node::Start if pull.is(soap, "Header") && blocks.is_none() => {
+            Node::Start if pull.is(soap, "Header") && !has_header => {
+                has_header = true;
                 let is_read = |namespace: &str| matches!(namespace, names::WSA | names::DIRECT);
-                blocks = Some(read_blocks(pull, is_read)?);
+                read_blocks(pull, is_read, blocks)?;
             }
-            Node::Start if pull.is(soap, "Body") => {
-                return Ok(blocks.unwrap_or_default());
-            }
+            Node::Start if pull.is(soap, "Body") => return Ok(()),
             Node::Start => {
                 return Err(Fault::sender(
                     "SOAP-40",

@@ -104,6 +104,8 @@ pub struct Fault {
     pub packaging: Packaging,
     /// The MessageID of the request, if it could be read.
     pub relates_to: Option<SoapMessageId>,
+    /// Its sender wants no answer, so that there is nobody to tell (SOAP-70).
+    pub is_unwanted: bool,
 }
 
 impl Fault {
@@ -119,6 +121,7 @@ impl Fault {
             version: SoapVersion::V12,
             packaging: Packaging::Mtom,
             relates_to: None,
+            is_unwanted: false,
         }
     }
 
@@ -154,7 +157,7 @@ impl Fault {
         if self.version == SoapVersion::V11 {
             return (
                 "text/xml; charset=UTF-8".to_owned(),
-                write_soap11(&self.reason).into_bytes(),
+                self.write_soap11(message_id).into_bytes(),
             );
         }
         let is_wsa = self
@@ -178,11 +181,7 @@ impl Fault {
         writer.start("soap:Header", &[]);
         writer.leaf("wsa:Action", &[("soap:mustUnderstand", "true")], action);
         writer.leaf("wsa:MessageID", &[], message_id.as_str());
-        let relates_to = self
-            .relates_to
-            .as_ref()
-            .map_or(UNSPECIFIED, SoapMessageId::as_str);
-        writer.leaf("wsa:RelatesTo", &[], relates_to);
+        writer.leaf("wsa:RelatesTo", &[], self.relates_to());
         for (namespace, local) in &self.not_understood {
             if namespace.is_empty() {
                 writer.empty("soap:NotUnderstood", &[("qname", local)]);
@@ -224,6 +223,38 @@ impl Fault {
         writer.leaf("rule", &[("xmlns", "urn:xdbridge:2026")], self.rule);
         package::write_envelope(&writer.finish(), self.packaging, action, message_id)
     }
+
+    fn relates_to(&self) -> &str {
+        self.relates_to
+            .as_ref()
+            .map_or(UNSPECIFIED, SoapMessageId::as_str)
+    }
+
+    /// SOAP 1.1 VersionMismatch with the envelope that is supported (SOAP 1.2 part 1 appendix A).
+    fn write_soap11(&self, message_id: &SoapMessageId) -> String {
+        let mut writer = XmlWriter::document();
+        writer.start(
+            "soap11:Envelope",
+            &[
+                ("xmlns:soap11", names::SOAP11),
+                ("xmlns:soap", names::SOAP12),
+                ("xmlns:wsa", names::WSA),
+            ],
+        );
+        writer.start("soap11:Header", &[]);
+        writer.leaf("wsa:Action", &[], SOAP_FAULT_ACTION);
+        writer.leaf("wsa:MessageID", &[], message_id.as_str());
+        writer.leaf("wsa:RelatesTo", &[], self.relates_to());
+        writer.start("soap:Upgrade", &[]);
+        writer.empty("soap:SupportedEnvelope", &[("qname", "soap:Envelope")]);
+        writer.end();
+        writer.end();
+        writer.start("soap11:Body", &[]);
+        writer.start("soap11:Fault", &[]);
+        writer.leaf("faultcode", &[], "soap11:VersionMismatch");
+        writer.leaf("faultstring", &[], &self.reason);
+        writer.finish()
+    }
 }
 
 impl From<&XmlError> for Fault {
@@ -233,28 +264,6 @@ impl From<&XmlError> for Fault {
             XmlError::Io(_) => Self::receiver("the message could not be read"),
         }
     }
-}
-
-/// SOAP 1.1 VersionMismatch with the envelope that is supported (SOAP 1.2 part 1 appendix A).
-fn write_soap11(reason: &str) -> String {
-    let mut writer = XmlWriter::document();
-    writer.start(
-        "soap11:Envelope",
-        &[
-            ("xmlns:soap11", names::SOAP11),
-            ("xmlns:soap", names::SOAP12),
-        ],
-    );
-    writer.start("soap11:Header", &[]);
-    writer.start("soap:Upgrade", &[]);
-    writer.empty("soap:SupportedEnvelope", &[("qname", "soap:Envelope")]);
-    writer.end();
-    writer.end();
-    writer.start("soap11:Body", &[]);
-    writer.start("soap11:Fault", &[]);
-    writer.leaf("faultcode", &[], "soap11:VersionMismatch");
-    writer.leaf("faultstring", &[], reason);
-    writer.finish()
 }
 
 /// A fault that a peer answered with (SOAP-94).

@@ -6,8 +6,9 @@ use crate::formats::xml::{
     pull::{Node, Pull, XmlError},
 };
 
-/// Elements that the header blocks we read may have together. Beside the recipients (LIM-9) there are few.
-const MAX_ELEMENTS: usize = 2_000;
+/// Elements that the header blocks we read may have together. Beside the recipients there are few; of those it takes
+/// more than an exchange may have, so that too many are told as such (LIM-9).
+const MAX_ELEMENTS: usize = 20_000;
 /// Text that one of these elements may hold, in octets.
 const MAX_TEXT_BYTES: usize = 64 * 1024;
 /// Header blocks of any kind.
@@ -52,13 +53,13 @@ impl Element {
     }
 }
 
-/// Reads the blocks of a soap:Header, whose start tag was read last, up to its end. Blocks that `is_read` does not
-/// want keep their names and attributes only.
+/// Reads the blocks of a soap:Header, whose start tag was read last, up to its end, into `blocks`: those before a defect
+/// are there when it is found. Blocks that `is_read` does not want keep their names and attributes only.
 pub(crate) fn read_blocks(
     pull: &mut Pull<'_>,
     is_read: impl Fn(&str) -> bool,
-) -> Result<Vec<Element>, XmlError> {
-    let mut blocks = Vec::new();
+    blocks: &mut Vec<Element>,
+) -> Result<(), XmlError> {
     let mut left = MAX_ELEMENTS;
     loop {
         match pull.next()? {
@@ -70,7 +71,7 @@ pub(crate) fn read_blocks(
             }
             Node::Text if trim(pull.text()).is_empty() => {}
             Node::Text => return Err(XmlError::refused("SOAP-40", "text directly in soap:Header")),
-            Node::End | Node::Eof => return Ok(blocks),
+            Node::End | Node::Eof => return Ok(()),
         }
     }
 }

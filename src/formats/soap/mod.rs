@@ -1,5 +1,6 @@
 //! SOAP, WS-Addressing, the Direct addressBlock, and MTOM (soap.md).
 
+pub mod address_block;
 pub mod addressing;
 pub(crate) mod base64;
 pub(crate) mod envelope;
@@ -11,7 +12,8 @@ pub(crate) mod package;
 pub(crate) mod saved;
 pub(crate) mod transfer;
 
-pub use addressing::{AddressBlock, Addressing, MetadataLevel};
+pub use address_block::{AddressBlock, MetadataLevel};
+pub use addressing::Addressing;
 pub use fault::{Fault, FaultCode, ReceivedFault};
 
 /// The Action of an ITI-41 request (soap.md section 5).
@@ -43,6 +45,17 @@ pub enum Packaging {
 }
 
 impl Packaging {
+    /// How a request with that Content-Type is answered where nothing else of it is known.
+    pub fn of_content_type(text: &str) -> Self {
+        let is_related = media_type::MediaType::parse(text)
+            .is_some_and(|media| media.essence() == "multipart/related");
+        if is_related {
+            Self::Mtom
+        } else {
+            Self::SimpleSoap
+        }
+    }
+
     /// Whether documents come with it: a SubmitObjectsRequest alone has room for none.
     pub fn has_documents(self) -> bool {
         self != Self::BareSubmission

@@ -104,7 +104,9 @@ impl RegistryResponse {
     /// The answer that these entries ask for: Failure as soon as one is an error (XDR-30, XDR-42). Of more than 50
     /// entries the errors come first and the rest is left out (XDR-34), but none that tells of a recipient (XDR-32):
     /// of those there are at most as many as recipients (LIM-9).
-    pub fn from_errors(mut errors: Vec<RegistryError>) -> Self {
+    pub fn from_errors(errors: Vec<RegistryError>) -> Self {
+        let mut errors: Vec<RegistryError> =
+            errors.into_iter().map(RegistryError::on_one_line).collect();
         let is_error = |entry: &RegistryError| entry.severity == Severity::Error;
         let status = if errors.iter().any(is_error) {
             Status::Failure
@@ -221,15 +223,27 @@ impl RegistryError {
                 context.push_str(&format!(" (received: \"{shown}\")"));
             }
         }
-        if let Some((end, _)) = context.char_indices().nth(MAX_CONTEXT_CHARS) {
-            context.truncate(end);
-        }
-        Some(Self {
+        let entry = Self {
             code,
             severity: finding.severity,
             context,
             location: (!finding.location.is_empty()).then(|| finding.location.clone()),
-        })
+        };
+        Some(entry.on_one_line())
+    }
+
+    /// The same with texts as they may stand in an attribute: of bounded length, without line ends (metadata.md section
+    /// 6). A location may be a value that was received (XDR-32).
+    fn on_one_line(self) -> Self {
+        let tidy = |text: String| -> String {
+            let plain = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+            plain.take(MAX_CONTEXT_CHARS).collect()
+        };
+        Self {
+            context: tidy(self.context),
+            location: self.location.map(tidy),
+            ..self
+        }
     }
 }
 

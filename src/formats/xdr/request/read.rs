@@ -9,11 +9,10 @@ use super::{
 use crate::formats::{
     document::DocumentSink,
     finding::Finding,
-    ids::SoapMessageId,
     limits::Limits,
     soap::{
         Addressing, Fault, NHIN_REQUEST_ACTION, REQUEST_ACTION, RESPONSE_ACTION,
-        addressing::{self, DirectHeaders},
+        addressing::{self, DirectHeaders, Origin},
         envelope::{self, Refusal},
         fault::Subcode,
         media_type::MediaType,
@@ -130,7 +129,7 @@ pub(super) struct Reading<'s> {
     pub(super) options: &'s ReadOptions,
     pub(super) sink: &'s mut dyn DocumentSink,
     pub(super) findings: Vec<Finding>,
-    message_id: Option<SoapMessageId>,
+    origin: Origin,
     pub(super) found: Vec<FoundDocument>,
     pub(super) documents: Vec<DocumentPart>,
 }
@@ -148,7 +147,7 @@ impl<'s> Reading<'s> {
             options,
             sink,
             findings: Vec::new(),
-            message_id: None,
+            origin: Origin::default(),
             found: Vec::new(),
             documents: Vec::new(),
         }
@@ -176,7 +175,8 @@ impl<'s> Reading<'s> {
             }),
             Err(ReadError::Fault(mut fault)) => {
                 fault.packaging = self.packaging;
-                fault.relates_to = self.message_id.take();
+                fault.relates_to = self.origin.message_id.take();
+                fault.is_unwanted = self.origin.wants_no_answer;
                 Err(ReadError::Fault(fault))
             }
             Err(ReadError::TooLarge { .. }) => Err(ReadError::TooLarge {
@@ -222,12 +222,11 @@ impl<'s> Reading<'s> {
                 "the charset is another than that of the envelope, which was read by its byte order mark",
             );
         }
-        let blocks = envelope::read_head(&mut pull, false)?;
+        let mut blocks = Vec::new();
+        let head = envelope::read_head(&mut pull, false, &mut blocks);
         // Known as early as possible: every fault from here on relates to it.
-        self.message_id = blocks
-            .iter()
-            .find(|block| block.is(names::WSA, "MessageID"))
-            .and_then(|block| block.trimmed().parse().ok());
+        self.origin = Origin::of(&blocks);
+        head?;
         // SOAP-46: before anything else is looked at.
         envelope::check_must_understand(&blocks, self.options.saml_ignored, &mut self.findings)?;
         let addressing = addressing::read_addressing(&blocks, &mut self.findings)?;

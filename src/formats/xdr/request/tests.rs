@@ -457,7 +457,9 @@ fn what_edges_write_differently_in_the_address_block_is_read_with_a_warning() {
     assert_eq!(request.metadata_level, Some(MetadataLevel::Xds));
     assert_eq!(
         rules(&request),
-        ["SOAP-111", "SOAP-114", "SOAP-119", "SOAP-11"]
+        [
+            "SOAP-116", "SOAP-111", "SOAP-114", "SOAP-114", "SOAP-119", "SOAP-11"
+        ]
     );
     let strict = ReadOptions {
         strict_address_block: true,

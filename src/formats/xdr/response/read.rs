@@ -169,7 +169,8 @@ fn read_xml(octets: Box<dyn BufRead + '_>, limits: &Limits) -> Result<ReceivedAn
             answer,
         });
     }
-    let blocks = envelope::continue_head(&mut pull, true)?;
+    let mut blocks = Vec::new();
+    envelope::continue_head(&mut pull, true, &mut blocks)?;
     let addressing = read_addressing(&blocks, &mut Vec::new()).ok();
     envelope::enter_body(&mut pull)?;
     let answer = match (pull.namespace(), pull.local()) {
