@@ -69,7 +69,6 @@ pub fn read_options(partner: &Partner) -> ReadOptions {
         saml_ignored: partner.saml == Saml::Ignored,
         shared_parts: partner.shared_parts,
         strict_address_block: partner.strict_address_block,
-        ..ReadOptions::default()
     }
 }
 
