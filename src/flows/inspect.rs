@@ -367,10 +367,7 @@ fn refused_request(error: ReadError) -> Result<Inspection, InspectError> {
 
 /// Whether it is the form of the package or of the XML that is broken.
 fn is_damaged(fault: &Fault) -> bool {
-    matches!(
-        fault.rule,
-        "SOAP-3" | "SOAP-20" | "SOAP-26" | "SOAP-30" | "SOAP-80"
-    )
+    matches!(fault.rule, "SOAP-3" | "SOAP-26" | "SOAP-30" | "SOAP-80")
 }
 
 fn inspect_answer(answer: &Answer) -> Inspection {

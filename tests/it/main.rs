@@ -11,6 +11,7 @@ mod deadlines;
 #[cfg(feature = "demo")]
 mod demo;
 mod dependencies;
+mod dialects;
 mod dns_mail_hosts;
 mod fidelity;
 mod gate;

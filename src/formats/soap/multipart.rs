@@ -37,6 +37,8 @@ pub(crate) struct PartHeader {
     pub(crate) transfer_encoding: Option<String>,
     /// Without angle brackets (SOAP-21).
     pub(crate) content_id: Option<String>,
+    /// Whether the Content-ID came without angle brackets.
+    pub(crate) has_bare_content_id: bool,
 }
 
 /// Reads parts in wire order: [`Multipart::next_part`], then the part's octets by [`BufRead`], and so on.
@@ -402,6 +404,10 @@ fn parse_header(block: &[u8]) -> io::Result<PartHeader> {
             return Err(malformed("T-11", "a part has one header field twice"));
         }
     }
+    header.has_bare_content_id = header
+        .content_id
+        .as_ref()
+        .is_some_and(|id| !id.trim().starts_with('<'));
     header.content_id = header.content_id.map(|id| bare_content_id(&id).to_owned());
     Ok(header)
 }

@@ -44,7 +44,7 @@ use xdbridge::{
 use super::{
     folder::TestFolder,
     request::Posted,
-    tls::{Client, HttpAnswer, Identity},
+    tls::{Client, Connection, HttpAnswer, Identity},
     wait_until,
 };
 
@@ -210,6 +210,16 @@ impl TestBridge {
         connection
             .answer()
             .map_err(|error| format!("{error}, after sending: {sent:?}"))
+    }
+
+    /// A connection of partner `elm` on which nothing was said yet.
+    pub(crate) fn connect(&self) -> Connection {
+        let client = Client {
+            ca: &as_tls_ca(),
+            identity: Some(&as_tls(&pki().elm)),
+            newest: None,
+        };
+        client.connect(self.xdr).unwrap()
     }
 
     /// Posts as partner `elm`.

@@ -23,6 +23,7 @@ pub(crate) mod postfix;
 pub(crate) mod process;
 pub(crate) mod raw_zip;
 pub(crate) mod request;
+pub(crate) mod saved;
 #[cfg_attr(
     not(feature = "fault-points"),
     allow(dead_code, reason = "some of it serves only tests with fault points")

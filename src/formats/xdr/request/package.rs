@@ -52,6 +52,7 @@ impl Reading<'_> {
         let mut envelope = None;
         let mut wanted = None;
         let mut root_id = None;
+        let mut has_bare_ids = false;
         for index in 0u32.. {
             let Some(header) = package.next_part().map_err(from_io)? else {
                 break;
@@ -61,6 +62,7 @@ impl Reading<'_> {
             {
                 return Err(Fault::sender("SOAP-31", "two parts have one Content-ID").into());
             }
+            has_bare_ids |= header.has_bare_content_id;
             let is_root = match start {
                 Some(start) => header.content_id.as_deref() == Some(start),
                 None => index == 0,
@@ -85,6 +87,13 @@ impl Reading<'_> {
                 key,
                 content_id: header.content_id,
             });
+        }
+        if has_bare_ids {
+            self.warn(
+                "SOAP-21",
+                "multipart/related",
+                "a Content-ID should stand in angle brackets",
+            );
         }
         if package.has_bare_lf() {
             self.warn(
