@@ -22,6 +22,7 @@ mod partners;
 mod readme;
 mod recipients;
 mod resubmission;
+mod schemas;
 mod signals;
 mod smime;
 mod smtp_client;

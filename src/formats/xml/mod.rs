@@ -6,6 +6,7 @@ pub mod kept;
 pub mod names;
 pub mod pull;
 mod scan;
+pub mod schema;
 mod scopes;
 pub mod source;
 mod tag;

@@ -15,6 +15,7 @@ pub(crate) mod dns_server;
 pub(crate) mod folder;
 pub(crate) mod mail;
 pub(crate) mod mailbox;
+pub(crate) mod mutations;
 pub(crate) mod postfix;
 #[cfg_attr(
     not(feature = "fault-points"),
@@ -39,6 +40,7 @@ pub(crate) mod submission;
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
 pub(crate) mod tls;
+pub(crate) mod xmllint;
 
 /// Asks again and again until it is so. Only a test that fails waits to the end.
 pub(crate) fn wait_until(what: &str, mut is_so: impl FnMut() -> bool) {
