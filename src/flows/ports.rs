@@ -265,6 +265,15 @@ pub enum LookupKey {
     },
     /// Inner or outer Message-ID of one of its legs.
     MessageId(String),
+    /// The inner Message-ID of the mail that it was received as.
+    ReceivedMail(String),
+    /// The wsa:MessageID of a post of its own.
+    Post {
+        /// The endpoint's name in the configuration: ids never match across endpoints.
+        endpoint: String,
+        /// The id.
+        id: String,
+    },
     /// Any of the above, for operators.
     Any(String),
 }

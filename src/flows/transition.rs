@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
-    bridge::exchange::{Event, Exchange, Leg, step},
+    bridge::exchange::{Event, Exchange, LegKind, Origin, step},
     formats::{
         audit::AuditRecord,
         ids::{BodyId, ExchangeId},
@@ -78,11 +78,22 @@ pub async fn apply(
     }
 }
 
-/// The Message-IDs of the mails that `after` has and `before` had not: notices about them must find the exchange.
+/// What `after` is found by and `before` was not: notices about its new mails, answers to its new posts, and the mail
+/// itself, should it come again.
 fn new_keys(before: &Exchange, after: &Exchange) -> Vec<LookupKey> {
-    after
-        .legs_since(before)
-        .filter_map(Leg::as_mail)
-        .map(|mail| LookupKey::MessageId(mail.message_id.as_str().to_owned()))
-        .collect()
+    let of_legs = after.legs_since(before).map(|leg| match &leg.kind {
+        LegKind::Mail(mail) => LookupKey::MessageId(mail.message_id.as_str().to_owned()),
+        LegKind::Xdr(post) => LookupKey::Post {
+            endpoint: post.endpoint.clone(),
+            id: post.soap_message_id.as_str().to_owned(),
+        },
+    });
+    let received = |exchange: &Exchange| match &exchange.origin {
+        Origin::Direct { message_id, .. } => message_id.clone(),
+        Origin::Xdr { .. } => None,
+    };
+    let of_mail = received(after)
+        .filter(|_| received(before).is_none())
+        .map(|id| LookupKey::ReceivedMail(id.as_str().to_owned()));
+    of_legs.chain(of_mail).collect()
 }

@@ -104,6 +104,11 @@ fn hash(key: &Key, of: &LookupKey) -> [u8; 32] {
             key.lookups.of(&[b"set", partner.as_bytes(), id.as_bytes()])
         }
         LookupKey::MessageId(id) => key.lookups.of(&[b"mail", id.as_bytes()]),
+        LookupKey::ReceivedMail(id) => key.lookups.of(&[b"received", id.as_bytes()]),
+        LookupKey::Post { endpoint, id } => {
+            key.lookups
+                .of(&[b"post", endpoint.as_bytes(), id.as_bytes()])
+        }
         LookupKey::Any(text) => any_hash(key, text),
     }
 }
@@ -114,7 +119,9 @@ fn any_hash(key: &Key, text: &str) -> [u8; 32] {
 
 fn bare_text(key: &LookupKey) -> &str {
     match key {
-        LookupKey::SoapMessageId { id, .. } | LookupKey::SubmissionSet { id, .. } => id,
-        LookupKey::MessageId(id) | LookupKey::Any(id) => id,
+        LookupKey::SoapMessageId { id, .. }
+        | LookupKey::SubmissionSet { id, .. }
+        | LookupKey::Post { id, .. } => id,
+        LookupKey::MessageId(id) | LookupKey::ReceivedMail(id) | LookupKey::Any(id) => id,
     }
 }

@@ -127,6 +127,16 @@ pub enum EventKind {
         /// For whom.
         recipients: Vec<DirectAddress>,
     },
+    /// An MDN's bytes are made and stored. The first are the notice's for good; if the new exchange does not name them,
+    /// they came second: the caller drops them.
+    MdnSealed {
+        /// For whom it speaks.
+        recipient: DirectAddress,
+        /// What it says.
+        disposition: MdnToSend,
+        /// The stored bytes.
+        sealed: SealedMail,
+    },
     /// An MDN was handed to the next hop, or given up (LOOP-2).
     MdnDone {
         /// For whom it speaks.
@@ -144,6 +154,8 @@ pub enum EventKind {
     Posted {
         /// Which leg.
         leg: LegId,
+        /// Which attempt it was: that of [`Effect::Post`].
+        attempt: u32,
         /// How.
         result: PostResult,
     },
@@ -173,6 +185,10 @@ pub struct Opening {
     pub from: DirectAddress,
     /// The inner Message-ID, if there is one.
     pub message_id: Option<MessageId>,
+    /// SHA-256 over the signed content (DST-6).
+    pub digest: [u8; 32],
+    /// The signer's certificate (DER).
+    pub signer: Vec<u8>,
     /// Whether the sender asked to be told of final delivery, in a valid form (MDN-10).
     pub wants_final_delivery: bool,
     /// The posts to make, with the recipients that each serves.
@@ -257,6 +273,8 @@ pub enum Effect {
     Post {
         /// Which.
         leg: LegId,
+        /// 1 for the first one.
+        attempt: u32,
     },
     /// Tell the mail's sender about one recipient, once.
     SendMdn {

@@ -17,8 +17,8 @@ mod to_xdr;
 pub use event::{Disposition, Effect, Event, EventKind, MdnToSend, Opening, PostResult, Scheduled};
 pub use reason::Reason;
 pub use state::{
-    Deadlines, Exchange, Leg, LegKind, LegState, MailLeg, MdnProgress, Origin, Outcome, Recipient,
-    RecipientAnswer, RecipientState, SealedMail, XdrLeg,
+    Deadlines, Exchange, Leg, LegKind, LegState, MailLeg, MdnProgress, Origin, Outcome,
+    PreparedRequest, Recipient, RecipientAnswer, RecipientState, SealedMail, SealedMdn, XdrLeg,
 };
 pub use step::step;
 pub use timers::Timers;

@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    Event, EventKind, Exchange, Leg, LegKind, LegState, Opening, Origin, Recipient, Scheduled,
-    SealedMail, Timers, XdrLeg, step, timers::after,
+    Event, EventKind, Exchange, Leg, LegKind, LegState, Opening, Origin, PreparedRequest,
+    Recipient, Scheduled, SealedMail, Timers, XdrLeg, step, timers::after,
 };
 use crate::formats::ids::{BodyId, DirectAddress, ExchangeId, LegId, MessageId, SoapMessageId};
 
@@ -40,6 +40,11 @@ pub(super) fn post_leg(number: u128, idempotent: bool) -> Leg {
         id: leg_id(number),
         kind: LegKind::Xdr(XdrLeg {
             soap_message_id: SoapMessageId::from_uuid(Uuid::from_u128(number)),
+            request: PreparedRequest {
+                body: BodyId(Uuid::from_u128(100 + number)),
+                content_type: "multipart/related".to_owned(),
+                wire_bytes: 9_000,
+            },
             endpoint: "harbor".to_owned(),
             idempotent,
             final_by_disposition: false,
@@ -79,6 +84,8 @@ pub(super) fn from_direct(recipients: &[&str]) -> Exchange {
     let origin = Origin::Direct {
         message_id: None,
         from: None,
+        digest: None,
+        signer: None,
     };
     let recipients = recipients
         .iter()
@@ -107,6 +114,8 @@ pub(super) fn opening(legs: Vec<(Leg, Vec<DirectAddress>)>) -> Opening {
     Opening {
         from: address("dr.lee@hisp.example"),
         message_id: Some("1@hisp.example".parse().unwrap()),
+        digest: [7; 32],
+        signer: b"der".to_vec(),
         wants_final_delivery: true,
         legs,
         failed: Vec::new(),

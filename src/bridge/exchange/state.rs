@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::Reason;
+use super::{MdnToSend, Reason};
 use crate::formats::{
     document::DocumentFacts,
     ids::{BodyId, DirectAddress, DomainName, ExchangeId, LegId, MessageId, SoapMessageId},
@@ -67,6 +67,11 @@ pub enum Origin {
         message_id: Option<MessageId>,
         /// The inner From, once it is verified.
         from: Option<DirectAddress>,
+        /// SHA-256 over the signed content, once it is verified: what tells the same mail from another one with its
+        /// Message-ID (DST-6).
+        digest: Option<[u8; 32]>,
+        /// The certificate (DER) of the verified signer: MDNs may be encrypted to it where no other is found (MDN-28).
+        signer: Option<Vec<u8>>,
     },
 }
 
@@ -137,6 +142,8 @@ impl fmt::Debug for SealedMail {
 pub struct XdrLeg {
     /// The wsa:MessageID of every attempt.
     pub soap_message_id: SoapMessageId,
+    /// The request as it is posted by every attempt.
+    pub request: PreparedRequest,
     /// The endpoint's name in the configuration.
     pub endpoint: String,
     /// Whether a post whose answer was lost may be repeated.
@@ -151,6 +158,17 @@ pub struct XdrLeg {
     pub reason: Option<Reason>,
     /// What the endpoint said of single recipients. It goes before `state`.
     pub answers: Vec<RecipientAnswer>,
+}
+
+/// An ITI-41 request as stored: made once, when its mail was opened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PreparedRequest {
+    /// Its octets.
+    pub body: BodyId,
+    /// Its Content-Type, which holds the MIME boundary.
+    pub content_type: String,
+    /// How many octets it has.
+    pub wire_bytes: u64,
 }
 
 /// What an endpoint said of one recipient of a leg.
@@ -234,6 +252,27 @@ pub struct MdnProgress {
     pub processed_done: bool,
     /// When they were sent again because the mail came again, within one day (LOOP-4).
     pub repeated_at: Vec<Timestamp>,
+    /// Their bytes, once made: whoever gets a notice twice gets the same one (MDN-15).
+    #[serde(default)]
+    pub sealed: Vec<SealedMdn>,
+}
+
+impl MdnProgress {
+    /// The bytes of the notice that says `disposition`, if they are made.
+    pub fn sealed(&self, disposition: MdnToSend) -> Option<&SealedMail> {
+        let mut made = self.sealed.iter();
+        made.find(|mdn| mdn.disposition == disposition)
+            .map(|mdn| &mdn.mail)
+    }
+}
+
+/// An MDN as stored.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedMdn {
+    /// What it says.
+    pub disposition: MdnToSend,
+    /// Its bytes.
+    pub mail: SealedMail,
 }
 
 /// The states of mdn.md section 8.
@@ -390,15 +429,20 @@ impl Exchange {
         self.legs.iter().filter(|leg| earlier.leg(leg.id).is_none())
     }
 
-    /// Every body that the exchange owns: what it was received as, and what was sealed.
+    /// Every body that the exchange owns: what it was received as, and what was made of it.
     pub fn bodies(&self) -> Vec<BodyId> {
-        let sealed = self
-            .legs
-            .iter()
-            .filter_map(Leg::as_mail)
-            .filter_map(|mail| mail.sealed.as_ref())
-            .map(|sealed| sealed.body);
-        std::iter::once(self.body).chain(sealed).collect()
+        let of_legs = self.legs.iter().filter_map(|leg| match &leg.kind {
+            LegKind::Mail(mail) => mail.sealed.as_ref().map(|sealed| sealed.body),
+            LegKind::Xdr(post) => Some(post.request.body),
+        });
+        let mdns = self.recipients.iter().flat_map(|recipient| {
+            let sealed = recipient.mdns.sealed.iter();
+            sealed.map(|mdn| mdn.mail.body)
+        });
+        std::iter::once(self.body)
+            .chain(of_legs)
+            .chain(mdns)
+            .collect()
     }
 
     /// The domains of the recipients of a leg that still wait for the next hop, each once.

@@ -247,7 +247,14 @@ mod tests {
             4 => Just(opened()),
             1 => Just(EventKind::Absorbed),
             2 => leg().prop_map(|leg| EventKind::PostStarted { leg }),
-            6 => (leg(), result()).prop_map(|(leg, result)| EventKind::Posted { leg, result }),
+            6 => (leg(), 1_u32..4, result()).prop_map(|(leg, attempt, result)| {
+                EventKind::Posted { leg, attempt, result }
+            }),
+            2 => (to(), 1_u128..1_000).prop_map(|(recipient, body)| EventKind::MdnSealed {
+                recipient,
+                disposition: MdnToSend::Processed,
+                sealed: sealed(body),
+            }),
             2 => (leg(), result())
                 .prop_map(|(leg, result)| EventKind::DeferredAnswer { leg, result }),
             1 => (leg(), to(), any::<bool>()).prop_map(|(leg, recipient, success)| {

@@ -118,6 +118,7 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
         E::Opened(_)
         | E::Absorbed
         | E::MailRepeated { .. }
+        | E::MdnSealed { .. }
         | E::MdnDone { .. }
         | E::PostStarted { .. }
         | E::Posted { .. }

@@ -4,12 +4,15 @@ use std::time::Duration;
 
 use super::{
     Effect, EventKind, Exchange, LegKind, LegState, MdnToSend, Opening, Origin, PostResult, Reason,
-    RecipientAnswer, RecipientState as State, XdrLeg, step::Life, timers::after,
+    RecipientAnswer, RecipientState as State, SealedMail, SealedMdn, XdrLeg, step::Life,
+    timers::after,
 };
 use crate::formats::ids::{DirectAddress, LegId};
 
 /// How often the MDNs are sent again within [`REPEAT_WINDOW`] because the mail came again (LOOP-4).
 const MAX_REPEATS: usize = 5;
+/// The number of the first post of a leg.
+const FIRST_ATTEMPT: u32 = 1;
 const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn apply(life: &mut Life, event: &EventKind) {
@@ -42,9 +45,13 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
                 post.state = LegState::Posting;
             }
         }
-        E::Posted { leg, result } => {
+        E::Posted {
+            leg,
+            attempt,
+            result,
+        } => {
             if post_in(life, *leg, &[LegState::Opened, LegState::Posting]).is_some() {
-                take_result(life, *leg, result);
+                take_result(life, *leg, attempt.saturating_add(1), result);
             }
         }
         E::DeferredAnswer { leg, result } => {
@@ -55,7 +62,7 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
                 LegState::AwaitingDeferred,
             ];
             if is_answer && post_in(life, *leg, &open).is_some() {
-                take_result(life, *leg, result);
+                take_result(life, *leg, FIRST_ATTEMPT, result);
             }
         }
         E::EdgeDisposition {
@@ -63,6 +70,11 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
             recipient,
             success,
         } => take_disposition(life, *leg, recipient, *success),
+        E::MdnSealed {
+            recipient,
+            disposition,
+            sealed,
+        } => keep_mdn(life, recipient, *disposition, sealed),
         E::MdnDone {
             recipient,
             disposition: MdnToSend::Processed,
@@ -108,6 +120,8 @@ fn open(life: &mut Life, opening: &Opening) {
     life.exchange.origin = Origin::Direct {
         message_id: opening.message_id.clone(),
         from: Some(opening.from.clone()),
+        digest: Some(opening.digest),
+        signer: Some(opening.signer.clone()),
     };
     life.exchange.wants_final_delivery = opening.wants_final_delivery;
     for (leg, _) in &opening.legs {
@@ -144,7 +158,8 @@ fn open(life: &mut Life, opening: &Opening) {
     let legs: Vec<LegId> = life.exchange.legs.iter().map(|leg| leg.id).collect();
     for leg in legs {
         if life.exchange.recipients_of(leg).next().is_some() {
-            life.now(Effect::Post { leg });
+            let attempt = FIRST_ATTEMPT;
+            life.now(Effect::Post { leg, attempt });
         } else {
             end_leg(life, leg, LegState::Refused, None);
         }
@@ -168,7 +183,8 @@ fn absorb(life: &mut Life) {
     }
 }
 
-fn take_result(life: &mut Life, id: LegId, result: &PostResult) {
+/// `next` is the number of the attempt that follows, should one follow.
+fn take_result(life: &mut Life, id: LegId, next: u32, result: &PostResult) {
     let served: Vec<DirectAddress> = life
         .exchange
         .recipients_of(id)
@@ -181,6 +197,10 @@ fn take_result(life: &mut Life, id: LegId, result: &PostResult) {
     ];
     let Some(post) = post_in(life, id, &open) else {
         return;
+    };
+    let again = Effect::Post {
+        leg: id,
+        attempt: next,
     };
     let delivered = if post.final_by_disposition {
         LegState::AwaitingDeferred
@@ -207,14 +227,14 @@ fn take_result(life: &mut Life, id: LegId, result: &PostResult) {
         PostResult::Refused => end_leg(life, id, LegState::Refused, Some(Reason::XdrRefused)),
         PostResult::Unavailable { retry_at } => {
             post.state = LegState::Opened;
-            life.retry(Effect::Post { leg: id }, *retry_at);
+            life.retry(again, *retry_at);
         }
         PostResult::Deferred => post.state = LegState::AwaitingDeferred,
         PostResult::AnswerLost { retry_at } => {
             post.answer_lost = true;
             if post.idempotent {
                 post.state = LegState::Opened;
-                life.retry(Effect::Post { leg: id }, *retry_at);
+                life.retry(again, *retry_at);
             } else {
                 post.state = LegState::InDoubt;
             }
@@ -381,6 +401,17 @@ fn settle(life: &mut Life, index: usize, state: State, failure: Option<Reason>) 
     }
 }
 
+fn keep_mdn(life: &mut Life, address: &DirectAddress, disposition: MdnToSend, mail: &SealedMail) {
+    let recipients = life.exchange.recipients.iter_mut();
+    for recipient in recipients.filter(|recipient| recipient.address == *address) {
+        let mdns = &mut recipient.mdns;
+        if mdns.is_due && mdns.sealed(disposition).is_none() {
+            let mail = mail.clone();
+            mdns.sealed.push(SealedMdn { disposition, mail });
+        }
+    }
+}
+
 fn finish_processed(life: &mut Life, address: &DirectAddress) {
     let position = life
         .exchange
@@ -464,7 +495,11 @@ mod tests {
 
     fn columns() -> [(&'static str, EventKind); 13] {
         let leg = leg_id(1);
-        let posted = |result| EventKind::Posted { leg, result };
+        let posted = |result| EventKind::Posted {
+            leg,
+            attempt: 1,
+            result,
+        };
         let deferred = |result| EventKind::DeferredAnswer { leg, result };
         let partial = || PostResult::Partial { failed: Vec::new() };
         let unavailable = || PostResult::Unavailable {
@@ -571,7 +606,13 @@ mod tests {
 
     fn posted(exchange: &mut Exchange, leg: u128, result: PostResult) -> Vec<Scheduled> {
         let leg = leg_id(leg);
-        feed(exchange, minute(4), EventKind::Posted { leg, result })
+        let attempt = 1;
+        let posted = EventKind::Posted {
+            leg,
+            attempt,
+            result,
+        };
+        feed(exchange, minute(4), posted)
     }
 
     // rule: DST-3, DST-7, XDR-110, XDR-111
@@ -638,6 +679,7 @@ mod tests {
         };
         let posted = |result| EventKind::Posted {
             leg: leg_id(1),
+            attempt: 1,
             result,
         };
         let cannot = EventKind::LegFailed {
@@ -859,7 +901,10 @@ mod tests {
         let mut exchange = opened(true);
         let retry_at = minute(20);
         let effects = posted(&mut exchange, 1, PostResult::Unavailable { retry_at });
-        let again = Effect::Post { leg: leg_id(1) };
+        let again = Effect::Post {
+            leg: leg_id(1),
+            attempt: 2,
+        };
         assert_eq!(effects, [Scheduled::new(again, minute(20))]);
         let retry_at = minute(50);
         let effects = posted(&mut exchange, 1, PostResult::AnswerLost { retry_at });
@@ -885,6 +930,30 @@ mod tests {
         assert!(feed(&mut exchange, minute(9), again()).is_empty());
         let next_day = minute(24 * 60 + 10);
         assert_eq!(mdns(&feed(&mut exchange, next_day, again())), both);
+    }
+
+    // rule: MDN-15
+    #[test]
+    fn the_first_bytes_of_an_mdn_are_its_bytes_for_good() {
+        let mut exchange = opened(false);
+        let mdn_sealed = |body| EventKind::MdnSealed {
+            recipient: address(ADA),
+            disposition: MdnToSend::Processed,
+            sealed: sealed(body),
+        };
+        for body in [31, 32] {
+            assert!(feed(&mut exchange, minute(2), mdn_sealed(body)).is_empty());
+        }
+        let mdns = &exchange.recipients[0].mdns;
+        assert_eq!(mdns.sealed(MdnToSend::Processed), Some(&sealed(31)));
+        assert_eq!(mdns.sealed(MdnToSend::Failed), None);
+        let owned = exchange.bodies();
+        assert!(owned.contains(&sealed(31).body) && !owned.contains(&sealed(32).body));
+        assert!(owned.contains(&post(&mut exchange).request.body));
+
+        let mut refused = begun(&[ADA]);
+        feed(&mut refused, minute(2), mdn_sealed(31));
+        assert!(refused.recipients[0].mdns.sealed.is_empty());
     }
 
     // rule: LOOP-1, RCV-8, MDN-14
