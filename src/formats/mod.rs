@@ -2,6 +2,7 @@
 //! [`std::io::Write`]; no paths, no sockets, no clock, no async.
 
 pub mod audit;
+pub mod cda;
 pub mod document;
 pub mod finding;
 pub mod ids;

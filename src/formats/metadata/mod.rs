@@ -12,6 +12,7 @@ pub mod hl7;
 mod model;
 pub mod uuids;
 pub mod validate;
+mod write;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,7 @@ pub use ebrim::Slot;
 pub use edit::MetadataEdit;
 pub use fidelity::{RECEIVED_URI, equal_metadata};
 pub use model::{Association, Author, Code, DocumentEntry, Folder, SubmissionSet};
+pub use write::{NewEntry, NewSubmission, NewSubmissionSet};
 
 use ebrim::{ElementKind, Registry};
 

@@ -82,6 +82,7 @@ pub struct Pull<'a> {
     has_root: bool,
     has_begun: bool,
     is_watching: bool,
+    passes_instructions: bool,
 }
 
 impl<'a> Pull<'a> {
@@ -109,6 +110,7 @@ impl<'a> Pull<'a> {
             has_root: false,
             has_begun: false,
             is_watching: false,
+            passes_instructions: false,
         })
     }
 
@@ -197,6 +199,7 @@ impl<'a> Pull<'a> {
                     }
                 }
                 Event::Decl(declaration) if is_first => check_declaration(&declaration)?,
+                Event::PI(_) if self.passes_instructions => {}
                 Event::Decl(_) | Event::PI(_) => {
                     return Err(XmlError::refused(
                         "SOAP-43",
@@ -215,6 +218,12 @@ impl<'a> Pull<'a> {
                 Event::Eof => return Ok(Node::Eof),
             }
         }
+    }
+
+    /// From here on processing instructions are passed over, unread: documents name a stylesheet by one (CC-7). Messages
+    /// never hold any (SOAP-43).
+    pub fn pass_over_instructions(&mut self) {
+        self.passes_instructions = true;
     }
 
     /// Whether the start tag read last is that of `local` in `namespace`.
