@@ -16,6 +16,7 @@ mod dns_mail_hosts;
 mod fidelity;
 mod gate;
 mod inspect;
+mod inspect_is_the_server;
 mod metadata;
 mod operator;
 mod partners;

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod mtom;
+mod packages;
 
 use std::io::Cursor;
 

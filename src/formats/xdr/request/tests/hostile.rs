@@ -8,10 +8,10 @@ use super::*;
 use crate::formats::document::DocumentSink;
 
 /// Gives its octets in pieces of changing length.
-struct Pieces<'a> {
-    octets: &'a [u8],
-    lengths: Vec<usize>,
-    turn: usize,
+pub(super) struct Pieces<'a> {
+    pub(super) octets: &'a [u8],
+    pub(super) lengths: Vec<usize>,
+    pub(super) turn: usize,
 }
 
 impl Read for Pieces<'_> {

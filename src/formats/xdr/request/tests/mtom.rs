@@ -7,7 +7,7 @@ const FOUR_WAYS: &[u8] = include_bytes!("../../../../../fixtures/xdr/mtom-four-w
 const CONTENT_TYPE: &str = "multipart/related; boundary=b; type=\"application/xop+xml\"; start=\"<root@x>\"; start-info=\"application/soap+xml\"";
 
 /// An envelope whose documents are `documents`, the inside of the request after its metadata.
-fn envelope(documents: &str) -> String {
+pub(super) fn envelope(documents: &str) -> String {
     let start = EXAMPLE_2.find("<?xml").unwrap();
     let end = EXAMPLE_2.find("</soap:Envelope>").unwrap() + "</soap:Envelope>".len();
     let from = EXAMPLE_2.find("<xds:Document ").unwrap();
@@ -19,7 +19,7 @@ fn envelope(documents: &str) -> String {
     )
 }
 
-fn include(id: &str, href: &str) -> String {
+pub(super) fn include(id: &str, href: &str) -> String {
     format!(
         "<xds:Document id='{id}'><xop:Include xmlns:xop='http://www.w3.org/2004/08/xop/include' href='{href}'/></xds:Document>"
     )
