@@ -13,6 +13,7 @@ mod demo;
 mod dependencies;
 mod dialects;
 mod dns_mail_hosts;
+mod faults;
 mod fidelity;
 mod gate;
 mod inspect;
