@@ -4,10 +4,10 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use crate::{
     bridge::{
+        destination::Destinations,
         judge::{self, Judgement, Terms},
         partner::Partner,
         routing::{Recipients, Routes},
-        to_direct::DirectPackaging,
     },
     formats::{
         document::{DocumentFacts, FactsSink},
@@ -231,11 +231,12 @@ pub fn inspect<R: Read + Seek>(
 ) -> Result<Inspection, InspectError> {
     let partner = Partner::default();
     let routes = Routes::default();
+    let destinations = Destinations::default();
     let terms = Terms {
         partner: &partner,
         limits,
         routes: &routes,
-        packaging: DirectPackaging::default(),
+        destinations: &destinations,
         level,
         from: None,
         to: &[],
