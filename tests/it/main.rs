@@ -22,6 +22,7 @@ mod metadata;
 mod operator;
 mod partners;
 mod readme;
+mod received_trust;
 mod recipients;
 mod resubmission;
 mod schemas;
