@@ -4,15 +4,16 @@
 
 use std::collections::HashSet;
 
+use jiff::Timestamp;
+
 use super::{
-    destination::Destinations,
     partner::{Partner, PatientIdMismatch, Saml},
     routing::{self, Recipients, Routes},
-    to_direct::{self, DocumentSize, estimate_wire_bytes},
+    to_direct::{DirectPackaging, estimate_wire_bytes},
 };
 use crate::formats::{
     document::DocumentFacts,
-    finding::{Finding, refuses},
+    finding::{Finding, Findings, MAX_FINDINGS, refuses},
     ids::DirectAddress,
     limits::Limits,
     metadata::{
@@ -36,14 +37,16 @@ pub struct Terms<'a> {
     pub limits: &'a Limits,
     /// Where values go that are no address.
     pub routes: &'a Routes,
-    /// How each destination gets its documents: what the mails would weigh, and what they lose.
-    pub destinations: &'a Destinations,
+    /// How the destination gets its documents: what the mail would weigh.
+    pub packaging: DirectPackaging,
     /// A level to judge by instead of the one that the message claims; for the command line.
     pub level: Option<Level>,
     /// A sender instead of the one that the message names; for the command line.
     pub from: Option<&'a DirectAddress>,
     /// Recipients instead of those that the message names, unless empty; for the command line.
     pub to: &'a [DirectAddress],
+    /// The present; `None` where times are not held against the clock (MD-62).
+    pub now: Option<Timestamp>,
 }
 
 /// A submission and what was found.
@@ -89,15 +92,14 @@ pub fn judge(
     let shared = context(terms.level.unwrap_or_else(claimed), container, terms);
     let level = shared.effective_level();
     let documents = bind(request, facts);
-    let mut findings = request.findings.clone();
-    findings.extend(validate::validate(
-        &metadata,
-        &validate::Context {
-            documents: request.packaging.has_documents().then_some(&*documents),
-            has_recipient: shared.has_recipient || request.address_block.is_some(),
-            ..shared
-        },
-    ));
+    let mut findings = Findings::up_to(MAX_FINDINGS);
+    findings.extend(request.findings.iter().cloned());
+    let context = validate::Context {
+        documents: request.packaging.has_documents().then_some(&*documents),
+        has_recipient: shared.has_recipient || request.address_block.is_some(),
+        ..shared
+    };
+    validate::collect(&metadata, &context, &mut findings);
     findings.extend(source_id(&metadata, terms.partner));
     let mut judgement = Judgement {
         metadata,
@@ -105,21 +107,20 @@ pub fn judge(
         documents,
         from: None,
         recipients: None,
-        findings,
+        findings: Vec::new(),
     };
-    // What is wrong with sender and recipients of bad metadata is mostly what is wrong with the metadata.
     let further = judgement.address(request, terms);
-    if !refuses(&judgement.findings) {
+    // What is wrong with sender and recipients of bad metadata is mostly what is wrong with the metadata.
+    if !findings.refuses() {
         // The mail of a package names its sender and recipients.
         if container == Container::Xdr {
-            let disagreement = judgement.disagreement(request, terms);
-            judgement.findings.extend(disagreement);
-            judgement.findings.extend(further);
+            findings.extend(judgement.disagreement(request, terms));
+            findings.extend(further);
         }
-        judgement.findings.extend(stray_notification(request));
-        judgement.findings.extend(judgement.too_large(terms));
-        judgement.findings.extend(judgement.losses(terms));
+        findings.extend(stray_notification(request));
+        findings.extend(judgement.too_large(terms));
     }
+    judgement.findings = findings.finish();
     Ok(judgement)
 }
 
@@ -136,31 +137,26 @@ pub fn judge_set(set: &XdmSet, terms: &Terms<'_>) -> Judgement {
             facts: document.facts.clone(),
         })
         .collect();
-    let mut findings = set.findings.clone();
-    findings.extend(validate::validate(
-        &set.metadata,
-        &validate::Context {
-            // What is wrong with the files was found when they were read.
-            documents: (!set.is_refused()).then_some(&*documents),
-            ..context(level, Container::Xdm, terms)
-        },
-    ));
+    let mut findings = Findings::up_to(MAX_FINDINGS);
+    findings.extend(set.findings.iter().cloned());
+    let context = validate::Context {
+        // What is wrong with the files was found when they were read.
+        documents: (!set.is_refused()).then_some(&*documents),
+        ..context(level, Container::Xdm, terms)
+    };
+    validate::collect(&set.metadata, &context, &mut findings);
     let (from, recipients, _) = match set.metadata.submission_set() {
         Some(found) => addresses(found, terms.from, terms.to, terms),
         None => (None, None, Vec::new()),
     };
-    let mut judgement = Judgement {
+    Judgement {
         metadata: set.metadata.clone(),
         level,
         documents,
         from,
         recipients,
-        findings,
-    };
-    if !refuses(&judgement.findings) {
-        judgement.findings.extend(judgement.losses(terms));
+        findings: findings.finish(),
     }
-    judgement
 }
 
 fn context<'a>(level: Level, container: Container, terms: &Terms<'_>) -> validate::Context<'a> {
@@ -174,7 +170,8 @@ fn context<'a>(level: Level, container: Container, terms: &Terms<'_>) -> validat
         // A package is addressed by its mail.
         has_recipient: container == Container::Xdm || !terms.to.is_empty(),
         container,
-        max_findings: validate::MAX_FINDINGS,
+        now: terms.now,
+        max_findings: MAX_FINDINGS,
     }
 }
 
@@ -231,41 +228,15 @@ impl Judgement {
         findings
     }
 
-    fn addresses(&self) -> &[DirectAddress] {
-        match &self.recipients {
-            Some(recipients) => &recipients.addresses,
-            None => &[],
-        }
-    }
-
-    /// What does not reach some of the recipients (XDR-27 to XDR-29).
-    fn losses(&self, terms: &Terms<'_>) -> Vec<Finding> {
-        let packagings = terms.destinations.packagings_of(self.addresses());
-        if packagings.iter().all(|packaging| packaging.has_metadata()) {
-            return Vec::new();
-        }
-        let room = validate::MAX_FINDINGS.saturating_sub(self.findings.len());
-        to_direct::losses(&self.metadata, room)
-    }
-
     /// What would not fit into one mail (LIM-14).
     fn too_large(&self, terms: &Terms<'_>) -> Option<Finding> {
-        let documents: Vec<DocumentSize> = self
-            .documents
-            .iter()
-            .map(|document| DocumentSize::from(&document.facts))
-            .collect();
-        let recipients = self.addresses();
+        let sizes: Vec<u64> = self.documents.iter().map(|d| d.facts.size).collect();
+        let recipients = self
+            .recipients
+            .as_ref()
+            .map_or(0, |recipients| recipients.addresses.len());
         let metadata_bytes = self.metadata.xml().as_str().len() as u64;
-        // One submission, one answer: the largest of the mails decides.
-        let wire_bytes = terms
-            .destinations
-            .packagings_of(recipients)
-            .into_iter()
-            .map(|packaging| {
-                estimate_wire_bytes(packaging, metadata_bytes, &documents, recipients.len())
-            })
-            .max()?;
+        let wire_bytes = estimate_wire_bytes(terms.packaging, metadata_bytes, &sizes, recipients);
         let max_bytes = terms.limits.max_sealed_bytes;
         (wire_bytes > max_bytes).then(|| {
             Finding::error(
@@ -382,10 +353,11 @@ mod tests {
             partner: &Partner::default(),
             limits,
             routes: &Routes::default(),
-            destinations: &Destinations::default(),
+            packaging: DirectPackaging::Xdm,
             level: None,
             from,
             to: &[],
+            now: None,
         };
         judged_by(text, &terms)
     }
@@ -407,10 +379,11 @@ mod tests {
             partner: &partner,
             limits: &limits,
             routes: &Routes::default(),
-            destinations: &Destinations::default(),
+            packaging: DirectPackaging::Xdm,
             level: None,
             from: None,
             to: &[],
+            now: None,
         };
         assert_eq!(judged_by(FULL, &terms).level, Level::Minimal);
         assert_eq!(judged(FULL, &limits, None).level, Level::Full);
@@ -443,6 +416,37 @@ mod tests {
         let found = judged(&text, &Limits::default(), None);
         assert_eq!(errors(&found), ["XDR-65", "XDR-60"]);
         assert!(found.from.is_none() && found.recipients.is_none());
+    }
+
+    // rule: SOAP-66, SOAP-120, XDR-141
+    #[test]
+    fn a_block_that_names_others_and_an_address_for_faults_are_told_and_change_nothing() {
+        let text = FULL
+            .replace("<direct:from>mailto:ngozi", "<direct:from>mailto:ada")
+            .replace("<direct:to>mailto:rui", "<direct:to>mailto:ada")
+            .replace(
+                "<wsa:To ",
+                "<wsa:FaultTo><wsa:Address>https://elm.example/faults</wsa:Address></wsa:FaultTo><wsa:To ",
+            );
+        let found = judged(&text, &Limits::default(), None);
+        let told: Vec<(&str, &str)> = found
+            .findings
+            .iter()
+            .map(|finding| (finding.rule, finding.location.rsplit('.').next().unwrap()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                ("SOAP-66", "wsa:FaultTo"),
+                ("SOAP-11", "Content-Type"),
+                ("SOAP-120", "author"),
+                ("SOAP-120", "intendedRecipient"),
+            ]
+        );
+        assert!(!refuses(&found.findings));
+        let to = found.recipients.unwrap().addresses;
+        assert_eq!(to, ["ada.silva@direct.harbor.example.org".parse().unwrap()]);
+        assert_eq!(found.from, "ada.okafor@direct.elm.example.org".parse().ok());
     }
 
     // rule: XDR-125

@@ -1,13 +1,11 @@
 //! What we decide: pure functions over [`crate::formats`]. No I/O, no clock, no async.
 
-pub mod destination;
 pub mod exchange;
 pub mod judge;
 pub mod network;
 pub mod own_domain;
 pub mod partner;
 pub mod post;
-pub mod received;
 pub mod retry;
 pub mod routing;
 pub mod to_direct;

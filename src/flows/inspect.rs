@@ -2,12 +2,14 @@
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
+use jiff::Timestamp;
+
 use crate::{
     bridge::{
-        destination::Destinations,
         judge::{self, Judgement, Terms},
         partner::Partner,
         routing::{Recipients, Routes},
+        to_direct::DirectPackaging,
     },
     formats::{
         document::{DocumentFacts, FactsSink},
@@ -223,23 +225,24 @@ fn is_known_root(namespace: &str, local: &str) -> bool {
     )
 }
 
-/// Inspects a file. `level` takes the place of the level that the message claims.
+/// Inspects a file at the time `now`. `level` takes the place of the level that the message claims.
 pub fn inspect<R: Read + Seek>(
     file: &mut R,
     level: Option<Level>,
     limits: &Limits,
+    now: Timestamp,
 ) -> Result<Inspection, InspectError> {
     let partner = Partner::default();
     let routes = Routes::default();
-    let destinations = Destinations::default();
     let terms = Terms {
         partner: &partner,
         limits,
         routes: &routes,
-        destinations: &destinations,
+        packaging: DirectPackaging::default(),
         level,
         from: None,
         to: &[],
+        now: Some(now),
     };
     match detect(file, limits)? {
         Content::Zip => inspect_package(file, &terms),

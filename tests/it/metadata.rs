@@ -569,10 +569,12 @@ fn a_piece() -> impl Strategy<Value = String> {
 }
 
 proptest! {
+    // rule: XDR-34, T-10
     #[test]
-    fn mutated_metadata_never_panics(
+    fn mutated_metadata_never_panics_and_its_findings_stay_within_the_cap(
         text in a_sample(),
         changes in prop::collection::vec((any::<prop::sample::Index>(), a_piece(), 0usize..60), 1..6),
+        max_findings in 1usize..60,
     ) {
         let limits = Limits::default();
         let text = mutated(text, &changes);
@@ -580,9 +582,22 @@ proptest! {
             && let Ok(metadata) = Metadata::read(xml, &limits)
         {
             for level in [Level::Full, Level::Limited, Level::Minimal] {
-                judge(&metadata, level, Container::Xdr);
+                for container in [Container::Xdr, Container::Xdm] {
+                    let context = Context {
+                        container,
+                        documents: Some(&[]),
+                        max_findings,
+                        ..Context::at(level)
+                    };
+                    let findings = validate(&metadata, &context);
+                    // The last one says that there were more.
+                    prop_assert!(findings.len() <= max_findings + 1);
+                    let is_cut = findings.len() > max_findings;
+                    prop_assert_eq!(findings.iter().any(|f| f.rule == "XDR-34"), is_cut);
+                    let all = validate(&metadata, &Context { max_findings: usize::MAX, ..context });
+                    prop_assert_eq!(refuses(&findings), refuses(&all));
+                }
             }
-            judge(&metadata, Level::Full, Container::Xdm);
             // Both parsers are of one mind about what is XML.
             prop_assert!(metadata.digest_input().is_ok());
             prop_assert!(equal_metadata(metadata.xml(), metadata.xml()));

@@ -44,8 +44,7 @@ impl ToDirect {
         match self.decide(&address, &own, limit).await {
             Decision::Found { certificate, .. } => {
                 let message_id = MessageId::from_uuid(Uuid::new_v4(), from.domain());
-                let policy = self.destinations.policy_of(&address).clone();
-                let leg = Leg::mail(LegId::random(), message_id, policy);
+                let leg = Leg::mail(LegId::random(), message_id);
                 let kind = EventKind::CertificateFound {
                     recipient: address,
                     certificate,

@@ -9,10 +9,9 @@ use tracing::{error, info};
 use super::{ToDirect, intake::store_error};
 use crate::{
     bridge::{
-        destination::MailPolicy,
         exchange::{Event, EventKind, Exchange, Origin, Reason, RecipientState, SealedMail},
         own_domain::OwnDomain,
-        to_direct::{self, Conversion, ConversionError},
+        to_direct::{self, Conversion, ConversionError, DirectPackaging},
     },
     flows::{
         cpu::Urgency,
@@ -74,7 +73,8 @@ impl ToDirect {
             recipients: recipients.clone(),
             certificates,
             signers,
-            policy: mail.policy.clone(),
+            packaging: self.settings.packaging,
+            subject_title: self.settings.subject_title,
             outer_subject: self.settings.outer_subject.clone(),
             institution: Arc::clone(&self.institution),
             exchange: exchange.clone(),
@@ -173,7 +173,8 @@ struct SealJob {
     recipients: Vec<DirectAddress>,
     certificates: Vec<X509>,
     signers: Vec<SigningIdentity>,
-    policy: MailPolicy,
+    packaging: DirectPackaging,
+    subject_title: bool,
     outer_subject: String,
     institution: Arc<Institution>,
     now: Timestamp,
@@ -245,7 +246,8 @@ impl SealJob {
             to: &self.recipients,
             message_id: &self.message_id,
             date: self.exchange.accepted_at,
-            policy: &self.policy,
+            packaging: self.packaging,
+            subject_title: self.subject_title,
             wants_final_delivery: self.exchange.wants_final_delivery,
             institution: &self.institution,
         };

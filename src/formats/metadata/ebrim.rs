@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use roxmltree::Node;
 
 use super::{
-    super::xml::names::{LCM, RIM, XML},
+    super::xml::names::{LCM, RIM, RS, XML},
     MetadataError, id_key,
     uuids::{self, document_entry, folder, submission_set},
 };
@@ -14,6 +14,8 @@ use super::{
 /// Most children of RegistryObjectLists. 100 DocumentEntries (LIM-4) with a folder and ten Associations each are
 /// about a tenth of it; a view of each object is some kilobytes.
 pub(super) const MAX_OBJECTS: usize = 10_000;
+/// More lines than these are never told (XDR-34).
+const MAX_STRAY_LINES: usize = 100;
 
 /// One `rim:Slot` (MD-1).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,8 @@ pub(super) struct Registry {
     pub(super) loose_classifications: Vec<Classification>,
     /// How many RegistryObjectLists there are: one, if all is well.
     pub(super) lists: usize,
+    /// The lines of other children of the request, but for a RequestSlotList before the list (XDR-3).
+    pub(super) stray_lines: Vec<usize>,
 }
 
 impl RegistryObject {
@@ -149,6 +153,9 @@ pub(super) fn object_lists<'a, 'input>(
 
 /// Reads the content of the request whose element is `root`.
 pub(super) fn read(root: Node<'_, '_>) -> Result<Registry, MetadataError> {
+    if object_lists(root).is_none() {
+        return Err(MetadataError::NotSubmitObjectsRequest);
+    }
     let mut registry = Registry::default();
     let mut lines = Lines {
         text: root.document().input_text(),
@@ -156,25 +163,46 @@ pub(super) fn read(root: Node<'_, '_>) -> Result<Registry, MetadataError> {
         line: 1,
     };
     let mut count = 0;
-    for list in object_lists(root).ok_or(MetadataError::NotSubmitObjectsRequest)? {
-        registry.lists += 1;
-        for node in list.children().filter(Node::is_element) {
-            count += 1;
-            if count > MAX_OBJECTS {
-                return Err(MetadataError::TooManyObjects { limit: MAX_OBJECTS });
-            }
-            if is_rim(&node, "Classification") {
-                registry
-                    .loose_classifications
-                    .push(read_classification(node));
-            } else if !is_rim(&node, "ObjectRef") {
-                let line = lines.of(node.range().start);
-                registry.objects.push(read_object(node, line));
-            }
+    for child in root.children().filter(Node::is_element) {
+        if is_rim(&child, "RegistryObjectList") {
+            read_list(child, &mut registry, &mut lines, &mut count)?;
+        } else if !(is_slot_list(&child) && registry.lists == 0)
+            && registry.stray_lines.len() < MAX_STRAY_LINES
+        {
+            registry.stray_lines.push(lines.of(child.range().start));
         }
     }
     apply_loose_labels(&mut registry);
     Ok(registry)
+}
+
+/// Whether it is the `rs:RequestSlotList` that may stand before the objects.
+fn is_slot_list(node: &Node<'_, '_>) -> bool {
+    node.tag_name().name() == "RequestSlotList" && node.tag_name().namespace() == Some(RS)
+}
+
+fn read_list(
+    list: Node<'_, '_>,
+    registry: &mut Registry,
+    lines: &mut Lines<'_>,
+    count: &mut usize,
+) -> Result<(), MetadataError> {
+    registry.lists += 1;
+    for node in list.children().filter(Node::is_element) {
+        *count += 1;
+        if *count > MAX_OBJECTS {
+            return Err(MetadataError::TooManyObjects { limit: MAX_OBJECTS });
+        }
+        if is_rim(&node, "Classification") {
+            registry
+                .loose_classifications
+                .push(read_classification(node));
+        } else if !is_rim(&node, "ObjectRef") {
+            let line = lines.of(node.range().start);
+            registry.objects.push(read_object(node, line));
+        }
+    }
+    Ok(())
 }
 
 /// Gives each object the labels that stand beside it (MD-6). An object without id cannot be named.
@@ -344,7 +372,7 @@ mod tests {
 
     use super::*;
 
-    fn read_list(content: &str) -> Result<Registry, MetadataError> {
+    fn read_content(content: &str) -> Result<Registry, MetadataError> {
         let text = format!(
             "<l:SubmitObjectsRequest xmlns:l='{LCM}' xmlns='{RIM}'><RegistryObjectList>{content}\
              </RegistryObjectList></l:SubmitObjectsRequest>"
@@ -360,7 +388,7 @@ mod tests {
     #[test]
     fn labels_stand_inside_an_object_or_beside_it_in_any_case() {
         let id = "urn:uuid:AAAAAAAA-0000-4000-8000-000000000001";
-        let registry = read_list(&format!(
+        let registry = read_content(&format!(
             "<RegistryPackage id='{id}'>{}</RegistryPackage>{}{}",
             label("other", folder::LIMITED_METADATA),
             label(&id.to_lowercase(), &folder::NODE.to_uppercase()),
@@ -382,7 +410,7 @@ mod tests {
     fn a_label_for_no_id_labels_no_object_without_one() {
         for id in ["", " id=''"] {
             let package = format!("<RegistryPackage{id}/>");
-            let registry = read_list(&(package + &label("", submission_set::NODE))).unwrap();
+            let registry = read_content(&(package + &label("", submission_set::NODE))).unwrap();
             assert_eq!(registry.objects[0].labels, Labels::default());
         }
     }
@@ -391,7 +419,7 @@ mod tests {
     #[test]
     fn many_labels_of_many_objects_of_one_id_take_no_more_room_than_one() {
         let half = MAX_OBJECTS / 2;
-        let registry = read_list(
+        let registry = read_content(
             &("<RegistryPackage id='x'/>".repeat(half)
                 + &label("x", submission_set::NODE).repeat(half)),
         )
@@ -407,12 +435,12 @@ mod tests {
     #[test]
     fn more_objects_than_the_limit_are_refused_wherever_they_stand() {
         let objects = "<ExtrinsicObject/>".repeat(MAX_OBJECTS);
-        assert!(read_list(&objects).is_ok());
+        assert!(read_content(&objects).is_ok());
         for more in ["<a/>", "<ObjectRef/>", "<Classification/>"] {
             let mut content = objects.clone();
             let _ = write!(content, "</RegistryObjectList><RegistryObjectList>{more}");
             assert_eq!(
-                read_list(&content).unwrap_err(),
+                read_content(&content).unwrap_err(),
                 MetadataError::TooManyObjects { limit: MAX_OBJECTS }
             );
         }

@@ -40,8 +40,6 @@ pub struct Opened {
     pub leniency: Leniency,
     /// The weak algorithms that were used with leave (SM-6): each is a Warning and an audit entry.
     pub legacy: Vec<Legacy>,
-    /// Those of them that the envelope used; each signer has its own beside it.
-    pub legacy_of_envelope: Vec<Legacy>,
 }
 
 /// Why a mail could not be opened. For audit and logs: the network peer gets one answer for all of them, or an attacker
@@ -129,7 +127,6 @@ pub fn open(
     drop(envelope);
 
     let signed = verify::verify(content, options)?;
-    let legacy_of_envelope = legacy.clone();
     legacy.extend(
         signed
             .signers
@@ -144,7 +141,6 @@ pub fn open(
         identity,
         leniency: signed.leniency,
         legacy,
-        legacy_of_envelope,
     })
 }
 

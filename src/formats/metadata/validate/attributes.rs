@@ -5,7 +5,6 @@ pub use super::datatypes::DataType;
 
 use super::{
     super::{
-        ebrim::{Classification, RegistryObject},
         model::REFERENCE_ID_LIST,
         uuids::{self, document_entry as de, folder as fd, submission_set as ss},
     },
@@ -89,57 +88,6 @@ impl Attribute {
             "entryUUID" | "objectType" | "mimeType" | "uniqueId" | "sourceId"
         )
     }
-
-    /// Whether the object holds a value of it.
-    pub(super) fn is_present(&self, object: &RegistryObject) -> bool {
-        match self.form {
-            Form::Name => object.name.is_some(),
-            Form::Description => object.description.is_some(),
-            Form::Code(scheme) | Form::Author(scheme) => {
-                classifications(object, scheme).next().is_some()
-            }
-            Form::Xml(_) | Form::Slot(_) | Form::Identifier(..) => self
-                .values(object)
-                .iter()
-                .any(|value| !value.trim().is_empty()),
-        }
-    }
-
-    /// Its values that have a type: those of XML attributes, slots and ExternalIdentifiers.
-    pub(super) fn values<'a>(&self, object: &'a RegistryObject) -> Vec<&'a str> {
-        match self.form {
-            Form::Xml(name) => object.attribute(name).into_iter().collect(),
-            Form::Slot(name) => object
-                .slots
-                .iter()
-                .filter(|slot| slot.name == name)
-                .flat_map(|slot| slot.values.iter().map(String::as_str))
-                .collect(),
-            Form::Identifier(scheme, _) => object
-                .external_identifiers
-                .iter()
-                .filter(|identifier| is_scheme(identifier.scheme.as_deref(), scheme))
-                .filter_map(|identifier| identifier.value.as_deref())
-                .collect(),
-            Form::Name => object.name.as_deref().into_iter().collect(),
-            Form::Description => object.description.as_deref().into_iter().collect(),
-            Form::Code(_) | Form::Author(_) => Vec::new(),
-        }
-    }
-}
-
-pub(super) fn classifications<'a>(
-    object: &'a RegistryObject,
-    scheme: &'static str,
-) -> impl Iterator<Item = &'a Classification> {
-    object
-        .classifications
-        .iter()
-        .filter(move |candidate| is_scheme(candidate.scheme.as_deref(), scheme))
-}
-
-fn is_scheme(scheme: Option<&str>, uuid: &str) -> bool {
-    scheme.is_some_and(|scheme| uuids::is(scheme, uuid))
 }
 
 const R: Optionality = Optionality::Required;
@@ -531,9 +479,62 @@ pub static ATTRIBUTES: &[Attribute] = &[
     ),
 ];
 
-/// The attributes of one kind of object.
-pub(super) fn attributes_of(kind: ObjectKind) -> impl Iterator<Item = &'static Attribute> {
-    ATTRIBUTES
-        .iter()
-        .filter(move |attribute| attribute.object == kind)
+/// The attributes of one kind of object. The table holds those of one kind side by side.
+pub(super) fn attributes_of(kind: ObjectKind) -> &'static [Attribute] {
+    let of_kind = |attribute: &Attribute| attribute.object == kind;
+    let start = ATTRIBUTES.iter().position(of_kind).unwrap_or_default();
+    let rest = ATTRIBUTES.get(start..).unwrap_or_default();
+    let length = rest.iter().take_while(|one| of_kind(one)).count();
+    rest.get(..length).unwrap_or_default()
+}
+
+/// Finds the attributes of one kind of object by where they stand in ebRIM.
+#[derive(Clone, Copy)]
+pub(super) struct ByPlace(&'static [Attribute]);
+
+pub(super) fn attributes_by_place(kind: ObjectKind) -> ByPlace {
+    ByPlace(attributes_of(kind))
+}
+
+impl ByPlace {
+    fn find(self, is_it: impl Fn(Form) -> bool) -> Option<&'static Attribute> {
+        self.0.iter().find(|attribute| is_it(attribute.form))
+    }
+
+    pub(super) fn xml(self, name: &str) -> Option<&'static Attribute> {
+        self.find(|form| matches!(form, Form::Xml(known) if known == name))
+    }
+
+    pub(super) fn slot(self, name: &str) -> Option<&'static Attribute> {
+        self.find(|form| matches!(form, Form::Slot(known) if known == name))
+    }
+
+    pub(super) fn identifier(self, scheme: &str) -> Option<&'static Attribute> {
+        self.find(|form| matches!(form, Form::Identifier(known, _) if uuids::is(scheme, known)))
+    }
+
+    /// The attribute that Classifications of this scheme hold.
+    pub(super) fn classification(self, scheme: &str) -> Option<&'static Attribute> {
+        self.find(
+            |form| matches!(form, Form::Code(known) | Form::Author(known) if uuids::is(scheme, known)),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_attributes_of_one_kind_stand_side_by_side() {
+        let kinds = [
+            ObjectKind::DocumentEntry,
+            ObjectKind::SubmissionSet,
+            ObjectKind::Folder,
+            ObjectKind::Association,
+        ];
+        let all: usize = kinds.map(|kind| attributes_of(kind).len()).iter().sum();
+        assert_eq!(all, ATTRIBUTES.len());
+        assert!(attributes_of(ObjectKind::Any).is_empty());
+    }
 }

@@ -1,13 +1,10 @@
-//! The data types of metadata.md section 5 (MD-95): one row for each type, run over every attribute of that type.
+//! The data types of metadata.md section 5 (MD-95): one row for each type, run over every attribute of that type. Those
+//! of HL7 are in [`super::hl7_types`].
 
 use super::{
-    super::{
-        super::ids::Oid,
-        hl7::{self, Cx, Hl7Error, IntendedRecipient, Xcn, Xon, Xtn},
-        uuids::{document_entry, submission_set},
-    },
-    ALL, METADATA_ERROR, Object, ObjectKind, Report, Rule, Scope,
-    attributes::{attributes_of, classifications},
+    super::super::ids::Oid,
+    Object, ObjectKind, Report, Row, Scope,
+    table::{Check, refuses, refuses_if_strict, tells},
 };
 
 /// The form of an attribute's values.
@@ -40,7 +37,7 @@ pub enum DataType {
 }
 
 /// What a check says of one value.
-enum Verdict {
+pub(super) enum Verdict {
     Good,
     /// Read leniently; the text says how it should be.
     Tolerated(&'static str),
@@ -54,86 +51,64 @@ enum Verdict {
 
 use Verdict::{Good, Malformed, Refused, RefusedIfStrict, Tolerated};
 
-pub(super) static RULES: &[Rule] = &[
-    row(
+pub(super) static ROWS: &[Row] = &[
+    of_type(
         "MD-40",
         "times as DTM: 4, 6, 8, 10, 12 or 14 digits, a real day, UTC",
         dtms,
     ),
-    row("MD-41", "identifiers of patients as CX: Id^^^&OID&ISO", cxs),
-    row("MD-43", "persons as XCN", xcns),
-    row("MD-44", "organisations as XON", xons),
-    row("MD-45", "telecommunication addresses as XTN", xtns),
-    row("XDR-61", "intendedRecipient as XON|XCN|XTN", recipients),
-    row("MD-48", "references as CXi: Id^^^&OID&ISO^TypeCode", cxis),
-    row("MD-49", "repositoryUniqueId as OID", oids),
-    row("MD-50", "ids that start with urn:uuid: as UUIDs", entry_ids),
-    row(
+    of_type("MD-49", "repositoryUniqueId as OID", oids),
+    of_type("MD-50", "ids that start with urn:uuid: as UUIDs", entry_ids),
+    of_type(
         "MD-51",
         "a uniqueId of at most 256 characters without control characters",
         identifiers,
     ),
-    row(
+    refuses_if_strict(
         "MD-52",
+        ObjectKind::Any,
         "uniqueId of SubmissionSet and Folder, and sourceId, as OID",
         system_ids,
     ),
-    row("MD-53", "hash as 40 hexadecimal digits", hashes),
-    row("MD-54", "size as 1 to 19 digits", sizes),
-    row("MD-55", "languageCode as a language tag", languages),
-    row("MD-56", "mimeType as type/subtype", mime_types),
-    row("MD-57", "sourcePatientInfo as PID-n|value", patient_infos),
-    row(
+    of_type("MD-53", "hash as 40 hexadecimal digits", hashes),
+    of_type("MD-54", "size as 1 to 19 digits", sizes),
+    of_type("MD-55", "languageCode as a language tag", languages),
+    of_type("MD-56", "mimeType as type/subtype", mime_types),
+    of_type(
         "MD-9",
         "homeCommunityId as urn:oid:, status Approved",
         home_and_status,
     ),
-    Rule {
-        id: "MD-58",
-        levels: ALL,
-        object: ObjectKind::Any,
-        code: None,
-        asks: "no HL7 escapes but those of the five delimiters",
-        check: hl7_escapes,
-    },
-    Rule {
-        id: "XDR-64",
-        levels: ALL,
-        object: ObjectKind::Any,
-        code: None,
-        asks: "values without white space around them",
-        check: white_space,
-    },
+    tells(
+        "XDR-64",
+        ObjectKind::Any,
+        "values without white space around them or line breaks in them",
+        white_space,
+    ),
 ];
 
-const fn row(id: &'static str, asks: &'static str, check: fn(&Scope<'_>, &mut Report<'_>)) -> Rule {
-    Rule {
-        id,
-        levels: ALL,
-        object: ObjectKind::Any,
-        code: METADATA_ERROR,
-        asks,
-        check,
-    }
+/// A rule about the form of values, wherever they stand (MD-95).
+pub(super) const fn of_type(id: &'static str, asks: &'static str, check: Check) -> Row {
+    refuses(id, ObjectKind::Any, asks, check)
 }
 
 /// Runs `judge` over every value of a type that is not empty.
-fn each(
+pub(super) fn each(
     scope: &Scope<'_>,
     report: &mut Report<'_>,
     data_type: DataType,
     judge: impl Fn(&str) -> Verdict,
 ) {
     for object in &scope.objects {
-        for attribute in attributes_of(object.kind).filter(|a| a.data_type == data_type) {
-            for value in attribute.values(object.registry) {
+        for (attribute, value) in &object.values {
+            if attribute.data_type == data_type {
                 tell(scope, report, object, attribute.name, value, &judge);
             }
         }
     }
 }
 
-fn tell(
+pub(super) fn tell(
     scope: &Scope<'_>,
     report: &mut Report<'_>,
     object: &Object<'_>,
@@ -156,40 +131,8 @@ fn tell(
     report.tell_value(is_error, object.at(attribute), text, value);
 }
 
-/// Runs `judge` over the values of one slot of all authors.
-fn each_author_slot(
-    scope: &Scope<'_>,
-    report: &mut Report<'_>,
-    slot: &str,
-    judge: impl Fn(&str) -> Verdict,
-) {
-    for object in &scope.objects {
-        let scheme = match object.kind {
-            ObjectKind::DocumentEntry => document_entry::AUTHOR,
-            ObjectKind::SubmissionSet => submission_set::AUTHOR,
-            _ => continue,
-        };
-        for author in classifications(object.registry, scheme) {
-            for value in super::super::model::slot(&author.slots, slot).unwrap_or_default() {
-                tell(
-                    scope,
-                    report,
-                    object,
-                    &format!("author.{slot}"),
-                    value,
-                    &judge,
-                );
-            }
-        }
-    }
-}
-
-fn good_if(is_good: bool, expected: &'static str) -> Verdict {
+pub(super) fn good_if(is_good: bool, expected: &'static str) -> Verdict {
     if is_good { Good } else { Refused(expected) }
-}
-
-fn of_hl7(result: Result<(), Hl7Error>) -> Verdict {
-    result.map_or_else(|error| Malformed(error.expected), |()| Good)
 }
 
 fn dtms(scope: &Scope<'_>, report: &mut Report<'_>) {
@@ -202,86 +145,22 @@ fn dtms(scope: &Scope<'_>, report: &mut Report<'_>) {
     });
 }
 
-fn cxs(scope: &Scope<'_>, report: &mut Report<'_>) {
-    each(scope, report, DataType::Cx, |value| {
-        of_hl7(Cx::read(value).check())
-    });
-}
-
-fn xcns(scope: &Scope<'_>, report: &mut Report<'_>) {
-    each(scope, report, DataType::Xcn, |value| {
-        of_hl7(Xcn::read(value).check())
-    });
-    each_author_slot(scope, report, "authorPerson", |value| {
-        of_hl7(Xcn::read(value).check())
-    });
-}
-
-fn xons(scope: &Scope<'_>, report: &mut Report<'_>) {
-    each_author_slot(scope, report, "authorInstitution", |value| {
-        of_hl7(Xon::read(value).check())
-    });
-}
-
-fn xtns(scope: &Scope<'_>, report: &mut Report<'_>) {
-    each_author_slot(scope, report, "authorTelecommunication", |value| {
-        judge_xtn(&Xtn::read(value))
-    });
-}
-
-fn judge_xtn(xtn: &Xtn) -> Verdict {
-    match xtn.check() {
-        Ok(()) => Good,
-        Err(_) if xtn.is_loose_email() => Tolerated(
-            "an e-mail address in a form that is only tolerated; it should be ^^Internet^user@domain",
-        ),
-        Err(error) => Malformed(error.expected),
-    }
-}
-
-fn recipients(scope: &Scope<'_>, report: &mut Report<'_>) {
-    each(scope, report, DataType::IntendedRecipient, |value| {
-        let recipient = IntendedRecipient::read(value);
-        let is_loose = recipient
-            .telecommunication
-            .as_ref()
-            .is_some_and(Xtn::is_loose_email);
-        match recipient.check() {
-            Ok(()) => Good,
-            Err(error) if error.rule == "XDR-63" && is_loose => Tolerated(
-                "an e-mail address in a form that is only tolerated; it should be ^^Internet^user@domain",
-            ),
-            Err(error) => Malformed(error.expected),
-        }
-    });
-}
-
-fn cxis(scope: &Scope<'_>, report: &mut Report<'_>) {
-    each(scope, report, DataType::Cxi, |value| {
-        of_hl7(hl7::check_cxi(value))
-    });
-}
-
 fn oids(scope: &Scope<'_>, report: &mut Report<'_>) {
     each(scope, report, DataType::Oid, |value| {
-        good_if(value.parse::<Oid>().is_ok(), "not an OID, such as 2.999.1")
+        good_if(
+            value.parse::<Oid>().is_ok(),
+            "not an OID; accepted is one such as 2.999.1",
+        )
     });
 }
 
 fn entry_ids(scope: &Scope<'_>, report: &mut Report<'_>) {
     each(scope, report, DataType::EntryId, |value| {
-        if !super::super::is_uuid_urn(value) {
-            return Good;
-        }
-        let expected = "urn:uuid: must be followed by a UUID of 36 characters; an id without that \
-                        prefix is symbolic";
-        if !is_uuid_text(value.get("urn:uuid:".len()..).unwrap_or_default()) {
-            Refused(expected)
-        } else if value.bytes().any(|octet| octet.is_ascii_uppercase()) {
-            Tolerated("a UUID in upper case; it should be in lower case (MD-7)")
-        } else {
-            Good
-        }
+        let is_symbolic = !super::super::is_uuid_urn(value);
+        good_if(
+            is_symbolic || is_uuid_text(value.get("urn:uuid:".len()..).unwrap_or_default()),
+            "urn:uuid: must be followed by a UUID of 36 characters; an id without that prefix is symbolic",
+        )
     });
 }
 
@@ -289,7 +168,7 @@ fn identifiers(scope: &Scope<'_>, report: &mut Report<'_>) {
     each(scope, report, DataType::Identifier, |value| {
         good_if(
             value.chars().count() <= 256 && !value.chars().any(char::is_control),
-            "a uniqueId has at most 256 characters and no control characters",
+            "accepted is a uniqueId of at most 256 characters and no control characters",
         )
     });
 }
@@ -301,9 +180,9 @@ fn system_ids(scope: &Scope<'_>, report: &mut Report<'_>) {
         if value.parse::<Oid>().is_ok() {
             Good
         } else if is_uuid_text(uuid) || oid.is_some_and(|oid| oid.parse::<Oid>().is_ok()) {
-            Tolerated("not a bare OID, such as 2.999.1; carried as it is")
+            Tolerated("not a bare OID; it should be one such as 2.999.1; carried as it is")
         } else {
-            RefusedIfStrict("not an OID, such as 2.999.1")
+            RefusedIfStrict("not an OID; accepted is one such as 2.999.1")
         }
     });
 }
@@ -312,7 +191,7 @@ fn hashes(scope: &Scope<'_>, report: &mut Report<'_>) {
     each(scope, report, DataType::Hash, |value| {
         good_if(
             value.len() == 40 && value.bytes().all(|octet| octet.is_ascii_hexdigit()),
-            "a hash has 40 hexadecimal digits (SHA-1)",
+            "not a hash; accepted are 40 hexadecimal digits (SHA-1)",
         )
     });
 }
@@ -321,7 +200,7 @@ fn sizes(scope: &Scope<'_>, report: &mut Report<'_>) {
     each(scope, report, DataType::Size, |value| {
         good_if(
             value.len() <= 19 && value.bytes().all(|octet| octet.is_ascii_digit()),
-            "a size is a number of octets of 1 to 19 digits",
+            "not a size; accepted is a number of octets of 1 to 19 digits",
         )
     });
 }
@@ -337,7 +216,7 @@ fn languages(scope: &Scope<'_>, report: &mut Report<'_>) {
         };
         good_if(
             value.split('-').enumerate().all(is_subtag),
-            "not a language tag, such as en-US",
+            "not a language tag; accepted is one such as en-US",
         )
     });
 }
@@ -349,7 +228,7 @@ fn mime_types(scope: &Scope<'_>, report: &mut Report<'_>) {
             !text.is_empty()
                 && text
                     .chars()
-                    .all(|c| c.is_alphanumeric() || "_!#$&^.+-".contains(c))
+                    .all(|c| c.is_ascii_alphanumeric() || "_!#$&^.+-".contains(c))
         };
         let is_good = media_type
             .trim_end()
@@ -357,56 +236,10 @@ fn mime_types(scope: &Scope<'_>, report: &mut Report<'_>) {
             .is_some_and(|(kind, subtype)| is_token(kind) && is_token(subtype));
         match (is_good, parameters.is_empty()) {
             (true, true) => Good,
-            (true, false) => Tolerated("a mimeType has no parameters; they are not used"),
-            (false, _) => Refused("not a media type, such as text/xml"),
+            (true, false) => Tolerated("a mimeType should have no parameters; they are not used"),
+            (false, _) => Refused("not a media type; accepted is one such as text/xml"),
         }
     });
-}
-
-fn patient_infos(scope: &Scope<'_>, report: &mut Report<'_>) {
-    /// PID fields that carry identifiers which must not be sent (ITI TF-3 4.2.3.2.23).
-    const FORBIDDEN: [u8; 4] = [2, 4, 12, 19];
-    const ONCE: [u8; 2] = [7, 8];
-    each(scope, report, DataType::PatientInfo, |value| {
-        let Some((field, content)) = pid_field(value) else {
-            return Refused("sourcePatientInfo must be PID-n|value with n from 1 to 39");
-        };
-        if content.is_empty() {
-            return Good;
-        }
-        if FORBIDDEN.contains(&field) {
-            return Refused("sourcePatientInfo must not carry PID-2, PID-4, PID-12 or PID-19");
-        }
-        let is_cx_list = || content.split('~').all(|cx| Cx::read(cx).check().is_ok());
-        good_if(
-            field != 3 || is_cx_list(),
-            "PID-3 must be a list of CX (Id^^^&OID&ISO) joined by ~",
-        )
-    });
-    for entry in scope.of_kind(ObjectKind::DocumentEntry) {
-        let values = super::super::model::slot(&entry.registry.slots, "sourcePatientInfo");
-        let fields: Vec<u8> = values
-            .unwrap_or_default()
-            .iter()
-            .filter_map(|value| pid_field(value.trim()).map(|(field, _)| field))
-            .collect();
-        for once in ONCE {
-            if fields.iter().filter(|field| **field == once).count() > 1 {
-                report.refuse(
-                    entry.at("sourcePatientInfo"),
-                    format!("PID-{once} may occur once"),
-                );
-            }
-        }
-    }
-}
-
-/// The number and the content of `PID-n|content`.
-fn pid_field(value: &str) -> Option<(u8, &str)> {
-    let (number, content) = value.strip_prefix("PID-")?.split_once('|')?;
-    let is_plain = number.bytes().all(|octet| octet.is_ascii_digit()) && !number.starts_with('0');
-    let field: u8 = number.parse().ok()?;
-    (is_plain && field <= 39).then_some((field, content))
 }
 
 fn home_and_status(scope: &Scope<'_>, report: &mut Report<'_>) {
@@ -422,51 +255,25 @@ fn home_and_status(scope: &Scope<'_>, report: &mut Report<'_>) {
         if value == APPROVED {
             Good
         } else {
-            Tolerated("a status other than Approved is not submitted; carried as it is")
+            Tolerated(
+                "a status other than Approved, carried as it is; it should be Approved or left out",
+            )
         }
     });
 }
 
-/// The types whose values are split at HL7 delimiters.
-const HL7_TYPES: [DataType; 5] = [
-    DataType::Cx,
-    DataType::Cxi,
-    DataType::Xcn,
-    DataType::IntendedRecipient,
-    DataType::PatientInfo,
-];
-
-fn hl7_escapes(scope: &Scope<'_>, report: &mut Report<'_>) {
-    let judge = |value: &str| {
-        if hl7::is_escaped_well(value) {
-            Good
-        } else {
-            Tolerated("a backslash that starts none of the escapes \\F\\ \\S\\ \\T\\ \\R\\ \\E\\")
-        }
-    };
-    for data_type in HL7_TYPES {
-        each(scope, report, data_type, judge);
-    }
-    for slot in [
-        "authorPerson",
-        "authorInstitution",
-        "authorTelecommunication",
-    ] {
-        each_author_slot(scope, report, slot, judge);
-    }
-}
-
 fn white_space(scope: &Scope<'_>, report: &mut Report<'_>) {
     for object in &scope.objects {
-        for attribute in attributes_of(object.kind) {
-            let is_text = matches!(attribute.data_type, DataType::Text);
-            let values = attribute.values(object.registry);
-            let is_wrapped = |value: &&str| value.trim().len() != value.len();
-            let is_broken = |value: &&str| value.contains(['\r', '\n']);
-            if !is_text && values.iter().any(|v| is_wrapped(v) || is_broken(v)) {
-                report.warn(
+        let mut told = "";
+        for (attribute, value) in &object.values {
+            let is_wrapped = value.trim().len() != value.len() || value.contains(['\r', '\n']);
+            // Once for each attribute; free text may hold what it likes.
+            if is_wrapped && attribute.data_type != DataType::Text && told != attribute.name {
+                told = attribute.name;
+                report.warn_value(
                     object.at(attribute.name),
-                    "a value with white space around it or a line break in it; read without",
+                    "a value with white space around it or a line break in it, read without; it should have none",
+                    value,
                 );
             }
         }

@@ -3,58 +3,47 @@
 use std::collections::{HashMap, HashSet};
 
 use super::{
-    super::super::xdr::ErrorCode, ALL, BoundDocument, METADATA_ERROR, Object, ObjectKind, Report,
-    Rule, Scope,
+    super::super::{document::DocumentFacts, xdr::ErrorCode},
+    BoundDocument, Object, ObjectKind, Report, Row, Scope,
+    scope::short,
+    table::{refuses, refuses_with},
 };
 
-pub(super) static RULES: &[Rule] = &[
-    row(
+pub(super) static ROWS: &[Row] = &[
+    refuses_with(
         "XDR-12",
-        Some(ErrorCode::XdsRepositoryError),
+        ObjectKind::Submission,
+        ErrorCode::XdsRepositoryError,
         "at least one document",
         some_document,
     ),
-    row(
+    refuses_with(
         "XDR-24",
-        Some(ErrorCode::XdsMissingDocument),
+        ObjectKind::DocumentEntry,
+        ErrorCode::XdsMissingDocument,
         "a document for each DocumentEntry",
         entries_have_documents,
     ),
-    row(
+    refuses_with(
         "XDR-25",
-        Some(ErrorCode::XdsMissingDocumentMetadata),
+        ObjectKind::Document,
+        ErrorCode::XdsMissingDocumentMetadata,
         "a DocumentEntry for each document",
         documents_have_entries,
     ),
-    row(
+    refuses(
         "XDR-21",
-        METADATA_ERROR,
+        ObjectKind::DocumentEntry,
         "a hash that is the document's SHA-1",
         hashes,
     ),
-    row(
+    refuses(
         "XDR-22",
-        METADATA_ERROR,
+        ObjectKind::DocumentEntry,
         "a size that is the document's number of octets",
         sizes,
     ),
 ];
-
-const fn row(
-    id: &'static str,
-    code: Option<ErrorCode>,
-    asks: &'static str,
-    check: fn(&Scope<'_>, &mut Report<'_>),
-) -> Rule {
-    Rule {
-        id,
-        levels: ALL,
-        object: ObjectKind::DocumentEntry,
-        code,
-        asks,
-        check,
-    }
-}
 
 /// The documents by the id that binds them: compared exactly (XDR-8).
 fn by_id<'a>(scope: &Scope<'a>) -> Option<HashMap<&'a str, &'a BoundDocument>> {
@@ -69,7 +58,7 @@ fn some_document(scope: &Scope<'_>, report: &mut Report<'_>) {
     if is_empty {
         report.refuse(
             "Submission.Document",
-            "no document: a submission without one cannot be delivered as a Direct message",
+            "no document: a submission without one cannot be delivered as a Direct message; there must be one",
         );
     }
 }
@@ -95,54 +84,48 @@ fn documents_have_entries(scope: &Scope<'_>, report: &mut Report<'_>) {
         .collect();
     for document in scope.context.documents.unwrap_or_default() {
         if !open.remove(document.document_id.as_str()) {
-            let short: String = document
-                .document_id
-                .chars()
-                .take(super::MAX_ID_CHARACTERS)
-                .collect();
             report.refuse(
-                format!("Document({short}).id"),
-                "no DocumentEntry of this id that has no document yet",
+                format!("Document({}).id", short(&document.document_id)),
+                "no DocumentEntry of this id that has no document yet; there must be one",
             );
         }
     }
 }
 
-fn hashes(scope: &Scope<'_>, report: &mut Report<'_>) {
+/// The entries that have both a document and a value of the attribute `name`.
+fn described<'s>(
+    scope: &'s Scope<'_>,
+    name: &'static str,
+) -> impl Iterator<Item = (&'s Object<'s>, &'s str, &'s DocumentFacts)> {
     let documents = by_id(scope).unwrap_or_default();
-    for entry in scope.metadata.document_entries() {
-        let document = documents.get(entry.id.as_str());
-        if let (Some(document), Some(hash)) = (document, &entry.hash)
-            && !hash.eq_ignore_ascii_case(&document.facts.hash())
-        {
-            let text = format!(
-                "hash is not the SHA-1 of the document that came, {}",
-                document.facts.hash()
-            );
-            report.refuse_value(entry_object(entry).at("hash"), text, hash);
+    scope
+        .of_kind(ObjectKind::DocumentEntry)
+        .filter_map(move |entry| {
+            let document = documents.get(entry.id())?;
+            let mut values = entry.values_of(name).map(str::trim);
+            let value = values.find(|value| !value.is_empty())?;
+            Some((entry, value, &document.facts))
+        })
+}
+
+fn hashes(scope: &Scope<'_>, report: &mut Report<'_>) {
+    for (entry, hash, facts) in described(scope, "hash") {
+        let true_hash = facts.hash();
+        if !hash.eq_ignore_ascii_case(&true_hash) {
+            let text = format!("hash must be the SHA-1 of the document that came, {true_hash}");
+            report.refuse_value(entry.at("hash"), text, hash);
         }
     }
 }
 
 fn sizes(scope: &Scope<'_>, report: &mut Report<'_>) {
-    let documents = by_id(scope).unwrap_or_default();
-    for entry in scope.metadata.document_entries() {
-        let document = documents.get(entry.id.as_str());
-        if let (Some(document), Some(size)) = (document, &entry.size)
-            && size.parse() != Ok(document.facts.size)
-        {
+    for (entry, size, facts) in described(scope, "size") {
+        if size.parse() != Ok(facts.size) {
             let text = format!(
-                "size is not the number of octets that came, {}",
-                document.facts.size
+                "size must be the number of octets that came, {}",
+                facts.size
             );
-            report.refuse_value(entry_object(entry).at("size"), text, size);
+            report.refuse_value(entry.at("size"), text, size);
         }
-    }
-}
-
-fn entry_object(entry: &super::super::DocumentEntry) -> Object<'_> {
-    Object {
-        kind: ObjectKind::DocumentEntry,
-        registry: &entry.registry,
     }
 }

@@ -3,53 +3,61 @@
 use std::collections::HashMap;
 
 use super::{
-    super::Level,
-    ALL, Container, METADATA_ERROR, Object, ObjectKind, Profile, Report, Rule, Scope,
-    attributes::{Attribute, Form, Optionality, attributes_of},
+    super::{Level, Slot},
+    Container, Object, ObjectKind, Profile, Report, Row, Scope,
+    attributes::{Attribute, Form, Optionality, attributes_by_place, attributes_of},
+    scope::short,
+    table::{refuses, tells},
 };
 
-pub(super) static RULES: &[Rule] = &[
-    Rule {
-        id: "MD-94",
-        levels: ALL,
-        object: ObjectKind::Any,
-        code: METADATA_ERROR,
-        asks: "every attribute that is required at the message's level",
-        check: required_attributes,
-    },
-    Rule {
-        id: "MD-23",
-        levels: &[Level::Minimal],
-        object: ObjectKind::SubmissionSet,
-        code: METADATA_ERROR,
-        asks: "a recipient, in intendedRecipient or direct:to",
-        check: a_recipient,
-    },
-    Rule {
-        id: "MD-84",
-        levels: ALL,
-        object: ObjectKind::Any,
-        code: METADATA_ERROR,
-        asks: "one Classification or ExternalIdentifier for a single-valued attribute, of a known scheme",
-        check: schemes,
-    },
-    Rule {
-        id: "MD-85",
-        levels: ALL,
-        object: ObjectKind::Any,
-        code: METADATA_ERROR,
-        asks: "each slot name once in an object, one value in a single-valued slot",
-        check: slots_once,
-    },
-    Rule {
-        id: "MD-8",
-        levels: ALL,
-        object: ObjectKind::Any,
-        code: None,
-        asks: "an extra slot whose name is a URN",
-        check: extra_slots,
-    },
+pub(super) static ROWS: &[Row] = &[
+    refuses(
+        "MD-94",
+        ObjectKind::Any,
+        "every attribute that is required at the message's level",
+        required_attributes,
+    ),
+    refuses(
+        "MD-23",
+        ObjectKind::SubmissionSet,
+        "a recipient, in intendedRecipient or direct:to",
+        a_recipient,
+    )
+    .only_at(&[Level::Minimal]),
+    refuses(
+        "MD-84",
+        ObjectKind::Any,
+        "one Classification or ExternalIdentifier for a single-valued attribute, of a known scheme",
+        schemes,
+    ),
+    refuses(
+        "MD-85",
+        ObjectKind::Any,
+        "each slot name once in an object, one value in a single-valued slot",
+        slots_once,
+    ),
+    tells(
+        "MD-8",
+        ObjectKind::Any,
+        "an extra slot whose name is a URN of its own",
+        extra_slots,
+    ),
 ];
+
+/// Whether the object holds a value of an attribute.
+fn is_present(object: &Object<'_>, attribute: &Attribute) -> bool {
+    match attribute.form {
+        Form::Name => object.registry.name.is_some(),
+        Form::Description => object.registry.description.is_some(),
+        Form::Code(_) | Form::Author(_) => object
+            .classified
+            .iter()
+            .any(|(found, _)| found.name == attribute.name),
+        Form::Xml(_) | Form::Slot(_) | Form::Identifier(..) => object
+            .values_of(attribute.name)
+            .any(|value| !value.trim().is_empty()),
+    }
+}
 
 /// What the absence of an attribute means.
 fn judge_absence(scope: &Scope<'_>, attribute: &Attribute) -> Option<bool> {
@@ -79,7 +87,7 @@ fn required_attributes(scope: &Scope<'_>, report: &mut Report<'_>) {
                 continue;
             }
             if let Some(is_error) = judge_absence(scope, attribute)
-                && !attribute.is_present(object.registry)
+                && !is_present(object, attribute)
             {
                 let level = scope.context.effective_level().as_str();
                 let text = format!(
@@ -97,14 +105,11 @@ fn a_recipient(scope: &Scope<'_>, report: &mut Report<'_>) {
     if scope.context.has_recipient || scope.context.container == Container::Xdm {
         return;
     }
-    for set in scope.metadata.submission_sets() {
-        if set.intended_recipients.is_empty() {
-            let object = Object {
-                kind: ObjectKind::SubmissionSet,
-                registry: &set.registry,
-            };
+    for set in scope.of_kind(ObjectKind::SubmissionSet) {
+        let mut recipients = set.values_of("intendedRecipient");
+        if !recipients.any(|value| !value.trim().is_empty()) {
             report.refuse(
-                object.at("intendedRecipient"),
+                set.at("intendedRecipient"),
                 "no recipient: name one in intendedRecipient or direct:to",
             );
         }
@@ -113,62 +118,79 @@ fn a_recipient(scope: &Scope<'_>, report: &mut Report<'_>) {
 
 fn schemes(scope: &Scope<'_>, report: &mut Report<'_>) {
     for object in &scope.objects {
-        let mut counts: HashMap<String, usize> = HashMap::new();
-        let classified = object
-            .registry
-            .classifications
-            .iter()
-            .filter_map(|classification| classification.scheme.as_deref());
-        let identified = object
-            .registry
-            .external_identifiers
-            .iter()
-            .map(|identifier| identifier.scheme.as_deref().unwrap_or_default());
-        for scheme in classified.chain(identified) {
-            *counts
-                .entry(scheme.trim().to_ascii_lowercase())
-                .or_default() += 1;
-        }
-        for attribute in attributes_of(object.kind) {
-            let (Form::Code(scheme) | Form::Author(scheme) | Form::Identifier(scheme, _)) =
-                attribute.form
-            else {
+        let place = attributes_by_place(object.kind);
+        let classifications = object.registry.classifications.iter();
+        // One without scheme is a label (MD-6).
+        let classified = classifications
+            .filter_map(|inner| inner.scheme.as_deref())
+            .map(|scheme| (scheme, place.classification(scheme)));
+        let identified = object.registry.external_identifiers.iter();
+        let identified = identified
+            .map(|inner| inner.scheme.as_deref().unwrap_or_default())
+            .map(|scheme| (scheme, place.identifier(scheme)));
+        let mut counts: Vec<(&Attribute, usize)> = Vec::new();
+        for (scheme, attribute) in classified.chain(identified) {
+            let Some(attribute) = attribute else {
+                report.warn_value(
+                    object.at("scheme"),
+                    "a Classification or ExternalIdentifier of unknown scheme, carried, not read; accepted are the \
+                     schemes of the object's own attributes",
+                    scheme,
+                );
                 continue;
             };
-            let count = counts.remove(scheme).unwrap_or(0);
+            match counts
+                .iter_mut()
+                .find(|(known, _)| known.name == attribute.name)
+            {
+                Some((_, count)) => *count += 1,
+                None => counts.push((attribute, 1)),
+            }
+        }
+        for (attribute, count) in counts {
             if count > 1 && !attribute.is_multiple {
                 report.refuse(
                     object.at(attribute.name),
-                    format!("{} occurs {count} times; it may occur once", attribute.name),
+                    format!(
+                        "{} occurs {count} times; it must occur once",
+                        attribute.name
+                    ),
                 );
             }
-        }
-        // What is left is of no known scheme: it is carried.
-        let unknown: usize = counts.values().sum();
-        if unknown > 0 {
-            report.warn(
-                object.name(),
-                format!("{unknown} Classifications or ExternalIdentifiers of unknown scheme, carried as they are"),
-            );
         }
     }
 }
 
+/// The names that occur more than once.
+fn repeated(slots: &[Slot]) -> Vec<(&str, usize)> {
+    if slots.len() < 2 {
+        return Vec::new();
+    }
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for slot in slots {
+        *counts.entry(&slot.name).or_default() += 1;
+    }
+    let mut repeated: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 1).collect();
+    repeated.sort_unstable();
+    repeated
+}
+
 fn slots_once(scope: &Scope<'_>, report: &mut Report<'_>) {
+    let text = |count| format!("the slot occurs {count} times; its values must stand in one slot");
     for object in &scope.objects {
-        let mut counts: HashMap<&str, usize> = HashMap::new();
+        for (name, count) in repeated(&object.registry.slots) {
+            report.refuse(object.at(short(name)), text(count));
+        }
+        for inner in &object.registry.classifications {
+            for (name, count) in repeated(&inner.slots) {
+                let location = object.at(&format!("Classification.{}", short(name)));
+                report.tell(scope.context.is_strict(), location, text(count));
+            }
+        }
+        let place = attributes_by_place(object.kind);
         for slot in &object.registry.slots {
-            *counts.entry(&slot.name).or_default() += 1;
-        }
-        let mut repeated: Vec<_> = counts.into_iter().filter(|(_, count)| *count > 1).collect();
-        repeated.sort_unstable();
-        for (name, count) in repeated {
-            let text = format!("the slot occurs {count} times; its values belong into one slot");
-            report.refuse(object.at(&short(name)), text);
-        }
-        for attribute in attributes_of(object.kind).filter(|attribute| !attribute.is_multiple) {
-            if let Form::Slot(name) = attribute.form
-                && let Some(slot) = object.registry.slots.iter().find(|slot| slot.name == name)
+            if let Some(attribute) = place.slot(&slot.name)
+                && !attribute.is_multiple
                 && slot.values.len() > 1
             {
                 let text = format!("{} values; one is accepted", slot.values.len());
@@ -180,20 +202,17 @@ fn slots_once(scope: &Scope<'_>, report: &mut Report<'_>) {
 
 fn extra_slots(scope: &Scope<'_>, report: &mut Report<'_>) {
     for object in &scope.objects {
+        let place = attributes_by_place(object.kind);
         for slot in &object.registry.slots {
-            let is_known = attributes_of(object.kind)
-                .any(|attribute| matches!(attribute.form, Form::Slot(known) if known == slot.name));
-            if !is_known && !slot.name.starts_with("urn:") {
+            let is_known = place.slot(&slot.name).is_some();
+            let is_own_urn = slot.name.starts_with("urn:") && !slot.name.starts_with("urn:ihe:");
+            if !is_known && !is_own_urn {
                 report.warn(
-                    object.at(&short(&slot.name)),
-                    "a slot of unknown name, carried as it is; the name of an extra slot should be a URN",
+                    object.at(short(&slot.name)),
+                    "a slot of unknown name, carried as it is; the name of an extra slot should be a URN that does \
+                     not begin with urn:ihe:",
                 );
             }
         }
     }
-}
-
-/// A slot name as a location shows it.
-fn short(name: &str) -> String {
-    name.chars().take(super::MAX_ID_CHARACTERS).collect()
 }

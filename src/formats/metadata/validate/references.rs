@@ -4,73 +4,80 @@ use std::collections::{HashMap, HashSet};
 
 use super::{
     super::{super::xdr::ErrorCode, Association, id_key, is_uuid_urn, same_id},
-    ALL, METADATA_ERROR, ObjectKind, Report, Rule, Scope,
+    Object, ObjectKind, Report, Row, Scope,
+    table::{refuses, refuses_if_strict, refuses_with, tells},
 };
 
-pub(super) static RULES: &[Rule] = &[
-    row(
+pub(super) static ROWS: &[Row] = &[
+    refuses(
         "MD-30",
+        ObjectKind::Association,
         "an Association with type, source and target",
         complete,
     ),
-    row("MD-97", "a known association type", known_type),
-    row("MD-36", "the association type as a URN", type_is_urn),
-    row(
+    refuses_if_strict(
+        "MD-97",
+        ObjectKind::Association,
+        "a known association type",
+        known_type,
+    ),
+    tells(
+        "MD-36",
+        ObjectKind::Association,
+        "the association type as a URN",
+        type_is_urn,
+    ),
+    refuses(
         "MD-90",
+        ObjectKind::Association,
         "symbolic references to objects of the message",
         resolved,
     ),
-    row(
+    refuses(
         "MD-35",
+        ObjectKind::Association,
         "nothing that targets the SubmissionSet, only HasMember from it, no self reference",
         directions,
     ),
-    row(
+    refuses(
+        "MD-33",
+        ObjectKind::Association,
+        "HasMember from SubmissionSet or Folder to what they may hold; one from the SubmissionSet to each that adds to \
+         or from elsewhere",
+        memberships,
+    ),
+    refuses(
         "MD-34",
-        "a relationship from a DocumentEntry of this submission; no XFRM result appended",
+        ObjectKind::Association,
+        "a relationship from a DocumentEntry of this submission to a DocumentEntry; no XFRM result appended",
         relationships,
     ),
-    row(
+    refuses(
         "MD-89",
+        ObjectKind::Association,
         "SubmissionSetStatus Original for targets in the message, Reference for others",
         statuses,
     ),
-    Rule {
-        id: "MD-88",
-        levels: ALL,
-        object: ObjectKind::DocumentEntry,
-        code: METADATA_ERROR,
-        asks: "one HasMember with Original from the SubmissionSet to each DocumentEntry",
-        check: entries_linked,
-    },
-    Rule {
-        id: "MD-91",
-        levels: ALL,
-        object: ObjectKind::Folder,
-        code: METADATA_ERROR,
-        asks: "a HasMember from the SubmissionSet to each Folder",
-        check: folders_linked,
-    },
-    Rule {
-        id: "MD-93",
-        levels: ALL,
-        object: ObjectKind::Submission,
-        code: Some(ErrorCode::XdsRepositoryDuplicateUniqueIdInMessage),
-        asks: "every uniqueId once in the message",
-        check: unique_ids,
-    },
+    refuses(
+        "MD-88",
+        ObjectKind::DocumentEntry,
+        "one HasMember from the SubmissionSet to each DocumentEntry",
+        entries_linked,
+    ),
+    refuses(
+        "MD-91",
+        ObjectKind::Folder,
+        "a HasMember from the SubmissionSet to each Folder",
+        folders_linked,
+    ),
+    refuses_with(
+        "MD-93",
+        ObjectKind::Submission,
+        ErrorCode::XdsRepositoryDuplicateUniqueIdInMessage,
+        "every uniqueId once in the message",
+        unique_ids,
+    ),
 ];
-
-const fn row(id: &'static str, asks: &'static str, check: fn(&Scope<'_>, &mut Report<'_>)) -> Rule {
-    Rule {
-        id,
-        levels: ALL,
-        object: ObjectKind::Association,
-        code: METADATA_ERROR,
-        asks,
-        check,
-    }
-}
 
 fn complete(scope: &Scope<'_>, report: &mut Report<'_>) {
     for (association, object) in scope.associations() {
@@ -80,7 +87,10 @@ fn complete(scope: &Scope<'_>, report: &mut Report<'_>) {
             ("targetObject", &association.target),
         ] {
             if value.is_empty() {
-                report.refuse(object.at(attribute), format!("{attribute} is missing"));
+                report.refuse(
+                    object.at(attribute),
+                    format!("{attribute} is missing; an Association must have it"),
+                );
             }
         }
     }
@@ -90,11 +100,12 @@ fn known_type(scope: &Scope<'_>, report: &mut Report<'_>) {
     for (association, object) in scope.associations() {
         let is_known = association.is_has_member() || association.is_relationship();
         if !is_known && !association.kind.is_empty() {
-            report.tell(
+            report.tell_value(
                 scope.context.is_strict(),
                 object.at("associationType"),
-                "an unknown association type; known are HasMember, RPLC, XFRM, APND, XFRM_RPLC, signs \
+                "an unknown association type; accepted are the URNs of HasMember, RPLC, XFRM, APND, XFRM_RPLC, signs \
                  and IsSnapshotOf",
+                &association.kind,
             );
         }
     }
@@ -104,39 +115,28 @@ fn type_is_urn(scope: &Scope<'_>, report: &mut Report<'_>) {
     for (association, object) in scope.associations() {
         let written = association.registry.attribute("associationType");
         if written.is_some_and(|kind| kind.trim() != association.kind) {
-            report.warn(
+            report.warn_value(
                 object.at("associationType"),
-                "a short association type, read as the URN that ends with it",
+                "a short association type, read as the URN that ends with it, which is accepted without a word",
+                written.unwrap_or_default(),
             );
         }
     }
 }
 
-/// The ids of all objects in the message.
-fn ids<'a>(scope: &Scope<'a>) -> HashSet<std::borrow::Cow<'a, str>> {
-    let rest = scope.metadata.registry.objects.iter();
-    scope
-        .objects
-        .iter()
-        .map(|object| object.id())
-        .chain(rest.map(|object| object.id.as_str()))
-        .map(id_key)
-        .collect()
-}
-
 fn resolved(scope: &Scope<'_>, report: &mut Report<'_>) {
-    let ids = ids(scope);
     for (association, object) in scope.associations() {
         for (attribute, id) in [
             ("sourceObject", &association.source),
             ("targetObject", &association.target),
         ] {
             // A UUID may name an object elsewhere: carried, not resolved (MD-37).
-            let is_open = !id.is_empty() && !is_uuid_urn(id) && !ids.contains(&id_key(id));
+            let is_open = !id.is_empty() && !is_uuid_urn(id) && !scope.ids.contains(&id_key(id));
             if is_open {
-                report.refuse(
+                report.refuse_value(
                     object.at(attribute),
-                    format!("{attribute} is symbolic and names no object of the message"),
+                    format!("{attribute} is symbolic and must be the id of an object of the message, or a UUID"),
+                    id,
                 );
             }
         }
@@ -157,10 +157,11 @@ fn directions(scope: &Scope<'_>, report: &mut Report<'_>) {
         if is_submission_set(scope, &association.target) {
             report.refuse(
                 object.at("targetObject"),
-                "the SubmissionSet cannot be the target of an Association",
+                "the SubmissionSet cannot be the target; another object must be",
             );
         }
-        if is_submission_set(scope, &association.source) && (association.is_relationship()) {
+        let is_other = !association.kind.is_empty() && !association.is_has_member();
+        if is_other && is_submission_set(scope, &association.source) {
             report.refuse(
                 object.at("associationType"),
                 "an Association from the SubmissionSet must be HasMember",
@@ -169,52 +170,119 @@ fn directions(scope: &Scope<'_>, report: &mut Report<'_>) {
         if !association.source.is_empty() && same_id(&association.source, &association.target) {
             report.refuse(
                 object.at("targetObject"),
-                "an Association cannot lead from an object to itself",
+                "an Association from an object to itself; it must lead to another",
+            );
+        }
+    }
+}
+
+fn memberships(scope: &Scope<'_>, report: &mut Report<'_>) {
+    let metadata = scope.metadata;
+    let folders: HashSet<_> = metadata.folders.iter().map(|f| id_key(&f.id)).collect();
+    let associations = metadata.associations.iter();
+    let links: HashMap<_, _> = associations.map(|link| (id_key(&link.id), link)).collect();
+    let held: HashSet<_> = members(scope)
+        .map(|(link, _)| id_key(&link.target))
+        .collect();
+    for (association, object) in scope.associations().filter(|(a, _)| a.is_has_member()) {
+        let (source, target) = (id_key(&association.source), id_key(&association.target));
+        if is_submission_set(scope, &association.source) {
+            let link = links.get(&target);
+            if link.is_some_and(|link| !link.is_has_member()) {
+                report.refuse(
+                    object.at("targetObject"),
+                    "an Association that is no HasMember; a SubmissionSet holds DocumentEntries, Folders and the \
+                     HasMembers of Folders, one of which must be named",
+                );
+            }
+            continue;
+        }
+        let is_new_folder = folders.contains(&source);
+        if scope.ids.contains(&source) && !is_new_folder {
+            report.refuse(
+                object.at("sourceObject"),
+                "the source of a HasMember must be the SubmissionSet or a Folder",
+            );
+            continue;
+        }
+        let is_new_entry = scope.entry_ids.contains(&target);
+        if scope.ids.contains(&target) && !is_new_entry {
+            report.refuse(
+                object.at("targetObject"),
+                "a Folder holds DocumentEntries; the target must be one",
+            );
+            continue;
+        }
+        // What is elsewhere is named by a UUID; anything else is MD-90's or MD-30's.
+        let is_folder = is_new_folder || is_uuid_urn(&association.source);
+        let is_entry = is_new_entry || is_uuid_urn(&association.target);
+        let is_elsewhere = !is_new_folder || !is_new_entry;
+        let is_held = held.contains(&id_key(&association.id));
+        if is_folder && is_entry && is_elsewhere && !is_held {
+            report.tell(
+                scope.context.is_strict(),
+                object.at("association"),
+                "a HasMember of a Folder or to a DocumentEntry that is elsewhere; the SubmissionSet must hold it by a \
+                 HasMember of its own",
             );
         }
     }
 }
 
 fn relationships(scope: &Scope<'_>, report: &mut Report<'_>) {
-    let entries: HashSet<_> = scope
-        .metadata
-        .document_entries()
-        .iter()
-        .map(|entry| id_key(&entry.id))
-        .collect();
-    let is_kind = |association: &Association, name: &str| {
-        association.is_relationship() && association.kind.rsplit(':').next() == Some(name)
+    let is_kind = |association: &Association, names: &[&str]| {
+        let name = association.kind.rsplit(':').next().unwrap_or_default();
+        association.is_relationship() && names.contains(&name)
     };
-    let transformed: HashSet<_> = scope
-        .metadata
-        .associations()
-        .iter()
-        .filter(|association| is_kind(association, "XFRM") || is_kind(association, "XFRM_RPLC"))
+    let associations = scope.metadata.associations.iter();
+    let transformed: HashSet<_> = associations
+        .filter(|association| is_kind(association, &["XFRM", "XFRM_RPLC"]))
         .map(|association| id_key(&association.source))
         .collect();
-    for (association, object) in scope.associations() {
-        if !association.is_relationship() {
-            continue;
-        }
-        let is_new = entries.contains(&id_key(&association.source));
-        if !association.source.is_empty() && !is_new {
-            report.refuse(
+    for (association, object) in scope.associations().filter(|(a, _)| a.is_relationship()) {
+        let (source, target) = (id_key(&association.source), id_key(&association.target));
+        if !source.is_empty() && !scope.entry_ids.contains(&source) {
+            report.refuse_value(
                 object.at("sourceObject"),
                 "the source of a relationship must be a DocumentEntry of this submission",
+                &association.source,
             );
         }
-        if is_kind(association, "APND") && transformed.contains(&id_key(&association.source)) {
+        let is_inside = scope.ids.contains(&target);
+        let is_entry = scope.entry_ids.contains(&target);
+        // The SubmissionSet as target is MD-35's.
+        if is_inside && !is_entry && !is_submission_set(scope, &association.target) {
+            report.refuse_value(
+                object.at("targetObject"),
+                "the target of a relationship must be a DocumentEntry",
+                &association.target,
+            );
+        }
+        if is_entry
+            && source != target
+            && is_kind(association, &["RPLC", "XFRM_RPLC", "IsSnapshotOf"])
+        {
+            report.tell_value(
+                scope.context.is_strict(),
+                object.at("targetObject"),
+                "the target must be registered already: a DocumentEntry of an earlier submission, by its UUID",
+                &association.target,
+            );
+        }
+        if is_kind(association, &["APND"]) && transformed.contains(&source) {
             report.refuse(
                 object.at("associationType"),
-                "the result of a transformation cannot be appended",
+                "the result of a transformation cannot be appended; APND must come from another DocumentEntry",
             );
         }
     }
 }
 
 /// What a HasMember of the SubmissionSet leads to.
-fn members<'a>(scope: &Scope<'a>) -> impl Iterator<Item = (&'a Association, super::Object<'a>)> {
-    let set = scope.metadata.submission_sets().first();
+fn members<'s, 'a>(
+    scope: &'s Scope<'a>,
+) -> impl Iterator<Item = (&'a Association, &'s Object<'a>)> {
+    let set = scope.metadata.submission_sets.first();
     scope.associations().filter(move |(association, _)| {
         association.is_has_member()
             && set.is_some_and(|set| !set.id.is_empty() && same_id(&set.id, &association.source))
@@ -222,26 +290,19 @@ fn members<'a>(scope: &Scope<'a>) -> impl Iterator<Item = (&'a Association, supe
 }
 
 fn statuses(scope: &Scope<'_>, report: &mut Report<'_>) {
-    let entries: HashSet<_> = scope
-        .metadata
-        .document_entries()
-        .iter()
-        .map(|entry| id_key(&entry.id))
-        .collect();
-    let ids = ids(scope);
     for (association, object) in members(scope) {
         let target = id_key(&association.target);
-        let is_inside = ids.contains(&target);
-        let is_entry = entries.contains(&target);
+        let is_inside = scope.ids.contains(&target);
+        let is_entry = scope.entry_ids.contains(&target);
         let location = || object.at("SubmissionSetStatus");
         match association.submission_set_status.as_deref() {
             Some("Original") if !is_inside => report.refuse(
                 location(),
-                "Original means that the target is in the message, and it is not",
+                "Original means that the target is in the message, and it is not; it must be Reference",
             ),
             Some("Reference") if is_inside => report.refuse(
                 location(),
-                "Reference means that the target is not in the message, and it is",
+                "Reference means that the target is not in the message, and it is; it must be Original",
             ),
             Some("Original" | "Reference") => {}
             Some(other) => report.refuse_value(
@@ -271,7 +332,7 @@ fn entries_linked(scope: &Scope<'_>, report: &mut Report<'_>) {
             report.refuse(
                 entry.at("association"),
                 format!(
-                    "{count} HasMember Associations from the SubmissionSet; exactly one is needed"
+                    "{count} HasMember Associations from the SubmissionSet; there must be exactly one"
                 ),
             );
         }
@@ -286,7 +347,7 @@ fn folders_linked(scope: &Scope<'_>, report: &mut Report<'_>) {
         if !links.contains(&id_key(folder.id())) {
             report.refuse(
                 folder.at("association"),
-                "no HasMember Association from the SubmissionSet leads to this Folder",
+                "no HasMember Association from the SubmissionSet leads to this Folder; one must",
             );
         }
     }
@@ -294,32 +355,14 @@ fn folders_linked(scope: &Scope<'_>, report: &mut Report<'_>) {
 
 fn unique_ids(scope: &Scope<'_>, report: &mut Report<'_>) {
     let mut seen: HashSet<&str> = HashSet::new();
-    let of_kind = |kind| scope.of_kind(kind);
-    let sets = scope
-        .metadata
-        .submission_sets()
-        .iter()
-        .map(|set| &set.unique_id);
-    let entries = scope
-        .metadata
-        .document_entries()
-        .iter()
-        .map(|e| &e.unique_id);
-    let folders = scope
-        .metadata
-        .folders()
-        .iter()
-        .map(|folder| &folder.unique_id);
-    let objects = of_kind(ObjectKind::SubmissionSet)
-        .chain(of_kind(ObjectKind::DocumentEntry))
-        .chain(of_kind(ObjectKind::Folder));
-    for (object, unique_id) in objects.zip(sets.chain(entries).chain(folders)) {
-        if let Some(unique_id) = unique_id
+    for object in scope.described() {
+        let mut values = object.values_of("uniqueId").map(str::trim);
+        if let Some(unique_id) = values.find(|value| !value.is_empty())
             && !seen.insert(unique_id)
         {
             report.refuse_value(
                 object.at("uniqueId"),
-                "another object of the message has this uniqueId too",
+                "another object of the message has this uniqueId too; it must be its own",
                 unique_id,
             );
         }

@@ -1,0 +1,35 @@
+//! What single objects are like, and what must be in them: metadata.md sections 1, 3 and 6.
+
+use super::*;
+
+pub(super) const CASES: &[Case] = &[
+    case("MD-86", &[("7edca82f-054d-47f2-a032-9b2a5b5186c1", "34268e47-fdf5-41a6-ba33-82133c465248")], "DocumentEntry(Document01).objectType"),
+    case("MD-87", &[(r#" mimeType="text/xml""#, "")], "DocumentEntry(Document01).mimeType"),
+    case("MD-87", &[(r#" mimeType="text/xml""#, r#" mimeType=" ""#)], "DocumentEntry(Document01).mimeType").also(&["XDR-64"]),
+    case("MD-98", &[(r#"value="Referral note é""#, r#"value="{129}""#)], "DocumentEntry(Document01).title"),
+    case("MD-98", &[(r#"value="Referral for Ada Quill""#, r#"value="{257}""#)], "SubmissionSet(Set01).title"),
+    case("XDR-5", &[(r#"<rim:Slot name="legalAuthenticator"><rim:ValueList><rim:Value>881^Okafor^Ngozi</rim:Value></rim:ValueList></rim:Slot>"#, "<rim:VersionInfo/><rim:Slot name=\"legalAuthenticator\"><rim:ValueList><rim:Value>881^Okafor^Ngozi</rim:Value></rim:ValueList></rim:Slot>")], "DocumentEntry(Document01).line 4"),
+    case("XDR-7", &[("<rim:Value>Ward 4", "<rim:Value>{257}Ward 4")], "DocumentEntry(Document01).urn:example:ward"),
+    case("XDR-7", &[("<rim:Description/>", r#"<rim:Description><rim:LocalizedString value="{1025}"/></rim:Description>"#)], "SubmissionSet(Set01).comments"),
+    case("MD-1", &[("<rim:Value>en-US</rim:Value>", "<rim:Value/>")], "DocumentEntry(Document01).languageCode").also(&["MD-94"]),
+    case("MD-21", &[(r#"id="limited2" classificationNode="urn:uuid:ab9b591b"#, r#"id="limited2" classificationNode="urn:uuid:00000000"#)], "DocumentEntry(Document02).limitedMetadata").also(&["MD-6"]),
+    case("MD-2", &[(r#"nodeRepresentation="57133-1""#, r#"nodeRepresentation="""#)], "DocumentEntry(Document01).classCode"),
+    case("MD-2", &[("<rim:Value>2.16.840.1.113883.6.1</rim:Value>", "<rim:Value>a</rim:Value><rim:Value>b</rim:Value>")], "DocumentEntry(Document01).classCode"),
+    case("MD-2", &[(r#"<rim:Name><rim:LocalizedString xml:lang="en-US" charset="UTF-8" value="Ambulatory care site"/></rim:Name>"#, "")], "DocumentEntry(Document01).healthcareFacilityTypeCode").only_told(),
+    case("MD-3", &[(r#"name="authorPerson""#, r#"name="authorRole""#)], "DocumentEntry(Document01).author").also(&["MD-47", "MD-85"]),
+    case("MD-3", &[("<rim:Value>881^Okafor^Ngozi^^^Dr", "<rim:Value>^Silva</rim:Value><rim:Value>881^Okafor^Ngozi^^^Dr")], "DocumentEntry(Document01).author.authorPerson"),
+    case("MD-3", &[(r#"name="authorSpecialty""#, r#"name="authorSpeciality""#)], "DocumentEntry(Document01).author.authorSpecialty").only_told(),
+    case("MD-3", &[(r#"name="authorRole""#, r#"name="authorRank""#)], "DocumentEntry(Document01).author.authorRank").only_told(),
+    case("MD-3", &[(r#"classifiedObject="Set01" nodeRepresentation="""#, r#"classifiedObject="Set01" nodeRepresentation="x""#)], "SubmissionSet(Set01).author").only_told(),
+    case("MD-4", &[(r#"value="XDSDocumentEntry.patientId""#, r#"value="patientId""#)], "DocumentEntry(Document01).patientId"),
+    case("MD-94", &[("urn:uuid:554ac39e-e3fe-47fe-b233-965d2a147832", "urn:uuid:00000000-0000-4000-8000-000000000000")], "SubmissionSet(Set01).sourceId").also(&["MD-84"]),
+    case("MD-23", &[(r#"name="intendedRecipient""#, r#"name="urn:other""#)], "SubmissionSet(Set01).intendedRecipient"),
+    case("MD-84", &[("urn:uuid:554ac39e-e3fe-47fe-b233-965d2a147832", "urn:uuid:00000000-0000-4000-8000-000000000000")], "SubmissionSet(Set01).scheme").also(&["MD-94"]).only_told(),
+    case("MD-84", &[(r#"classificationScheme="urn:uuid:f0306f51-975f-434e-a61c-c59651d33983""#, r#"classificationScheme="urn:uuid:41a5887f-8865-4c09-adf7-e362475b143a""#)], "DocumentEntry(Document01).classCode").also(&["MD-94"]),
+    case("MD-84", &[(r#"identificationScheme="urn:uuid:96fdda7c-d067-4183-912e-bf5ee74998a8""#, r#"identificationScheme="urn:uuid:554ac39e-e3fe-47fe-b233-965d2a147832""#)], "SubmissionSet(Set01).sourceId").also(&["MD-4", "MD-94"]),
+    case("MD-85", &[(r#"<rim:Slot name="languageCode">"#, r#"<rim:Slot name="creationTime">"#)], "DocumentEntry(Document01).creationTime").also(&["MD-40", "MD-94"]),
+    case("MD-85", &[("<rim:Value>en-US</rim:Value>", "<rim:Value>en-US</rim:Value><rim:Value>de</rim:Value>")], "DocumentEntry(Document01).languageCode"),
+    case("MD-85", &[(r#"<rim:Slot name="authorRole"><rim:ValueList><rim:Value>Attending</rim:Value></rim:ValueList></rim:Slot>"#, r#"<rim:Slot name="authorRole"><rim:ValueList><rim:Value>Attending</rim:Value></rim:ValueList></rim:Slot><rim:Slot name="authorRole"><rim:ValueList><rim:Value>Chief</rim:Value></rim:ValueList></rim:Slot>"#)], "DocumentEntry(Document01).Classification.authorRole").only_if_strict(),
+    case("MD-8", &[(r#"name="urn:example:ward""#, r#"name="ward""#)], "DocumentEntry(Document01).ward"),
+    case("MD-8", &[(r#"name="urn:example:ward""#, r#"name="urn:ihe:iti:2099:ward""#)], "DocumentEntry(Document01).urn:ihe:iti:2099:ward"),
+];

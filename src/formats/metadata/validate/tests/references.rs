@@ -1,0 +1,37 @@
+//! Associations, uniqueIds, patients and documents: metadata.md sections 4 and 6, xdr.md section 3.
+
+use super::*;
+
+pub(super) const CASES: &[Case] = &[
+    case("MD-30", &[(r#" sourceObject="Folder01""#, "")], "Association(Link04).sourceObject"),
+    case("MD-97", &[("AssociationType:RPLC", "AssociationType:other")], "Association(Link07).associationType"),
+    case("MD-36", &[("urn:ihe:iti:2007:AssociationType:RPLC", "RPLC")], "Association(Link07).associationType"),
+    case("MD-90", &[(r#"targetObject="Folder01""#, r#"targetObject="Folder09""#)], "Association(Link03).targetObject").also(&["MD-89", "MD-91"]),
+    case("MD-35", &[(r#"targetObject="urn:uuid:99999999-0000-4000-8000-000000000001""#, r#"targetObject="Set01""#)], "Association(Link07).targetObject"),
+    case("MD-35", &[(r#"targetObject="urn:uuid:99999999-0000-4000-8000-000000000001""#, r#"targetObject="Document02""#)], "Association(Link07).targetObject"),
+    case("MD-35", &[(r#"associationType="urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember" sourceObject="Set01" targetObject="urn:uuid:99999999"#, r#"associationType="urn:ihe:iti:2007:AssociationType:signs" sourceObject="Set01" targetObject="urn:uuid:99999999"#)], "Association(Link06).associationType").also(&["MD-34"]),
+    case("MD-33", &[(r#"sourceObject="Folder01" targetObject="Document01""#, r#"sourceObject="Document02" targetObject="Document01""#)], "Association(Link04).sourceObject"),
+    case("MD-33", &[(r#"sourceObject="Folder01" targetObject="Document01""#, r#"sourceObject="Folder01" targetObject="Link02""#)], "Association(Link04).targetObject"),
+    case("MD-33", &[(r#"sourceObject="Set01" targetObject="Link04""#, r#"sourceObject="Set01" targetObject="Link07""#)], "Association(Link05).targetObject"),
+    case("MD-33", &[(r#"sourceObject="Set01" targetObject="Link04"/>"#, r#"sourceObject="urn:uuid:99999999-0000-4000-8000-000000000003" targetObject="Document01"/>"#)], "Association(Link05).association").only_if_strict(),
+    case("MD-34", &[(r#"sourceObject="Document02""#, r#"sourceObject="Folder01""#)], "Association(Link07).sourceObject"),
+    case("MD-34", &[(r#"sourceObject="Document02" targetObject="urn:uuid:99999999-0000-4000-8000-000000000001""#, r#"sourceObject="Document02" targetObject="Folder01""#)], "Association(Link07).targetObject"),
+    case("MD-34", &[(r#"sourceObject="Document02" targetObject="urn:uuid:99999999-0000-4000-8000-000000000001""#, r#"sourceObject="Document02" targetObject="Document01""#)], "Association(Link07).targetObject").only_if_strict(),
+    case("MD-34", &[("</rim:RegistryObjectList>", r#"<rim:Association id="x1" associationType="urn:ihe:iti:2007:AssociationType:XFRM" sourceObject="Document01" targetObject="urn:uuid:99999999-0000-4000-8000-000000000001"/><rim:Association id="x2" associationType="urn:ihe:iti:2007:AssociationType:APND" sourceObject="Document01" targetObject="urn:uuid:99999999-0000-4000-8000-000000000001"/></rim:RegistryObjectList>"#)], "Association(x2).associationType"),
+    case("MD-89", &[("<rim:Value>Original</rim:Value>", "<rim:Value>Reference</rim:Value>")], "Association(urn:uuid:2b3c4d5e-6f70-4b8c-9d0e-1f2a3b4c5d6e).SubmissionSetStatus"),
+    case("MD-89", &[("<rim:Value>Original</rim:Value>", "<rim:Value>original</rim:Value>")], "Association(urn:uuid:2b3c4d5e-6f70-4b8c-9d0e-1f2a3b4c5d6e).SubmissionSetStatus"),
+    case("MD-89", &[("<rim:Value>Reference</rim:Value>", "<rim:Value>Original</rim:Value>")], "Association(Link06).SubmissionSetStatus"),
+    case("MD-89", &[(r#"targetObject="Document02"><rim:Slot name="SubmissionSetStatus"><rim:ValueList><rim:Value>Original</rim:Value></rim:ValueList></rim:Slot>"#, r#"targetObject="Document02">"#)], "Association(Link02).SubmissionSetStatus"),
+    case("MD-88", &[(r#"id="Link02" associationType="urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember" sourceObject="Set01" targetObject="Document02""#, r#"id="Link02" associationType="urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember" sourceObject="Folder01" targetObject="Document02""#)], "DocumentEntry(Document02).association"),
+    case("MD-91", &[(r#"sourceObject="Set01" targetObject="Folder01""#, r#"sourceObject="Set01" targetObject="Link04""#)], "Folder(Folder01).association"),
+    case("MD-93", &[(r#"value="2.999.30.1002""#, r#"value="2.999.30.2001""#)], "DocumentEntry(Document02).uniqueId"),
+    case("MD-92", &[(r#"value="PT-7731^^^&amp;2.999.10.1&amp;ISO""#, r#"value="PT-7732^^^&amp;2.999.10.1&amp;ISO""#)], "DocumentEntry(Document01).patientId"),
+    case("MD-92", &[(r#"value="PT-7731^^^&amp;2.999.10.1&amp;ISO""#, r#"value="PT-7732^^^&amp;2.999.10.1&amp;ISO""#)], "DocumentEntry(Document01).patientId").only_told().context(|context| context.patient_id_mismatch_is_warning = true),
+    case("XDR-12", WITHOUT_ENTRIES, "Submission.Document").also(&["MD-33", "MD-34", "MD-99"]).documents(|documents| documents.clear()),
+    case("XDR-24", NO_EDITS, "DocumentEntry(Document02).document").documents(|documents| documents.truncate(1)),
+    case("XDR-24", NO_EDITS, "DocumentEntry(Document02).document").also(&["XDR-25"]).documents(|documents| documents[1].document_id.make_ascii_lowercase()),
+    case("XDR-25", NO_EDITS, "Document(Document03).id").documents(|documents| documents.push(other("Document03"))),
+    case("XDR-25", NO_EDITS, "Document(Document02).id").documents(|documents| documents.push(documents[1].clone())),
+    case("XDR-21", NO_EDITS, "DocumentEntry(Document01).hash").documents(|documents| documents[0].facts.sha1[0] ^= 1),
+    case("XDR-22", NO_EDITS, "DocumentEntry(Document01).size").documents(|documents| documents[0].facts.size += 1),
+];
