@@ -9,10 +9,7 @@ use anyhow::Context;
 use uuid::Uuid;
 use xdbridge::{
     adapters::clock::SystemClock,
-    bridge::{
-        destination::MailPolicy,
-        to_direct::{self, Conversion},
-    },
+    bridge::to_direct::{self, Conversion, DirectPackaging},
     flows::ports::Clock,
     formats::{
         document::{DocumentFacts, DocumentKey, DocumentSource, DocumentsInMemory, FactsSink},
@@ -225,7 +222,8 @@ impl Sample {
             to: &[RECIPIENT.parse()?],
             message_id: &message_id,
             date: SystemClock.now(),
-            policy: &MailPolicy::default(),
+            packaging: DirectPackaging::Xdm,
+            subject_title: false,
             wants_final_delivery: false,
             institution: &Institution::default(),
         };

@@ -8,6 +8,7 @@ pub mod partner;
 pub mod post;
 pub mod retry;
 pub mod routing;
+pub mod rules;
 pub mod to_direct;
 pub mod to_xdr;
 pub mod trust;

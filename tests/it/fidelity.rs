@@ -7,8 +7,7 @@ use mail_parser::MessageParser;
 use proptest::prelude::*;
 use xdbridge::{
     bridge::{
-        destination::MailPolicy,
-        to_direct::{Conversion, write_message},
+        to_direct::{Conversion, DirectPackaging, write_message},
         to_xdr::{XdrSubmission, submission_from_xdm},
     },
     formats::{
@@ -49,10 +48,8 @@ fn cross(submission: &mut TestSubmission, level: Level) -> Crossed {
         to: &to,
         message_id: &"1@direct.elm.example".parse().unwrap(),
         date: "2026-11-22T08:05:09Z".parse().unwrap(),
-        policy: &MailPolicy {
-            subject_title: true,
-            ..MailPolicy::default()
-        },
+        packaging: DirectPackaging::Xdm,
+        subject_title: true,
         wants_final_delivery: true,
         institution: &Institution::default(),
     };

@@ -8,11 +8,14 @@ use std::{
 };
 
 use serde_json::Value;
-use xdbridge::formats::{
-    document::DocumentsInMemory,
-    limits::Limits,
-    metadata::equal_metadata,
-    xdr::request::{ReadOptions, ReceivedRequest, read_file},
+use xdbridge::{
+    bridge::rules::rules,
+    formats::{
+        document::DocumentsInMemory,
+        limits::Limits,
+        metadata::equal_metadata,
+        xdr::request::{ReadOptions, ReceivedRequest, read_file},
+    },
 };
 
 use crate::support::folder::TestFolder;
@@ -438,4 +441,71 @@ fn the_command_lines_of_the_readme_work() {
         assert_eq!(output.status.code(), Some(0), "{line}: {stderr}");
     }
     assert!(count >= 3, "the README shows {count} command lines");
+}
+
+// --- the table of rules ------------------------------------------------------------------------
+
+#[test]
+fn the_table_of_rules_is_printed_for_people_and_for_scripts() {
+    let output = xdbridge(&["inspect", "--rules", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let rows: Vec<Value> = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows.len(), rules().count());
+    for (row, rule) in rows.iter().zip(rules()) {
+        let names: Vec<&String> = row.as_object().unwrap().keys().collect();
+        assert_eq!(names.len(), 6, "{names:?}");
+        assert_eq!(row["rule"], rule.id);
+        assert_eq!(row["object"], rule.object.as_str());
+        assert_eq!(row["asks"], rule.asks);
+        assert_eq!(row["severity"], rule.consequence.severity());
+        assert_eq!(row["levels"].as_array().unwrap().len(), rule.levels.len());
+        let is_refusal_with_code = row["code"].is_string();
+        assert_eq!(is_refusal_with_code, rule.consequence.code().is_some());
+    }
+    let metadata_error = "XDSRepositoryMetadataError";
+    let find = |id: &str| rows.iter().find(|row| row["rule"] == id).unwrap();
+    assert_eq!(find("MD-94")["code"], metadata_error);
+    assert_eq!(find("MD-92")["code"], "XDSPatientIdDoesNotMatch");
+    assert_eq!(find("MD-21")["levels"], serde_json::json!(["limited"]));
+    assert_eq!(find("MD-36")["severity"], "warning");
+
+    let printed = text(&xdbridge(&["inspect", "--rules"]).stdout);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines.len(), rows.len() + 1);
+    let column = lines[0].find("ASKS FOR").unwrap();
+    for (line, rule) in lines[1..].iter().zip(rules()) {
+        assert!(line.starts_with(&format!("{} ", rule.id)), "{line}");
+        assert_eq!(&line[column..], rule.asks, "aligned");
+    }
+}
+
+#[test]
+fn a_file_or_a_level_beside_the_table_of_rules_is_bad_usage() {
+    for arguments in [
+        vec!["inspect", "--rules", FULL],
+        vec!["inspect", "--rules", "--level", "full"],
+        vec!["inspect", "--json"],
+    ] {
+        let output = xdbridge(&arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "");
+    }
+}
+
+// rule: XDR-140
+#[test]
+fn every_rule_that_a_reading_names_is_in_the_table() {
+    let mut named = 0;
+    for item in fs::read_dir(root().join("fixtures/expected")).unwrap() {
+        let reading = fs::read_to_string(item.unwrap().path()).unwrap();
+        let rules_named = reading.lines().filter_map(|line| {
+            let value = line.trim().strip_prefix("\"rule\": \"")?;
+            value.split('"').next()
+        });
+        for id in rules_named {
+            named += 1;
+            assert!(rules().any(|rule| rule.id == id), "{id} has no row");
+        }
+    }
+    assert!(named > 30, "only {named} findings in the readings");
 }

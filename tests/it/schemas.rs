@@ -5,10 +5,7 @@ use std::{fs, io::Cursor, path::Path};
 
 use xdbridge::{
     adapters::clock::SystemClock,
-    bridge::{
-        destination::MailPolicy,
-        to_direct::{Conversion, write_message},
-    },
+    bridge::to_direct::{Conversion, DirectPackaging, write_message},
     flows::ports::Clock,
     formats::{
         finding::Severity,
@@ -426,10 +423,8 @@ fn packaged(metadata: &str, level: Level) -> String {
         to: &to,
         message_id: &"1@direct.elm.example".parse().unwrap(),
         date: SystemClock.now(),
-        policy: &MailPolicy {
-            subject_title: true,
-            ..MailPolicy::default()
-        },
+        packaging: DirectPackaging::Xdm,
+        subject_title: true,
         wants_final_delivery: false,
         institution: &Institution::default(),
     };

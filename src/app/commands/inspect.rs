@@ -1,6 +1,7 @@
 //! `xdbridge inspect`: what a file holds, and whether the bridge would take it.
 
 mod json;
+mod rules;
 mod text;
 
 use std::{
@@ -12,8 +13,12 @@ use std::{
 use clap::{Args, ValueEnum};
 
 use crate::{
+    adapters::clock::SystemClock,
     app::exit::{CommandError, Exit},
-    flows::inspect::{InspectError, inspect},
+    flows::{
+        inspect::{InspectError, inspect},
+        ports::Clock,
+    },
     formats::{limits::Limits, metadata::Level},
 };
 pub(super) use text::write_findings;
@@ -22,8 +27,11 @@ pub(super) use text::write_findings;
 #[derive(Debug, Args)]
 pub struct InspectArgs {
     /// An ITI-41 request (MTOM, SOAP, or what was saved of one), an XDM package, METADATA.XML or a RegistryResponse.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    #[arg(value_name = "FILE", required_unless_present = "rules")]
+    pub file: Option<PathBuf>,
+    /// Print the table of all rules by which messages are judged, instead of judging one.
+    #[arg(long, conflicts_with_all = ["file", "level"])]
+    pub rules: bool,
     /// Print one JSON document, nothing else.
     #[arg(long)]
     pub json: bool,
@@ -55,10 +63,14 @@ impl From<LevelName> for Level {
 
 /// Runs the command.
 pub fn run(args: &InspectArgs, out: &mut dyn Write) -> Result<Exit, CommandError> {
-    let mut file = open(&args.file)?;
+    let Some(path) = &args.file else {
+        rules::write(args.json, out)?;
+        return Ok(Exit::Done);
+    };
+    let mut file = open(path)?;
     let level = args.level.map(Level::from);
-    let inspection = inspect(&mut file, level, &Limits::default())
-        .map_err(|error| unreadable(&args.file, error))?;
+    let inspection = inspect(&mut file, level, &Limits::default(), SystemClock.now())
+        .map_err(|error| unreadable(path, error))?;
     if args.json {
         json::write(&inspection, out)?;
     } else {

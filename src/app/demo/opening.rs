@@ -167,10 +167,7 @@ mod tests {
             demo::{compare::compare, ehr::Referral},
             pki::{Authority, Profile},
         },
-        bridge::{
-            destination::MailPolicy,
-            to_direct::{Conversion, write_message},
-        },
+        bridge::to_direct::{Conversion, DirectPackaging, write_message},
         formats::{
             document::{DocumentKey, FactsSink},
             metadata::Level,
@@ -230,7 +227,8 @@ mod tests {
                 to: &self.referral.submission.recipients,
                 message_id: &message_id,
                 date: self.now,
-                policy: &MailPolicy::default(),
+                packaging: DirectPackaging::Xdm,
+                subject_title: false,
                 wants_final_delivery: false,
                 institution: &Institution::default(),
             };
