@@ -6,6 +6,7 @@ pub mod clock;
 pub mod dns;
 pub mod operator;
 pub mod smtp_client;
+pub mod smtp_server;
 pub mod soap_client;
 pub mod soap_server;
 pub mod store;

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     adapters::{
         certificates::CertificatesConfig, dns::config::DnsConfig, operator::OperatorConfig,
-        smtp_client::config::SmtpClientConfig, soap_server::SoapServerConfig, store::StoreConfig,
+        smtp_client::config::SmtpClientConfig, smtp_server::SmtpServerConfig,
+        soap_server::SoapServerConfig, store::StoreConfig,
     },
     app::logging::LogConfig,
     bridge::{
@@ -82,6 +83,9 @@ pub struct SoapConfig {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SmtpConfig {
+    /// `[smtp.server]`; without it no mail is received.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server: Option<SmtpServerConfig>,
     /// `[smtp.client]`.
     pub client: SmtpClientConfig,
 }
@@ -217,6 +221,9 @@ impl Config {
                 paths.extend(&mut identity.passphrase_file);
             }
         }
+        if let Some(server) = &mut self.smtp.server {
+            paths.extend([&mut server.certificate, &mut server.key]);
+        }
         paths.extend(&mut self.smtp.client.ca_files);
         paths.extend(&mut self.store.key_files);
         paths.extend(&mut self.operator.certificate);
@@ -237,6 +244,7 @@ impl Config {
     fn value_problems(&self) -> Vec<String> {
         let mut problems = self.store.problems();
         problems.extend(self.timers.problems());
+        problems.extend(self.smtp.server.iter().flat_map(SmtpServerConfig::problems));
         problems.extend(self.delivery.problems(self.smtp.client.attempt_timeout));
         problems.extend(Partners::read(&self.partner).err().unwrap_or_default());
         problems.extend(Routes::read(&self.route).err().unwrap_or_default());
@@ -427,12 +435,13 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 21] = [
+        let tables: [&[&str]; 22] = [
             &[],
             &["log"],
             &["soap"],
             &["soap", "server"],
             &["smtp"],
+            &["smtp", "server"],
             &["smtp", "client"],
             &["smtp", "client", "domains", "hisp.example"],
             &["dns"],
@@ -469,6 +478,16 @@ mod tests {
             if !["name", "certificates", "send_as"].contains(&key.as_str()) {
                 assert_eq!(&stated[key], default, "{key}");
             }
+        }
+    }
+
+    #[test]
+    fn the_example_states_the_defaults_of_the_smtp_listener_too() {
+        let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
+        let stated = find(&whole, &["smtp", "server"]);
+        let defaults = toml::Table::try_from(SmtpServerConfig::default()).unwrap();
+        for (key, default) in &defaults {
+            assert_eq!(&stated[key], default, "{key}");
         }
     }
 

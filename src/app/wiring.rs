@@ -62,6 +62,9 @@ impl Bridge {
         measured: Measured,
     ) -> anyhow::Result<Self> {
         let now = clock.now();
+        if config.smtp.server.is_some() {
+            warn!("smtp.server: mail is not received yet, nothing listens there");
+        }
         let certificates = CertificateFiles::load(config.certificates.clone(), now)
             .map_err(|problems| all_problems(&problems))
             .context("certificates")?;

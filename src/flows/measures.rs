@@ -27,6 +27,22 @@ pub const SUBMISSIONS: &str = "xdbridge_submissions_total";
 /// Recipients that were settled. Label: `outcome` (`success`, or the token of mdn.md table RT).
 pub const RECIPIENT_OUTCOMES: &str = "xdbridge_recipient_outcomes_total";
 
+/// SMTP sessions that ended. Label: `end` (`quit`, `broken`, `timeout`, `errors`, `tls`, `injection`, `pipelining`,
+/// `early`, `size` or `stop`).
+pub const SMTP_SESSIONS: &str = "xdbridge_smtp_sessions_total";
+
+/// SMTP connections that are open.
+pub const SMTP_CONNECTIONS: &str = "xdbridge_smtp_connections";
+
+/// SMTP connections that were sent away with 421. Label: `limit` (`all`, `address` or `rate`).
+pub const SMTP_CONNECTIONS_REFUSED: &str = "xdbridge_smtp_connections_refused_total";
+
+/// Mails that the SMTP listener received. Label: `result` (`accepted`, `deferred`, `refused` or `interrupted`).
+pub const SMTP_MESSAGES: &str = "xdbridge_smtp_messages_total";
+
+/// Octets of mails that the SMTP listener received.
+pub const SMTP_MESSAGE_BYTES: &str = "xdbridge_smtp_message_bytes";
+
 /// Things that an operator must look at; each is a log line with the field `alarm` too. Label: `alarm`.
 pub const ALARMS: &str = "xdbridge_alarms_total";
 
@@ -58,6 +74,18 @@ pub fn describe() {
     );
     describe_counter!(SUBMISSIONS, "Submissions that were decided");
     describe_counter!(RECIPIENT_OUTCOMES, "Recipients that were settled");
+    describe_counter!(SMTP_SESSIONS, "SMTP sessions that ended");
+    describe_gauge!(SMTP_CONNECTIONS, "SMTP connections that are open");
+    describe_counter!(
+        SMTP_CONNECTIONS_REFUSED,
+        "SMTP connections that were sent away"
+    );
+    describe_counter!(SMTP_MESSAGES, "Mails that the SMTP listener received");
+    describe_histogram!(
+        SMTP_MESSAGE_BYTES,
+        Unit::Bytes,
+        "Size of the mails that the SMTP listener received"
+    );
     describe_counter!(ALARMS, "Things that an operator must look at");
     describe_gauge!(
         BYTES_IN_FLIGHT,

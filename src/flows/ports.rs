@@ -1,5 +1,7 @@
 //! The small traits that flows need from the world, and the values that pass through them.
 
+mod serve_mail;
+
 use std::{any::Any, fmt, io::Read, net::IpAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
@@ -7,6 +9,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+pub use self::serve_mail::{
+    MailAnswer, MailRecipient, MailTransaction, OriginalRecipient, RecipientAnswer, ServeMail,
+    SmtpPeer, SmtpTls,
+};
 pub use crate::bridge::trust::CertificateCandidate;
 use crate::{
     bridge::{
@@ -514,6 +520,9 @@ pub enum BodyInterrupted {
     /// A body of undeclared length outgrew what was free of the byte budget (LIM-17).
     #[error("no room is left for the rest of the body")]
     NoRoom,
+    /// Octets that no mail may hold: a bare CR or LF, NUL, or a line that is too long (RX-5, RX-42, RX-46).
+    #[error("the body holds what no mail may hold")]
+    Malformed,
 }
 
 /// What goes back.

@@ -231,7 +231,9 @@ async fn receive(
 
 fn interrupted(why: BodyInterrupted, shared: &Shared) -> Answer {
     match why {
-        BodyInterrupted::Broken => Answer::closing(StatusCode::BAD_REQUEST),
+        BodyInterrupted::Broken | BodyInterrupted::Malformed => {
+            Answer::closing(StatusCode::BAD_REQUEST)
+        }
         BodyInterrupted::TooSlow => Answer::closing(StatusCode::REQUEST_TIMEOUT),
         BodyInterrupted::TooLarge { .. } => Answer::closing(StatusCode::PAYLOAD_TOO_LARGE),
         BodyInterrupted::NoRoom => busy(shared),

@@ -40,6 +40,12 @@ pub(super) fn problems(config: &Config, now: Timestamp) -> Vec<String> {
         ("soap.server.key", &server.key),
     );
     check.all_certificates("soap.server.client_cas", &server.client_cas);
+    if let Some(server) = &config.smtp.server {
+        check.identity(
+            ("smtp.server.certificate", &server.certificate),
+            ("smtp.server.key", &server.key),
+        );
+    }
     check.all_certificates("smtp.client.ca_files", &config.smtp.client.ca_files);
     let operator = &config.operator;
     if let (Some(certificate), Some(key)) = (&operator.certificate, &operator.key) {

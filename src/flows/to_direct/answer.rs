@@ -96,7 +96,7 @@ pub(super) fn fault_answer(fault: &Fault) -> XdrAnswer {
 /// A body that did not come in.
 pub(super) fn interrupted(error: BodyInterrupted) -> XdrAnswer {
     match error {
-        BodyInterrupted::Broken => status(400),
+        BodyInterrupted::Broken | BodyInterrupted::Malformed => status(400),
         BodyInterrupted::TooSlow => status(408),
         BodyInterrupted::TooLarge { .. } => status(413),
         BodyInterrupted::NoRoom => busy(),

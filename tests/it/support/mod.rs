@@ -32,6 +32,7 @@ pub(crate) mod saved;
 pub(crate) mod scripted_smtp;
 pub(crate) mod scripted_xdr;
 pub(crate) mod smtp_ground;
+pub(crate) mod smtp_server_ground;
 pub(crate) mod soap_answer;
 pub(crate) mod soap_ground;
 pub(crate) mod store;

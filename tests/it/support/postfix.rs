@@ -27,6 +27,7 @@ trace unix - - n - 0 bounce
 proxymap unix - - n - - proxymap
 anvil unix - - n - 1 anvil
 virtual unix - n n - - virtual
+smtp unix - - n - - smtp
 error unix - - n - - error
 retry unix - - n - - error
 postlog unix-dgram n - n - 1 postlogd
@@ -42,6 +43,26 @@ pub(crate) struct Postfix {
 impl Postfix {
     /// One that offers STARTTLS with `identity` and has a mailbox for each of `mailboxes`.
     pub(crate) fn start(identity: &SigningIdentity, mailboxes: &[&str]) -> Self {
+        Self::with(identity, mailboxes, "")
+    }
+
+    /// One that takes mail for `domain` from everybody, in clear too, and relays it to `to` over TLS.
+    pub(crate) fn relaying(identity: &SigningIdentity, domain: &str, to: SocketAddr) -> Self {
+        let (ip, port) = (to.ip(), to.port());
+        let settings = format!(
+            "virtual_mailbox_domains =
+relay_domains = {domain}
+transport_maps = inline:{{ {{ {domain} = smtp:[{ip}]:{port} }} }}
+smtp_tls_security_level = encrypt
+smtpd_tls_security_level = may
+smtpd_recipient_restrictions = reject_unauth_destination
+"
+        );
+        Self::with(identity, &[], &settings)
+    }
+
+    /// `settings` override those that stand in `main_cf`.
+    fn with(identity: &SigningIdentity, mailboxes: &[&str], settings: &str) -> Self {
         let folder = TestFolder::new();
         let root = folder.path().to_owned();
         for name in ["etc", "queue", "data", "log", "mail"] {
@@ -53,7 +74,7 @@ impl Postfix {
         let owner = if user == 0 { 65_534 } else { user };
         let tls = write_identity(&root, "mx", identity);
         let address = free_address();
-        let main = main_cf(&root, &tls.certificate, &tls.key, mailboxes, owner);
+        let main = main_cf(&root, &tls.certificate, &tls.key, mailboxes, owner) + settings;
         fs::write(root.join("etc/main.cf"), main).unwrap();
         let master = format!("{address} inet n - n - - smtpd\n{SERVICES}");
         fs::write(root.join("etc/master.cf"), master).unwrap();
