@@ -96,6 +96,13 @@ impl Ground {
         Ok(fs::write(path, edited)?)
     }
 
+    /// Adds tables to its configuration that `init` leaves out.
+    pub(crate) fn configure(&self, tables: &str) -> anyhow::Result<()> {
+        let path = self.file("xdbridge.toml");
+        let text = fs::read_to_string(&path)?;
+        Ok(fs::write(path, format!("{text}\n{tables}"))?)
+    }
+
     /// Starts the bridge with an empty store.
     pub(crate) fn start_empty(&self) -> anyhow::Result<Bridge> {
         let data = self.file("data");

@@ -143,6 +143,7 @@ pub(crate) struct Sample {
     pub(crate) bytes: usize,
     pub(crate) documents: Arc<DocumentsInMemory>,
     pub(crate) facts: DocumentFacts,
+    packaging: Packaging,
 }
 
 impl Sample {
@@ -157,7 +158,16 @@ impl Sample {
             bytes,
             documents: Arc::new(documents),
             facts: facts.into_facts().pop().context("one document")?,
+            packaging: Packaging::Mtom,
         })
+    }
+
+    /// The same with its document inline, as base64.
+    pub(crate) fn inline(self) -> Self {
+        Self {
+            packaging: Packaging::SimpleSoap,
+            ..self
+        }
     }
 
     pub(crate) fn name(&self) -> String {
@@ -205,8 +215,11 @@ impl Sample {
         };
         let mut body = Vec::with_capacity(self.bytes + 64 * 1024);
         let mut source = Borrowed(&self.documents);
-        request::write_mtom(&outgoing, &mut source, &mut body)?;
-        Ok((outgoing.content_type(Packaging::Mtom), body))
+        match self.packaging {
+            Packaging::Mtom => request::write_mtom(&outgoing, &mut source, &mut body)?,
+            _ => request::write_simple(&outgoing, &mut source, &mut body)?,
+        }
+        Ok((outgoing.content_type(self.packaging), body))
     }
 
     /// The MIME entity that the bridge signs for such a submission.

@@ -82,6 +82,8 @@ pub struct Pull<'a> {
     has_root: bool,
     has_begun: bool,
     is_watching: bool,
+    /// Whether the event that was read last was a text, so that markup or a reference comes next.
+    is_at_markup: bool,
     passes_instructions: bool,
 }
 
@@ -110,6 +112,7 @@ impl<'a> Pull<'a> {
             has_root: false,
             has_begun: false,
             is_watching: false,
+            is_at_markup: false,
             passes_instructions: false,
         })
     }
@@ -141,6 +144,7 @@ impl<'a> Pull<'a> {
                 Err(error) => return Err(self.failed(&error)),
             };
             let is_empty_element = matches!(event, Event::Empty(_));
+            self.is_at_markup = matches!(event, Event::Text(_));
             match event {
                 Event::Start(tag) | Event::Empty(tag) => {
                     self.tag.clear();
@@ -354,36 +358,67 @@ impl<'a> Pull<'a> {
         Ok(text)
     }
 
-    /// Hands on the raw text that follows, up to the next markup or reference, piece by piece and without counting it
-    /// towards the limit. To be called right after a start tag or a node that came after it in the same text.
-    /// Whatever error `take` gives ends it.
+    /// Hands on the raw text that follows, CDATA sections too, up to the next tag, comment or reference, piece by piece
+    /// and without counting it towards the limit. To be called right after a start tag or a node that came after it in
+    /// the same text. Whatever error `take` gives ends it.
     pub fn drain_text<E>(
         &mut self,
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<Result<(), E>, XmlError> {
+        const OPEN: &[u8] = b"<![CDATA[";
+        const CLOSE: &[u8] = b"]]>";
         if self.is_empty_element {
             return Ok(Ok(()));
         }
+        // After a text the reader below waits for markup, and must find it.
+        let may_hold_cdata = !self.is_at_markup;
         let source = self.reader.get_mut();
+        let mut is_cdata = false;
         loop {
             let buffered = match source.fill_buf() {
                 Ok(buffered) => buffered,
                 Err(error) => return Err(source_failed(source, &error)),
             };
-            let markup = memchr::memchr2(b'<', b'&', buffered);
+            let mark = if is_cdata {
+                memchr::memchr(b']', buffered)
+            } else {
+                memchr::memchr2(b'<', b'&', buffered)
+            };
             let raw = buffered
-                .get(..markup.unwrap_or(buffered.len()))
+                .get(..mark.unwrap_or(buffered.len()))
                 .unwrap_or_default();
             let amount = raw.len();
+            let is_end = buffered.is_empty();
             if amount > 0
                 && let Err(error) = take(raw)
             {
                 return Ok(Err(error));
             }
-            let is_end = buffered.is_empty();
             source.consume_unmetered(amount);
-            if markup.is_some() || is_end {
+            if is_end {
                 return Ok(Ok(()));
+            }
+            if mark.is_none() {
+                continue;
+            }
+            if !may_hold_cdata {
+                return Ok(Ok(()));
+            }
+            let wanted = if is_cdata { CLOSE } else { OPEN };
+            match source.is_next(wanted) {
+                Err(error) => return Err(source_failed(source, &error)),
+                Ok(true) => {
+                    source.consume_unmetered(wanted.len());
+                    is_cdata = !is_cdata;
+                }
+                Ok(false) if is_cdata => {
+                    // A bracket that closes nothing.
+                    if let Err(error) = take(b"]") {
+                        return Ok(Err(error));
+                    }
+                    source.consume_unmetered(1);
+                }
+                Ok(false) => return Ok(Ok(())),
             }
         }
     }

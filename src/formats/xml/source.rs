@@ -10,6 +10,8 @@ const UTF8_BOM: &[u8] = b"\xEF\xBB\xBF";
 /// is taken by [`Source::consume_unmetered`] instead (LIM-3 leaves it out).
 pub struct Source<'a> {
     inner: Box<dyn BufRead + 'a>,
+    /// Octets of `inner` that were looked at before their turn; there are never more than a few.
+    ahead: Vec<u8>,
     left_bytes: u64,
     /// What is consumed is also kept here, while it is `Some`.
     recorded: Option<Vec<u8>>,
@@ -54,6 +56,7 @@ impl<'a> Source<'a> {
         };
         Ok(Self {
             inner,
+            ahead: Vec::new(),
             left_bytes: max_bytes,
             recorded: None,
             failure: None,
@@ -69,7 +72,43 @@ impl<'a> Source<'a> {
     /// Takes octets that do not count towards the limit.
     pub fn consume_unmetered(&mut self, amount: usize) {
         self.record(amount);
-        self.inner.consume(amount);
+        if self.ahead.is_empty() {
+            self.inner.consume(amount);
+        } else {
+            self.ahead.drain(..amount.min(self.ahead.len()));
+        }
+    }
+
+    /// Whether the octets that follow are these few.
+    pub fn is_next(&mut self, wanted: &[u8]) -> io::Result<bool> {
+        while self.ahead.len() < wanted.len() {
+            let fresh = match self.inner.fill_buf() {
+                Ok(fresh) => fresh,
+                Err(error) => {
+                    self.failure = Some(error);
+                    return Err(placeholder());
+                }
+            };
+            if self.ahead.is_empty() && fresh.len() >= wanted.len() {
+                return Ok(fresh.starts_with(wanted));
+            }
+            let taken = fresh.len().min(wanted.len() - self.ahead.len());
+            if taken == 0 {
+                return Ok(false);
+            }
+            self.ahead
+                .extend_from_slice(fresh.get(..taken).unwrap_or_default());
+            self.inner.consume(taken);
+        }
+        Ok(self.ahead.starts_with(wanted))
+    }
+
+    fn next_octets(&mut self) -> io::Result<&[u8]> {
+        if self.ahead.is_empty() {
+            self.inner.fill_buf()
+        } else {
+            Ok(&self.ahead)
+        }
     }
 
     /// Starts recording, or starts it anew.
@@ -88,11 +127,13 @@ impl<'a> Source<'a> {
     }
 
     fn record(&mut self, amount: usize) {
-        if let Some(recorded) = &mut self.recorded
-            && let Ok(buffered) = self.inner.fill_buf()
-        {
+        let Some(mut recorded) = self.recorded.take() else {
+            return;
+        };
+        if let Ok(buffered) = self.next_octets() {
             recorded.extend_from_slice(buffered.get(..amount).unwrap_or(buffered));
         }
+        self.recorded = Some(recorded);
     }
 }
 
@@ -106,10 +147,9 @@ impl Read for Source<'_> {
 
 impl BufRead for Source<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let placeholder = || io::Error::other("see Source::take_failure");
         if self.left_bytes == 0 {
             // The limit may fall on the very end.
-            let is_end = match self.inner.fill_buf() {
+            let is_end = match self.next_octets() {
                 Ok(rest) => rest.is_empty(),
                 Err(error) => {
                     self.failure = Some(error);
@@ -123,19 +163,24 @@ impl BufRead for Source<'_> {
             return Err(placeholder());
         }
         let max = usize::try_from(self.left_bytes).unwrap_or(usize::MAX);
-        match self.inner.fill_buf() {
-            Ok(buffered) => Ok(buffered.get(..max).unwrap_or(buffered)),
-            Err(error) => {
-                self.failure = Some(error);
-                Err(placeholder())
-            }
+        // Asked twice, since the borrow of what is given lasts to the end.
+        if let Err(error) = self.next_octets() {
+            self.failure = Some(error);
+            return Err(placeholder());
         }
+        let buffered = self.next_octets()?;
+        Ok(buffered.get(..max).unwrap_or(buffered))
     }
 
     fn consume(&mut self, amount: usize) {
         self.left_bytes = self.left_bytes.saturating_sub(amount as u64);
         self.consume_unmetered(amount);
     }
+}
+
+/// What the XML reader gets in place of a failure.
+fn placeholder() -> io::Error {
+    io::Error::other("see Source::take_failure")
 }
 
 /// UTF-16 to UTF-8. Unpaired surrogates and an odd octet at the end are errors.

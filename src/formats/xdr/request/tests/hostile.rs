@@ -68,6 +68,69 @@ fn fifty_megabytes_of_inline_base64_pass_in_small_blocks() {
     assert!(measure.largest <= 64 * 1024, "{}", measure.largest);
 }
 
+// rule: SOAP-29, SOAP-161, LIM-3
+#[test]
+fn text_in_cdata_passes_in_small_blocks_too() {
+    let at = EXAMPLE_1.find("PENs").unwrap();
+    let end = EXAMPLE_1.find("</xds:Document>").unwrap();
+    let text = Limits::default().max_metadata_bytes * 2;
+    let mut body = EXAMPLE_1.as_bytes()[..at]
+        .chain(&b"AAAA<![CDATA["[..])
+        .chain(io::repeat(b'A').take(text))
+        .chain(&b"]]>\r\n"[..])
+        .chain(&EXAMPLE_1.as_bytes()[end..]);
+    let mut measure = Measure::default();
+    let (limits, options) = (Limits::default(), ReadOptions::default());
+    let request = read(SOAP_XML, &mut body, &limits, &options, &mut measure).unwrap();
+    assert_eq!(request.documents.len(), 1);
+    assert_eq!(measure.total, text / 4 * 3 + 3);
+    assert!(measure.largest <= 64 * 1024, "{}", measure.largest);
+}
+
+// rule: SOAP-29, SOAP-80
+#[test]
+fn sections_references_and_comments_may_share_the_text_of_a_document_however_it_is_cut() {
+    let at = EXAMPLE_1.find("PENs").unwrap();
+    let end = EXAMPLE_1.find("</xds:Document>").unwrap();
+    let with = |text: &str| format!("{}{text}{}", &EXAMPLE_1[..at], &EXAMPLE_1[end..]);
+    let good = [
+        "QUJD<![CDATA[REVG]]>",
+        "<![CDATA[QUJD]]><![CDATA[]]>&#13;<![CDATA[RE]]>VG",
+        "<!-- a --><![CDATA[QUJD]]>&#82;E<!-- b -->V<![CDATA[G]]><!-- c -->",
+        "QUJD<!-- ]]&gt; -->REV<![CDATA[G\r\n]]>&#10;",
+        "&#x51;UJD<!---->RE<![CDATA[V]]>&#71;",
+    ];
+    for text in good {
+        let envelope = with(text);
+        for length in [1, 2, 3, 8, 9, 10, 4000] {
+            let mut pieces = Pieces {
+                octets: envelope.as_bytes(),
+                lengths: vec![length],
+                turn: 0,
+            };
+            let mut documents = DocumentsInMemory::default();
+            let (limits, options) = (Limits::default(), ReadOptions::default());
+            let request = read(SOAP_XML, &mut pieces, &limits, &options, &mut documents).unwrap();
+            assert_eq!(rules(&request), ["SOAP-11"], "{text}");
+            assert_eq!(documents.documents[0].1, b"ABCDEF", "{text}, {length}");
+        }
+    }
+    for text in ["QUJD<![CDATA[RE]VG]]>", "QUJD]]", "<![CDATA[QUJD]]]]>"] {
+        let (request, _) = read_simple(&with(text)).unwrap();
+        let bad = [ErrorCode::XdsRepositoryMetadataError];
+        assert_eq!(error_codes(&request), bad, "{text}");
+    }
+    for text in [
+        "QUJD<![CDATA[",
+        "QUJD<![CDAT[REVG]]>",
+        "<![CDATA[QUJD]]>&nbsp;",
+        "<![CDATA[QUJD]]&gt;",
+    ] {
+        let refused = fault(read_simple(&with(text)));
+        assert!(["SOAP-80", "SOAP-43"].contains(&refused.rule), "{text}");
+    }
+}
+
 // rule: LIM-1, LIM-2, LIM-3, LIM-4, LIM-5, LIM-9, SOAP-160
 #[test]
 fn every_limit_has_its_own_answer() {

@@ -331,6 +331,8 @@ fn a_package_that_is_not_one_gets_a_sender_fault() {
         let fault = fault(read_parts(parts));
         assert_eq!((fault.rule, fault.packaging), (rule, Packaging::Mtom));
     }
+    // No part at all.
+    assert_eq!(fault(read_parts(&[])).rule, "SOAP-20");
     let many = vec![("A: b", ""); 501];
     assert_eq!(fault(read_parts(&many)).rule, "LIM-6");
     let bare = "multipart/related; type=\"application/xop+xml\"";
