@@ -5,22 +5,27 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read},
+    sync::Arc,
 };
 
 use openssl::sha::sha256;
 use serde::Deserialize;
-use xdbridge::formats::{
-    document::{DocumentsInMemory, hex},
-    limits::Limits,
-    soap::FaultCode,
-    xdr::{
-        request::{ReadError, ReadOptions, read},
-        response::{self, Answer, ReceivedAnswer, Status},
+use xdbridge::{
+    adapters::clock::SystemClock,
+    app::config::Config,
+    formats::{
+        document::{DocumentsInMemory, hex},
+        limits::Limits,
+        soap::FaultCode,
+        xdr::{
+            request::{ReadError, ReadOptions, read},
+            response::{self, Answer, ReceivedAnswer, Status},
+        },
     },
 };
 
 use crate::support::{
-    bridge::{TestBridge, as_tls, pki, runtime},
+    bridge::{TestBridge, as_tls, assert_plain_success, pki, registry_response, runtime},
     mailbox::{opened, received},
     request::Posted,
     saved::{as_posted, messages, root},
@@ -287,11 +292,18 @@ fn check_answer(name: &str, expected: &Expected, answer: &HttpAnswer) {
 }
 
 fn start() -> (TestBridge, ScriptedSmtp) {
+    start_with(|_| {})
+}
+
+fn start_with(change: impl FnOnce(&mut Config)) -> (TestBridge, ScriptedSmtp) {
     let runtime = runtime();
     let builder = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
     let server = runtime.block_on(builder.start());
     let next_hops = [("direct.harbor.example", server.address())];
-    (TestBridge::start(runtime, &next_hops), server)
+    (
+        TestBridge::start_with(runtime, &next_hops, Arc::new(SystemClock), change),
+        server,
+    )
 }
 
 /// The digests of each mail's documents, by the uniqueId of its SubmissionSet.
@@ -339,6 +351,18 @@ fn every_dialect_is_answered_in_its_packaging_and_delivered_once_however_it_is_f
     arrived.sort();
     accepted.sort();
     assert_eq!(arrived, accepted);
+}
+
+// rule: SOAP-32, XDM-67
+#[test]
+fn one_part_for_two_documents_crosses_where_the_partner_may_share_parts() {
+    let (bridge, server) = start_with(|config| config.partner[0].shared_parts = true);
+    let shared = dialect(&format!("{FOLDER}/shared-part.http"));
+    assert_plain_success(&registry_response(&bridge.post(&shared.posted)));
+    bridge.wait_until_sent();
+    let digest = shared.expected.document[0].sha256.clone();
+    let documents: Vec<Vec<String>> = delivered(&server).into_values().collect();
+    assert_eq!(documents, [[digest.clone(), digest]]);
 }
 
 // rule: SOAP-7
