@@ -9,7 +9,10 @@ use anyhow::Context;
 use uuid::Uuid;
 use xdbridge::{
     adapters::clock::SystemClock,
-    bridge::to_direct::{self, Conversion, DirectPackaging},
+    bridge::{
+        destination::MailPolicy,
+        to_direct::{self, Conversion},
+    },
     flows::ports::Clock,
     formats::{
         document::{DocumentFacts, DocumentKey, DocumentSource, DocumentsInMemory, FactsSink},
@@ -235,8 +238,7 @@ impl Sample {
             to: &[RECIPIENT.parse()?],
             message_id: &message_id,
             date: SystemClock.now(),
-            packaging: DirectPackaging::Xdm,
-            subject_title: false,
+            policy: &MailPolicy::default(),
             wants_final_delivery: false,
             institution: &Institution::default(),
         };

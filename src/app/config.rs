@@ -19,6 +19,7 @@ use crate::{
     },
     app::logging::LogConfig,
     bridge::{
+        destination::{DestinationConfig, Destinations},
         exchange::Timers,
         partner::{AddressPattern, PartnerConfig, Partners},
         routing::{RouteConfig, Routes},
@@ -63,6 +64,9 @@ pub struct Config {
     /// `[[partner]]`, once for each XDR system.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub partner: Vec<PartnerConfig>,
+    /// `[[destination]]`, once for each group of recipients that get their mail in another way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub destination: Vec<DestinationConfig>,
     /// `[[route]]`, once for each organisation that is known by its identifier alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<RouteConfig>,
@@ -248,6 +252,8 @@ impl Config {
         problems.extend(self.delivery.problems(self.smtp.client.attempt_timeout));
         problems.extend(Partners::read(&self.partner).err().unwrap_or_default());
         problems.extend(Routes::read(&self.route).err().unwrap_or_default());
+        let destinations = Destinations::read(self.delivery.mail_policy(), &self.destination);
+        problems.extend(destinations.err().unwrap_or_default());
         problems.extend(self.domain_problems());
         let mut problem = |key: &str, accepted: &str| problems.push(format!("{key}: {accepted}"));
         if self.partner.is_empty() {
@@ -435,7 +441,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 22] = [
+        let tables: [&[&str]; 23] = [
             &[],
             &["log"],
             &["soap"],
@@ -457,6 +463,7 @@ mod tests {
             &["institution"],
             &["limits"],
             &["partner[]"],
+            &["destination[]"],
             &["route[]"],
         ];
         for path in tables {

@@ -16,7 +16,7 @@ use crate::{
         soap_server::{Parts, SoapListener, by_certificate},
         store::SqliteStore,
     },
-    bridge::{partner::Partners, routing::Routes},
+    bridge::{destination::Destinations, partner::Partners, routing::Routes},
     flows::{
         budget::ByteBudget,
         cpu::CpuPool,
@@ -75,6 +75,8 @@ impl Bridge {
         let partners =
             Partners::read(&config.partner).map_err(|problems| all_problems(&problems))?;
         let routes = Routes::read(&config.route).map_err(|problems| all_problems(&problems))?;
+        let destinations = Destinations::read(config.delivery.mail_policy(), &config.destination)
+            .map_err(|problems| all_problems(&problems))?;
         let store = SqliteStore::open(&config.store, Arc::clone(&clock), &config.node.name)
             .await
             .context("store")?;
@@ -92,6 +94,7 @@ impl Bridge {
             limits: Arc::new(config.limits.clone()),
             settings: Arc::new(config.delivery.clone()),
             timers: Arc::new(config.timers.clone()),
+            destinations: Arc::new(destinations),
             routes: Arc::new(routes),
             institution: Arc::new(config.institution.clone()),
             patient_ids: config.audit.patient_id,

@@ -7,9 +7,10 @@ use std::collections::HashSet;
 use jiff::Timestamp;
 
 use super::{
+    destination::Destinations,
     partner::{Partner, PatientIdMismatch, Saml},
     routing::{self, Recipients, Routes},
-    to_direct::{DirectPackaging, estimate_wire_bytes},
+    to_direct::{self, DocumentSize, estimate_wire_bytes},
 };
 use crate::formats::{
     document::DocumentFacts,
@@ -37,8 +38,8 @@ pub struct Terms<'a> {
     pub limits: &'a Limits,
     /// Where values go that are no address.
     pub routes: &'a Routes,
-    /// How the destination gets its documents: what the mail would weigh.
-    pub packaging: DirectPackaging,
+    /// How each destination gets its documents: what the mails would weigh, and what they lose.
+    pub destinations: &'a Destinations,
     /// A level to judge by instead of the one that the message claims; for the command line.
     pub level: Option<Level>,
     /// A sender instead of the one that the message names; for the command line.
@@ -119,6 +120,7 @@ pub fn judge(
         }
         findings.extend(stray_notification(request));
         findings.extend(judgement.too_large(terms));
+        findings.extend(judgement.losses(terms));
     }
     judgement.findings = findings.finish();
     Ok(judgement)
@@ -149,14 +151,19 @@ pub fn judge_set(set: &XdmSet, terms: &Terms<'_>) -> Judgement {
         Some(found) => addresses(found, terms.from, terms.to, terms),
         None => (None, None, Vec::new()),
     };
-    Judgement {
+    let mut judgement = Judgement {
         metadata: set.metadata.clone(),
         level,
         documents,
         from,
         recipients,
-        findings: findings.finish(),
+        findings: Vec::new(),
+    };
+    if !findings.refuses() {
+        findings.extend(judgement.losses(terms));
     }
+    judgement.findings = findings.finish();
+    judgement
 }
 
 fn context<'a>(level: Level, container: Container, terms: &Terms<'_>) -> validate::Context<'a> {
@@ -228,15 +235,40 @@ impl Judgement {
         findings
     }
 
+    fn addresses(&self) -> &[DirectAddress] {
+        match &self.recipients {
+            Some(recipients) => &recipients.addresses,
+            None => &[],
+        }
+    }
+
+    /// What does not reach some of the recipients (XDR-27 to XDR-29).
+    fn losses(&self, terms: &Terms<'_>) -> Vec<Finding> {
+        let packagings = terms.destinations.packagings_of(self.addresses());
+        if packagings.iter().all(|packaging| packaging.has_metadata()) {
+            return Vec::new();
+        }
+        to_direct::losses(&self.metadata, MAX_FINDINGS)
+    }
+
     /// What would not fit into one mail (LIM-14).
     fn too_large(&self, terms: &Terms<'_>) -> Option<Finding> {
-        let sizes: Vec<u64> = self.documents.iter().map(|d| d.facts.size).collect();
-        let recipients = self
-            .recipients
-            .as_ref()
-            .map_or(0, |recipients| recipients.addresses.len());
+        let documents: Vec<DocumentSize> = self
+            .documents
+            .iter()
+            .map(|document| DocumentSize::from(&document.facts))
+            .collect();
+        let recipients = self.addresses();
         let metadata_bytes = self.metadata.xml().as_str().len() as u64;
-        let wire_bytes = estimate_wire_bytes(terms.packaging, metadata_bytes, &sizes, recipients);
+        // One submission, one answer: the largest of the mails decides.
+        let wire_bytes = terms
+            .destinations
+            .packagings_of(recipients)
+            .into_iter()
+            .map(|packaging| {
+                estimate_wire_bytes(packaging, metadata_bytes, &documents, recipients.len())
+            })
+            .max()?;
         let max_bytes = terms.limits.max_sealed_bytes;
         (wire_bytes > max_bytes).then(|| {
             Finding::error(
@@ -353,7 +385,7 @@ mod tests {
             partner: &Partner::default(),
             limits,
             routes: &Routes::default(),
-            packaging: DirectPackaging::Xdm,
+            destinations: &Destinations::default(),
             level: None,
             from,
             to: &[],
@@ -379,7 +411,7 @@ mod tests {
             partner: &partner,
             limits: &limits,
             routes: &Routes::default(),
-            packaging: DirectPackaging::Xdm,
+            destinations: &Destinations::default(),
             level: None,
             from: None,
             to: &[],

@@ -1,4 +1,4 @@
-//! One file into another: a request becomes a package or a plain mail, a package becomes a request. By the code that
+//! One file into another: a request becomes a package or a plain mail, a package a request or a mail. By the code that
 //! the bridge carries messages with, and only what it would take.
 
 mod documents;
@@ -11,14 +11,15 @@ use uuid::Uuid;
 use super::inspect::{Content, InspectError, detect};
 use crate::{
     bridge::{
+        destination::{Destinations, MailPolicy},
         judge::{self, Judgement, Terms},
         partner::Partner,
         routing::Routes,
-        to_direct::{self, Conversion, ConversionError, DirectPackaging},
+        to_direct::{self, Conversion, ConversionError},
         to_xdr,
     },
     formats::{
-        document::{DocumentFacts, DocumentKey, DocumentSource, FactsSink},
+        document::{DocumentFacts, DocumentSource, FactsSink},
         finding::{Finding, refuses},
         ids::{DirectAddress, MessageId, SoapMessageId},
         limits::Limits,
@@ -28,7 +29,7 @@ use crate::{
         xdr::request::{self, OutgoingDocument, OutgoingRequest, ReadError, ReceivedRequest},
     },
 };
-use documents::{Counted, EntryDocuments, RequestDocuments};
+use documents::{Counted, RequestDocuments};
 
 /// Where a request in a file says that it goes: the listener of the configuration that `init` writes.
 const HOST: &str = "127.0.0.1:8443";
@@ -40,7 +41,7 @@ pub enum Target {
     Xdm,
     /// An ITI-41 request: MTOM with its HTTP head.
     Xdr,
-    /// The mail that carries the package, neither signed nor encrypted.
+    /// The mail that carries package or documents, neither signed nor encrypted.
     Mail,
 }
 
@@ -57,6 +58,8 @@ pub struct Order<'a> {
     pub now: Timestamp,
     /// Of what the message's id is made.
     pub id: Uuid,
+    /// How a mail is made.
+    pub policy: &'a MailPolicy,
     /// Who makes a package.
     pub institution: &'a Institution,
 }
@@ -107,11 +110,16 @@ pub fn convert<R: Read + Seek>(
 ) -> Result<Converted, ConvertError> {
     let partner = Partner::default();
     let routes = Routes::default();
+    // A package of its own loses nothing; only a mail has a packaging.
+    let destinations = match order.target {
+        Target::Mail => Destinations::all_alike(order.policy.clone()),
+        Target::Xdm | Target::Xdr => Destinations::default(),
+    };
     let terms = Terms {
         partner: &partner,
         limits,
         routes: &routes,
-        packaging: DirectPackaging::Xdm,
+        destinations: &destinations,
         level: None,
         from: order.from,
         to: order.recipients,
@@ -119,14 +127,14 @@ pub fn convert<R: Read + Seek>(
     };
     match (detect(file, limits)?, order.target) {
         (Content::Message, Target::Xdm | Target::Mail) => from_request(file, order, &terms, out),
-        (Content::Zip, Target::Xdr) => from_package(file, order, &terms, out),
+        (Content::Zip, Target::Xdr | Target::Mail) => from_package(file, order, &terms, out),
         (Content::Message, Target::Xdr) => Err(ConvertError::NotConvertible {
             what: "the file holds no package",
             instead: "--to xdr takes an XDM package",
         }),
-        (Content::Zip, Target::Xdm | Target::Mail) => Err(ConvertError::NotConvertible {
-            what: "the file is a package",
-            instead: "--to xdm and --to mail take an ITI-41 request",
+        (Content::Zip, Target::Xdm) => Err(ConvertError::NotConvertible {
+            what: "the file is a package already",
+            instead: "--to xdm takes an ITI-41 request",
         }),
     }
 }
@@ -166,8 +174,7 @@ fn from_request<R: Read + Seek>(
         to: &recipients.addresses,
         message_id: &message_id,
         date: order.now,
-        packaging: DirectPackaging::Xdm,
-        subject_title: false,
+        policy: order.policy,
         wants_final_delivery: request
             .address_block
             .as_ref()
@@ -237,7 +244,7 @@ fn from_package<R: Read + Seek>(
         _ => {
             return Err(ConvertError::NotConvertible {
                 what: "the package holds several submission sets",
-                instead: "one ITI-41 request carries one",
+                instead: "one request or mail carries one",
             });
         }
     };
@@ -249,73 +256,89 @@ fn from_package<R: Read + Seek>(
     }
     let submission = to_xdr::submission_from_xdm(set)?;
     let recipients = judgement.recipients.map(|found| found.addresses);
-    let block = judgement
-        .from
-        .zip(recipients)
-        .map(|(from, to)| AddressBlock {
+    let addresses = judgement.from.zip(recipients);
+    file.seek(SeekFrom::Start(0))?;
+    let mut files = XdmDocuments::open(file, set, terms.limits)
+        .map_err(|error| unreadable_text(error.to_string()))?;
+    if order.target == Target::Mail {
+        let Some((from, to)) = &addresses else {
+            return Err(ConvertError::NotConvertible {
+                what: "the package does not name both a sender and a recipient",
+                instead: "give them by --from and --recipient",
+            });
+        };
+        let conversion = Conversion {
+            metadata: &submission.metadata,
+            documents: &submission.documents,
+            level: judgement.level,
+            from,
+            to,
+            message_id: &MessageId::from_uuid(order.id, from.domain()),
+            date: order.now,
+            policy: order.policy,
+            wants_final_delivery: false,
+            institution: order.institution,
+        };
+        to_direct::write_plain_message(&conversion, &mut files, out)?;
+    } else {
+        let block = addresses.map(|(from, to)| AddressBlock {
             from,
             to,
             relates_to: None,
             final_delivery: false,
         });
-    let (documents, keys) = outgoing(&submission);
-    let level = match judgement.level {
-        Level::Full => MetadataLevel::Xds,
-        Level::Limited | Level::Minimal => MetadataLevel::Minimal,
-    };
-    let message_id = SoapMessageId::from_uuid(order.id);
-    let to = format!("https://{HOST}/xdr");
-    let request = OutgoingRequest {
-        message_id: &message_id,
-        action: REQUEST_ACTION,
-        to: &to,
-        address_block: block.as_ref(),
-        metadata_level: Some(level),
-        metadata: submission.metadata.xml(),
-        documents: &documents,
-    };
-    file.seek(SeekFrom::Start(0))?;
-    let files = XdmDocuments::open(file, set, terms.limits)
-        .map_err(|error| unreadable_text(error.to_string()))?;
-    write_request(&request, EntryDocuments { files, keys }, out)?;
+        let level = match judgement.level {
+            Level::Full => MetadataLevel::Xds,
+            Level::Limited | Level::Minimal => MetadataLevel::Minimal,
+        };
+        let request = OutgoingRequest {
+            message_id: &SoapMessageId::from_uuid(order.id),
+            action: REQUEST_ACTION,
+            to: &format!("https://{HOST}/xdr"),
+            address_block: block.as_ref(),
+            metadata_level: Some(level),
+            metadata: submission.metadata.xml(),
+            documents: &outgoing(&submission),
+        };
+        write_request(&request, &mut files, out)?;
+    }
     Ok(Converted {
-        documents: documents.len(),
+        documents: submission.documents.len(),
         findings,
     })
 }
 
-/// The documents of a request, and the key of each in the package.
-fn outgoing(submission: &to_xdr::XdrSubmission) -> (Vec<OutgoingDocument>, Vec<DocumentKey>) {
+/// The documents of a request, in metadata order.
+fn outgoing(submission: &to_xdr::XdrSubmission) -> Vec<OutgoingDocument> {
     let entries = submission.metadata.document_entries();
-    let documents = (0..).zip(&submission.documents);
+    let documents = submission.documents.iter();
     documents
-        .map(|(index, (id, facts))| {
+        .map(|(id, facts)| {
             let entry = entries.iter().find(|entry| entry.id == *id);
             let mime_type = entry.and_then(|entry| entry.mime_type.clone());
-            let document = OutgoingDocument {
+            OutgoingDocument {
                 document_id: id.clone(),
-                key: documents::entry_key(index),
+                key: facts.key,
                 mime_type: mime_type.unwrap_or_else(|| "application/octet-stream".to_owned()),
-            };
-            (document, facts.key)
+            }
         })
-        .unzip()
+        .collect()
 }
 
 /// Writes the request with its HTTP head. It is written twice, once to learn its length.
 fn write_request(
     request: &OutgoingRequest<'_>,
-    mut documents: impl DocumentSource,
+    documents: &mut dyn DocumentSource,
     out: &mut dyn Write,
 ) -> Result<(), ConvertError> {
     let mut counted = Counted::default();
-    request::write_mtom(request, &mut documents, &mut counted)?;
+    request::write_mtom(request, documents, &mut counted)?;
     write!(
         out,
         "POST /xdr HTTP/1.1\r\nHost: {HOST}\r\nContent-Type: {}\r\nContent-Length: {}\r\n\r\n",
         request.content_type(Packaging::Mtom),
         counted.bytes
     )?;
-    request::write_mtom(request, &mut documents, out)?;
+    request::write_mtom(request, documents, out)?;
     Ok(())
 }

@@ -6,10 +6,10 @@ use jiff::Timestamp;
 
 use crate::{
     bridge::{
+        destination::Destinations,
         judge::{self, Judgement, Terms},
         partner::Partner,
         routing::{Recipients, Routes},
-        to_direct::DirectPackaging,
     },
     formats::{
         document::{DocumentFacts, FactsSink},
@@ -234,11 +234,12 @@ pub fn inspect<R: Read + Seek>(
 ) -> Result<Inspection, InspectError> {
     let partner = Partner::default();
     let routes = Routes::default();
+    let destinations = Destinations::default();
     let terms = Terms {
         partner: &partner,
         limits,
         routes: &routes,
-        packaging: DirectPackaging::default(),
+        destinations: &destinations,
         level,
         from: None,
         to: &[],

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bridge::to_direct::DirectPackaging,
+    bridge::destination::{DirectPackaging, MailPolicy, body_text_problem},
     formats::{audit::PatientIdPolicy, units::duration_text},
 };
 
@@ -33,12 +33,17 @@ pub struct DeliverySettings {
     /// Default `"60s"`.
     #[serde(with = "duration_text")]
     pub drain_timeout: Duration,
-    /// How destinations get their documents: `"xdm"`, `"xdm+documents"` or `"documents"`, which loses the metadata.
+    /// How destinations get their documents, unless a `[[destination]]` says otherwise: `"xdm"`, `"xdm+documents"` or `"documents"`, which loses the metadata.
     /// Default `"xdm"` (XDR-86, XDR-87).
     pub packaging: DirectPackaging,
     /// Whether the inner Subject carries the SubmissionSet's title, which may name the patient. Default false
     /// (XDR-85).
     pub subject_title: bool,
+    /// Whether minimal metadata gets the limitedMetadata labels. Default false (XDR-83).
+    pub add_limited_label: bool,
+    /// The text that a reader of the mail sees first, in lines of at most 78 characters; it is the same in every mail, so
+    /// nothing about a patient may stand in it. Default `""`, the bridge's own sentence about the packaging (XDR-86).
+    pub body_text: String,
     /// The outer Subject; empty leaves it out. Default `"Encrypted message"` (WR-4).
     pub outer_subject: String,
     /// Whether final delivery is asked for even where the XDR sender did not. Default false (MDN-4).
@@ -58,6 +63,8 @@ impl Default for DeliverySettings {
             drain_timeout: Duration::from_secs(MINUTE),
             packaging: DirectPackaging::Xdm,
             subject_title: false,
+            add_limited_label: false,
+            body_text: String::new(),
             outer_subject: "Encrypted message".to_owned(),
             always_request_dispatched: false,
         }
@@ -73,6 +80,16 @@ impl DeliverySettings {
         self.lease.mul_f64(Self::LEASE_SHARE)
     }
 
+    /// How a mail is made where no `[[destination]]` says otherwise.
+    pub fn mail_policy(&self) -> MailPolicy {
+        MailPolicy {
+            packaging: self.packaging,
+            subject_title: self.subject_title,
+            add_limited_label: self.add_limited_label,
+            body_text: self.body_text.clone(),
+        }
+    }
+
     /// What is wrong with these settings beside an SMTP attempt of `attempt_timeout`: key and what would be accepted.
     pub fn problems(&self, attempt_timeout: Duration) -> Vec<String> {
         let mut problems = Vec::new();
@@ -81,6 +98,9 @@ impl DeliverySettings {
                 "delivery.lease: nine tenths of it must be longer than smtp.client.attempt_timeout"
                     .to_owned(),
             );
+        }
+        if let Some(accepted) = body_text_problem(&self.body_text) {
+            problems.push(format!("delivery.body_text: {accepted}"));
         }
         if self.workers == 0 {
             problems.push("delivery.workers: at least 1".to_owned());

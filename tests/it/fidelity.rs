@@ -7,7 +7,8 @@ use mail_parser::MessageParser;
 use proptest::prelude::*;
 use xdbridge::{
     bridge::{
-        to_direct::{Conversion, DirectPackaging, write_message},
+        destination::MailPolicy,
+        to_direct::{Conversion, write_message},
         to_xdr::{XdrSubmission, submission_from_xdm},
     },
     formats::{
@@ -48,8 +49,10 @@ fn cross(submission: &mut TestSubmission, level: Level) -> Crossed {
         to: &to,
         message_id: &"1@direct.elm.example".parse().unwrap(),
         date: "2026-11-22T08:05:09Z".parse().unwrap(),
-        packaging: DirectPackaging::Xdm,
-        subject_title: true,
+        policy: &MailPolicy {
+            subject_title: true,
+            ..MailPolicy::default()
+        },
         wants_final_delivery: true,
         institution: &Institution::default(),
     };

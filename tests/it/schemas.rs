@@ -5,7 +5,10 @@ use std::{fs, io::Cursor, path::Path};
 
 use xdbridge::{
     adapters::clock::SystemClock,
-    bridge::to_direct::{Conversion, DirectPackaging, write_message},
+    bridge::{
+        destination::MailPolicy,
+        to_direct::{Conversion, write_message},
+    },
     flows::ports::Clock,
     formats::{
         finding::Severity,
@@ -423,8 +426,10 @@ fn packaged(metadata: &str, level: Level) -> String {
         to: &to,
         message_id: &"1@direct.elm.example".parse().unwrap(),
         date: SystemClock.now(),
-        packaging: DirectPackaging::Xdm,
-        subject_title: true,
+        policy: &MailPolicy {
+            subject_title: true,
+            ..MailPolicy::default()
+        },
         wants_final_delivery: false,
         institution: &Institution::default(),
     };

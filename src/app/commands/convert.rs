@@ -1,4 +1,4 @@
-//! `xdbridge convert`: a request into a package or a plain mail, a package into a request.
+//! `xdbridge convert`: a request into a package or a plain mail, a package into a request or a mail.
 
 use std::{
     ffi::OsString,
@@ -14,6 +14,7 @@ use super::inspect::{open, unreadable, write_findings};
 use crate::{
     adapters::clock::SystemClock,
     app::exit::{CommandError, Exit},
+    bridge::destination::{DirectPackaging, MailPolicy},
     flows::{
         convert::{ConvertError, Converted, Order, Target, convert},
         ports::Clock,
@@ -24,11 +25,11 @@ use crate::{
 /// What to convert into what.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// An ITI-41 request for `--to xdm` and `--to mail`, an XDM package for `--to xdr`.
+    /// An ITI-41 request for `--to xdm`, an XDM package for `--to xdr`, either for `--to mail`.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// What to make: an XDM package; an ITI-41 request, which is MTOM with its HTTP head; or the mail that carries the
-    /// package, neither signed nor encrypted.
+    /// What to make: an XDM package; an ITI-41 request, which is MTOM with its HTTP head; or a mail, neither
+    /// signed nor encrypted.
     #[arg(long, value_name = "FORM")]
     pub to: TargetName,
     /// Where to write it. An existing file is replaced once the result is complete.
@@ -40,6 +41,12 @@ pub struct ConvertArgs {
     /// A recipient; all that are given replace those that the file names.
     #[arg(long, value_name = "ADDRESS")]
     pub recipient: Vec<DirectAddress>,
+    /// How a mail carries the documents. "documents" loses the metadata: a line on standard error tells what is lost.
+    #[arg(long, value_name = "PACKAGING", default_value = "xdm")]
+    pub packaging: PackagingName,
+    /// Put the title of the submission set into the Subject of a mail. It may name the patient.
+    #[arg(long)]
+    pub subject_title: bool,
 }
 
 /// A form as it is given on the command line.
@@ -51,6 +58,28 @@ pub enum TargetName {
     Xdr,
     /// A plain mail.
     Mail,
+}
+
+/// A packaging as it is given on the command line, and in the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PackagingName {
+    /// One XDM package.
+    Xdm,
+    /// The same, and each document once more as an attachment.
+    #[value(name = "xdm+documents")]
+    XdmAndDocuments,
+    /// The documents alone.
+    Documents,
+}
+
+impl From<PackagingName> for DirectPackaging {
+    fn from(name: PackagingName) -> Self {
+        match name {
+            PackagingName::Xdm => Self::Xdm,
+            PackagingName::XdmAndDocuments => Self::XdmAndDocuments,
+            PackagingName::Documents => Self::Documents,
+        }
+    }
 }
 
 impl From<TargetName> for Target {
@@ -67,12 +96,18 @@ impl From<TargetName> for Target {
 pub fn run(args: &ConvertArgs, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let mut file = open(&args.file)?;
     let institution = Institution::default();
+    let policy = MailPolicy {
+        packaging: args.packaging.into(),
+        subject_title: args.subject_title,
+        ..MailPolicy::default()
+    };
     let order = Order {
         target: args.to.into(),
         from: args.from.as_ref(),
         recipients: &args.recipient,
         now: SystemClock.now(),
         id: Uuid::new_v4(),
+        policy: &policy,
         institution: &institution,
     };
     let limits = Limits::default();
@@ -84,7 +119,8 @@ pub fn run(args: &ConvertArgs, out: &mut dyn Write) -> Result<Exit, CommandError
             documents,
             findings,
         }) => {
-            write_findings(&findings, out)?;
+            // What the result lost, or was made of in spite of: not the result itself.
+            write_findings(&findings, &mut io::stderr().lock())?;
             writeln!(out, "wrote {} (documents: {documents})", args.out.display())?;
             Ok(Exit::Done)
         }

@@ -167,7 +167,10 @@ mod tests {
             demo::{compare::compare, ehr::Referral},
             pki::{Authority, Profile},
         },
-        bridge::to_direct::{Conversion, DirectPackaging, write_message},
+        bridge::{
+            destination::MailPolicy,
+            to_direct::{Conversion, write_message},
+        },
         formats::{
             document::{DocumentKey, FactsSink},
             metadata::Level,
@@ -227,8 +230,7 @@ mod tests {
                 to: &self.referral.submission.recipients,
                 message_id: &message_id,
                 date: self.now,
-                packaging: DirectPackaging::Xdm,
-                subject_title: false,
+                policy: &MailPolicy::default(),
                 wants_final_delivery: false,
                 institution: &Institution::default(),
             };

@@ -7,7 +7,10 @@ use super::{
     Event, EventKind, Exchange, Leg, LegKind, LegState, Opening, Origin, PreparedRequest,
     Recipient, Scheduled, SealedMail, Timers, XdrLeg, step, timers::after,
 };
-use crate::formats::ids::{BodyId, DirectAddress, ExchangeId, LegId, MessageId, SoapMessageId};
+use crate::{
+    bridge::destination::MailPolicy,
+    formats::ids::{BodyId, DirectAddress, ExchangeId, LegId, MessageId, SoapMessageId},
+};
 
 pub(super) const ADA: &str = "ada.quill@hisp.example";
 pub(super) const NGOZI: &str = "ngozi.okafor@clinic.example";
@@ -32,7 +35,7 @@ pub(super) fn leg_id(number: u128) -> LegId {
 pub(super) fn mail_leg(number: u128) -> Leg {
     let domain = address(SENDER).domain().clone();
     let message_id = MessageId::from_uuid(Uuid::from_u128(number), &domain);
-    Leg::mail(leg_id(number), message_id)
+    Leg::mail(leg_id(number), message_id, MailPolicy::default())
 }
 
 pub(super) fn post_leg(number: u128, idempotent: bool) -> Leg {

@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{MdnToSend, Reason};
+use super::{super::destination::MailPolicy, MdnToSend, Reason};
 use crate::formats::{
     document::DocumentFacts,
     ids::{BodyId, DirectAddress, DomainName, ExchangeId, LegId, MessageId, SoapMessageId},
@@ -111,6 +111,9 @@ pub enum LegKind {
 pub struct MailLeg {
     /// The Message-ID of inner and outer header.
     pub message_id: MessageId,
+    /// How the mail is made, the same for all its recipients: as it was decided when the leg was.
+    #[serde(default)]
+    pub policy: MailPolicy,
     /// The sealed bytes, once made: they never change, whoever leaves the leg (SND-6).
     pub sealed: Option<SealedMail>,
 }
@@ -367,11 +370,12 @@ impl Recipient {
 
 impl Leg {
     /// A mail leg that is not sealed yet.
-    pub fn mail(id: LegId, message_id: MessageId) -> Self {
+    pub fn mail(id: LegId, message_id: MessageId, policy: MailPolicy) -> Self {
         Self {
             id,
             kind: LegKind::Mail(MailLeg {
                 message_id,
+                policy,
                 sealed: None,
             }),
         }

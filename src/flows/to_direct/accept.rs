@@ -155,14 +155,14 @@ impl ToDirect {
     ) -> Result<Understood, Stop> {
         let (content_type, partner) = (caller.content_type.clone(), Arc::clone(&caller.partner));
         let (limits, bodies) = (Arc::clone(&self.limits), Arc::clone(&self.bodies));
-        let (routes, packaging) = (Arc::clone(&self.routes), self.settings.packaging);
+        let (routes, destinations) = (Arc::clone(&self.routes), Arc::clone(&self.destinations));
         let now = self.clock.now();
         let reading = self.cpu.run(Urgency::PeerWaits, move || {
             let terms = Terms {
                 partner: &partner,
                 limits: &limits,
                 routes: &routes,
-                packaging,
+                destinations: &destinations,
                 level: None,
                 from: None,
                 to: &[],

@@ -44,7 +44,8 @@ impl ToDirect {
         match self.decide(&address, &own, limit).await {
             Decision::Found { certificate, .. } => {
                 let message_id = MessageId::from_uuid(Uuid::new_v4(), from.domain());
-                let leg = Leg::mail(LegId::random(), message_id);
+                let policy = self.destinations.policy_of(&address).clone();
+                let leg = Leg::mail(LegId::random(), message_id, policy);
                 let kind = EventKind::CertificateFound {
                     recipient: address,
                     certificate,

@@ -28,6 +28,7 @@ use super::{
 };
 use crate::{
     bridge::{
+        destination::Destinations,
         exchange::{Effect, Timers},
         routing::Routes,
     },
@@ -57,6 +58,8 @@ pub struct ToDirect {
     pub settings: Arc<DeliverySettings>,
     /// How long an exchange waits for what.
     pub timers: Arc<Timers>,
+    /// How each destination gets its mail.
+    pub destinations: Arc<Destinations>,
     /// Where values that are no address go.
     pub routes: Arc<Routes>,
     /// Who makes the packages.

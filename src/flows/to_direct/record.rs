@@ -190,7 +190,8 @@ impl ToDirect {
         Ok(reply.respond(errors))
     }
 
-    /// One leg for all recipients whose certificate is known, as few as one envelope's RecipientInfos allow (SND-6).
+    /// One leg for all recipients of one policy whose certificate is known, as few as one envelope's RecipientInfos allow
+    /// (SND-6, XDR-81).
     pub(super) fn legs(
         &self,
         from: &DirectAddress,
@@ -201,13 +202,19 @@ impl ToDirect {
             .filter(|(_, decision)| matches!(decision, Decision::Found { .. }))
             .map(|(address, _)| (*address).clone())
             .collect();
-        found
-            .chunks(self.limits.max_recipient_infos)
-            .map(|addresses| {
-                let message_id = MessageId::from_uuid(Uuid::new_v4(), from.domain());
-                (Leg::mail(LegId::random(), message_id), addresses.to_vec())
-            })
-            .collect()
+        let mut legs = Vec::new();
+        for (policy, members) in self.destinations.group(&found) {
+            legs.extend(
+                members
+                    .chunks(self.limits.max_recipient_infos)
+                    .map(|addresses| {
+                        let message_id = MessageId::from_uuid(Uuid::new_v4(), from.domain());
+                        let leg = Leg::mail(LegId::random(), message_id, policy.clone());
+                        (leg, addresses.to_vec())
+                    }),
+            );
+        }
+        legs
     }
 
     pub(super) fn wants_final_delivery(&self, caller: &Caller, understood: &Understood) -> bool {

@@ -9,9 +9,10 @@ use tracing::{error, info};
 use super::{ToDirect, intake::store_error};
 use crate::{
     bridge::{
+        destination::MailPolicy,
         exchange::{Event, EventKind, Exchange, Origin, Reason, RecipientState, SealedMail},
         own_domain::OwnDomain,
-        to_direct::{self, Conversion, ConversionError, DirectPackaging},
+        to_direct::{self, Conversion, ConversionError},
     },
     flows::{
         cpu::Urgency,
@@ -73,8 +74,7 @@ impl ToDirect {
             recipients: recipients.clone(),
             certificates,
             signers,
-            packaging: self.settings.packaging,
-            subject_title: self.settings.subject_title,
+            policy: mail.policy.clone(),
             outer_subject: self.settings.outer_subject.clone(),
             institution: Arc::clone(&self.institution),
             exchange: exchange.clone(),
@@ -173,8 +173,7 @@ struct SealJob {
     recipients: Vec<DirectAddress>,
     certificates: Vec<X509>,
     signers: Vec<SigningIdentity>,
-    packaging: DirectPackaging,
-    subject_title: bool,
+    policy: MailPolicy,
     outer_subject: String,
     institution: Arc<Institution>,
     now: Timestamp,
@@ -246,8 +245,7 @@ impl SealJob {
             to: &self.recipients,
             message_id: &self.message_id,
             date: self.exchange.accepted_at,
-            packaging: self.packaging,
-            subject_title: self.subject_title,
+            policy: &self.policy,
             wants_final_delivery: self.exchange.wants_final_delivery,
             institution: &self.institution,
         };

@@ -16,7 +16,7 @@ use super::{
     ebrim::{self, is_rim, schema_place},
     hl7::{IntendedRecipient, Xtn},
     id_key, parse, same_id,
-    uuids::{CLASSIFICATION_OBJECT_TYPE, submission_set},
+    uuids::{CLASSIFICATION_OBJECT_TYPE, document_entry, folder, submission_set},
 };
 
 /// Collects changes and applies them together. An object is named by its id as it is written; of several objects
@@ -39,6 +39,8 @@ struct ObjectChanges {
     renames: Vec<(String, String)>,
     /// Author Classifications to add to a SubmissionSet: one authorTelecommunication each.
     author_telecommunications: Vec<String>,
+    /// The classification node of a label to add.
+    label: Option<&'static str>,
     /// Whether the author Classifications that an earlier edit added are removed.
     removes_added_authors: bool,
 }
@@ -119,6 +121,7 @@ impl<'a> MetadataEdit<'a> {
                 slots: Vec::new(),
                 renames: Vec::new(),
                 author_telecommunications: Vec::new(),
+                label: None,
                 removes_added_authors: false,
             });
         }
@@ -156,6 +159,30 @@ impl<'a> MetadataEdit<'a> {
                 .author_telecommunications
                 .push(Xtn::for_address(address).to_string()),
             None => self.lacks_submission_set = true,
+        }
+        self
+    }
+
+    /// Labels SubmissionSet, DocumentEntries and Folders as limitedMetadata where they are not (XDR-83).
+    pub fn add_limited_labels(&mut self) -> &mut Self {
+        let metadata = self.metadata;
+        let entries = metadata.document_entries().iter();
+        let sets = metadata.submission_sets().iter();
+        let folders = metadata.folders().iter();
+        let unlabelled = entries
+            .filter(|entry| !entry.is_limited)
+            .map(|entry| (&entry.id, document_entry::LIMITED_METADATA))
+            .chain(
+                sets.filter(|set| !set.is_limited)
+                    .map(|set| (&set.id, submission_set::LIMITED_METADATA)),
+            )
+            .chain(
+                folders
+                    .filter(|folder| !folder.is_limited)
+                    .map(|folder| (&folder.id, folder::LIMITED_METADATA)),
+            );
+        for (id, node) in unlabelled {
+            self.object(id).label = Some(node);
         }
         self
     }
@@ -198,7 +225,7 @@ impl<'a> MetadataEdit<'a> {
         let mut ids = self
             .objects
             .iter()
-            .any(|changes| !changes.author_telecommunications.is_empty())
+            .any(|changes| !changes.author_telecommunications.is_empty() || changes.label.is_some())
             .then(|| UnusedIds::of(&document));
         let mut splices = Vec::new();
         for changes in &self.objects {
@@ -219,15 +246,15 @@ impl<'a> MetadataEdit<'a> {
                 });
                 splices.extend(added.map(|author| object.removal(author)));
             }
-            let mut authors = String::new();
+            let mut added = String::new();
             let values = changes.author_telecommunications.iter();
-            for (value, id) in values.zip(ids.iter_mut().flatten()) {
-                authors.push_str(&object.indented(&object.author(&id, value)?));
+            for (value, number) in values.zip(ids.iter_mut().flatten()) {
+                added.push_str(&object.indented(&object.author(number, value)?));
             }
-            object.insert(
-                &[("Slot", slots), ("Classification", authors)],
-                &mut splices,
-            );
+            for (node, number) in changes.label.iter().zip(ids.iter_mut().flatten()) {
+                added.push_str(&object.indented(&object.label(number, node)?));
+            }
+            object.insert(&[("Slot", slots), ("Classification", added)], &mut splices);
         }
         Ok(splices)
     }
@@ -408,23 +435,35 @@ impl<'t, 'a, 'input> Element<'t, 'a, 'input> {
     }
 
     /// An author Classification of this SubmissionSet (MD-3).
-    fn author(&self, id: &str, telecommunication: &str) -> Result<String, MetadataError> {
+    fn author(&self, number: u64, telecommunication: &str) -> Result<String, MetadataError> {
         let prefix = self.prefix;
         let slot = self.slot("authorTelecommunication", &[telecommunication.to_owned()])?;
         let scheme = submission_set::AUTHOR;
         let object = escape(self.node.attribute("id").unwrap_or_default())?;
         Ok(format!(
-            "<{prefix}Classification id=\"{id}\" classificationScheme=\"{scheme}\" \
+            "<{prefix}Classification id=\"{ADDED_AUTHOR}{number}\" classificationScheme=\"{scheme}\" \
              classifiedObject=\"{object}\" nodeRepresentation=\"\" \
              objectType=\"{CLASSIFICATION_OBJECT_TYPE}\">{slot}</{prefix}Classification>"
         ))
     }
+
+    /// A Classification that labels this object (MD-6).
+    fn label(&self, number: u64, node: &str) -> Result<String, MetadataError> {
+        let prefix = self.prefix;
+        let object = escape(self.node.attribute("id").unwrap_or_default())?;
+        Ok(format!(
+            "<{prefix}Classification id=\"{ADDED_LABEL}{number}\" classificationNode=\"{node}\" \
+             classifiedObject=\"{object}\" objectType=\"{CLASSIFICATION_OBJECT_TYPE}\"/>"
+        ))
+    }
 }
 
+/// What the ids of added labels begin with.
+const ADDED_LABEL: &str = "xdbridge-label-";
 /// What the ids of added author Classifications begin with.
 const ADDED_AUTHOR: &str = "xdbridge-author-";
 
-/// Ids for added authors that no element has yet, the lowest numbers first.
+/// Numbers for the ids of added elements that no element has yet, the lowest first.
 struct UnusedIds {
     used: HashSet<u64>,
     next: u64,
@@ -436,8 +475,10 @@ impl UnusedIds {
         let used = document
             .descendants()
             .filter_map(|node| {
-                node.attribute("id")?
-                    .strip_prefix(ADDED_AUTHOR)?
+                let id = node.attribute("id")?;
+                let number = id.strip_prefix(ADDED_AUTHOR);
+                number
+                    .or_else(|| id.strip_prefix(ADDED_LABEL))?
                     .parse()
                     .ok()
             })
@@ -447,15 +488,15 @@ impl UnusedIds {
 }
 
 impl Iterator for UnusedIds {
-    type Item = String;
+    type Item = u64;
 
-    fn next(&mut self) -> Option<String> {
+    fn next(&mut self) -> Option<u64> {
         while self.used.contains(&self.next) {
             self.next += 1;
         }
-        let id = format!("{ADDED_AUTHOR}{}", self.next);
+        let number = self.next;
         self.next += 1;
-        Some(id)
+        Some(number)
     }
 }
 

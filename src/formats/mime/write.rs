@@ -33,6 +33,8 @@ const ENCODED_WORD_FRAME_CHARS: usize = "=?UTF-8?B??=".len();
 const PARAMETER_SECTION_CHARS: usize = 54;
 /// Longest media type that is taken.
 const MAX_MEDIA_TYPE_BYTES: usize = 127;
+/// Longest name of a charset that is taken (RFC 2978 §2.3).
+const MAX_CHARSET_BYTES: usize = 40;
 
 /// Why a text may not stand in a header. The text itself is not named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -84,28 +86,51 @@ fn is_line_separator(c: char) -> bool {
     matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// A media type without parameters, such as `text/xml` (MD-56).
+/// A media type, such as `text/xml` (MD-56), and its charset where one is given; other parameters are dropped.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaType(String);
+pub struct MediaType {
+    essence: String,
+    charset: Option<String>,
+}
 
 impl MediaType {
     /// What is said of a document whose type is not known.
     pub fn octet_stream() -> Self {
-        Self("application/octet-stream".into())
+        Self {
+            essence: "application/octet-stream".into(),
+            charset: None,
+        }
     }
 
     /// The type without parameters.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.essence
+    }
+
+    /// Whether it is made of parts or messages, which may not be encoded (RFC 2045 §6.4).
+    pub fn is_composite(&self) -> bool {
+        let main = self.essence.split('/').next().unwrap_or_default();
+        main.eq_ignore_ascii_case("multipart") || main.eq_ignore_ascii_case("message")
     }
 }
 
 impl FromStr for MediaType {
     type Err = HeaderError;
 
-    /// Parameters are dropped.
+    /// A charset that is no registered name's form is dropped like any other parameter.
     fn from_str(text: &str) -> Result<Self, HeaderError> {
-        let bare = text.split(';').next().unwrap_or_default().trim();
+        let mut pieces = text.split(';');
+        let bare = pieces.next().unwrap_or_default().trim();
+        let charset = pieces.find_map(|parameter| {
+            let (name, value) = parameter.split_once('=')?;
+            let value = value.trim();
+            let bare = value
+                .strip_prefix('"')
+                .and_then(|value| value.strip_suffix('"'))
+                .unwrap_or(value);
+            (name.trim().eq_ignore_ascii_case("charset") && is_charset(bare))
+                .then(|| bare.to_owned())
+        });
         let (main, sub) = bare.split_once('/').ok_or(HeaderError::MediaType)?;
         let is_name = |name: &str| {
             !name.is_empty()
@@ -114,11 +139,32 @@ impl FromStr for MediaType {
                     .all(|b| b.is_ascii_alphanumeric() || b"_!#$&^.+-".contains(&b))
         };
         if bare.len() <= MAX_MEDIA_TYPE_BYTES && is_name(main) && is_name(sub) {
-            Ok(Self(bare.to_owned()))
+            Ok(Self {
+                essence: bare.to_owned(),
+                charset,
+            })
         } else {
             Err(HeaderError::MediaType)
         }
     }
+}
+
+impl fmt::Display for MediaType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.essence)?;
+        match &self.charset {
+            Some(charset) => write!(f, "; charset={charset}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether it has the form of a charset's name (RFC 2978 §2.3), which is a token that needs no quotes.
+fn is_charset(name: &str) -> bool {
+    (1..=MAX_CHARSET_BYTES).contains(&name.len())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'+-^_`{}~.".contains(&b))
 }
 
 /// The file name of an attachment: no path, no control characters (T-9).
@@ -284,7 +330,7 @@ impl Header {
                 "Content-Type: {};{}\r\n\
                  Content-Transfer-Encoding: base64\r\n\
                  Content-Disposition: attachment;{}\r\n",
-                media_type.0,
+                media_type,
                 parameter("name", &name.0),
                 parameter("filename", &name.0),
             ),

@@ -1,6 +1,9 @@
 //! Writes an XDM zip: one submission set, its METADATA.XML and its documents (XDM-1 to XDM-48).
 
-use std::io::{self, Cursor, Write};
+use std::{
+    collections::{HashMap, HashSet},
+    io::{self, Cursor, Write},
+};
 
 use serde::{Deserialize, Serialize};
 use zip::{
@@ -49,13 +52,13 @@ impl Default for Institution {
 pub struct PackagePlan<'a> {
     /// METADATA.XML without XML declaration; URI, hash and size are in it already (XDM-21).
     pub metadata_xml: &'a str,
-    /// The documents, in the order of the index page.
+    /// The documents, in the order of the index page. Two may have one key and then one file name (XDM-67).
     pub files: Vec<PlannedFile>,
     /// The title of the submission set, for the index page.
     pub set_title: Option<&'a str>,
     /// Who makes the medium.
     pub institution: &'a Institution,
-    /// How many octets the documents have together: the zip's memory is asked for once.
+    /// How many octets the files have together: the zip's memory is asked for once.
     pub documents_bytes: u64,
 }
 
@@ -125,16 +128,24 @@ pub fn pack(
     zip.write_all(b"<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n")?;
     zip.write_all(plan.metadata_xml.as_bytes())?;
 
+    // Each file once, though several entries may mean it.
+    let mut seen = HashSet::new();
+    let files: Vec<&PlannedFile> = plan
+        .files
+        .iter()
+        .filter(|file| seen.insert(file.file_name.as_str()))
+        .collect();
     let mut sink = ZipSink {
         zip,
         set_directory,
-        files: &plan.files,
-        times_given: vec![0; plan.files.len()],
+        files: &files,
+        times_given: vec![0; files.len()],
         open: Open::Nothing,
     };
     let poured = documents.pour(&mut sink);
-    for (index, times) in sink.times_given.iter().enumerate() {
-        let number = index + 1;
+    for (times, file) in sink.times_given.iter().zip(&files) {
+        let is_it = |planned: &PlannedFile| planned.file_name == file.file_name;
+        let number = plan.files.iter().position(is_it).unwrap_or(0) + 1;
         if *times > 1 {
             return Err(PackError::DocumentTwice { number });
         }
@@ -147,9 +158,11 @@ pub fn pack(
 }
 
 fn check_names(plan: &PackagePlan<'_>) -> Result<(), PackError> {
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashMap::new();
     for (index, file) in plan.files.iter().enumerate() {
-        let is_own = file.file_name != METADATA_FILE && seen.insert(file.file_name.as_str());
+        // Only those that share a document share its file (XDM-67).
+        let owner = *seen.entry(file.file_name.as_str()).or_insert(file.key);
+        let is_own = file.file_name != METADATA_FILE && owner == file.key;
         if !is_own || !is_iso9660_file_name(&file.file_name) {
             return Err(PackError::FileName { number: index + 1 });
         }
@@ -175,7 +188,7 @@ fn directory() -> SimpleFileOptions {
 struct ZipSink<'p> {
     zip: ZipWriter<Cursor<Vec<u8>>>,
     set_directory: String,
-    files: &'p [PlannedFile],
+    files: &'p [&'p PlannedFile],
     times_given: Vec<u32>,
     open: Open,
 }
@@ -426,6 +439,42 @@ mod tests {
         assert_eq!(make(), make());
     }
 
+    // rule: XDM-67, XDM-15
+    #[test]
+    fn entries_that_share_a_document_share_its_file_and_both_are_listed() {
+        let second = PlannedFile {
+            title: Some("The same again".into()),
+            ..planned(1, "text/xml")
+        };
+        let files = vec![planned(1, "text/xml"), second, planned(3, "text/plain")];
+        let octets = pack_all(files, &[(1, b"<a/>".to_vec()), (3, b"c".to_vec())]).unwrap();
+        let mut zip = zip::ZipArchive::new(Cursor::new(octets)).unwrap();
+        let names: Vec<String> = zip.file_names().map(|n| n.unwrap().into_owned()).collect();
+        assert_eq!(
+            names[5..],
+            [
+                "IHE_XDM/SUBSET01/DOC00001.XML",
+                "IHE_XDM/SUBSET01/DOC00003.TXT"
+            ]
+        );
+        let mut index = String::new();
+        zip.by_name("INDEX.HTM")
+            .unwrap()
+            .read_to_string(&mut index)
+            .unwrap();
+        assert_eq!(index.matches("DOC00001.XML\"").count(), 2);
+        // What is missing is named by its first entry.
+        let files = vec![
+            planned(1, "text/xml"),
+            planned(1, "text/xml"),
+            planned(3, ""),
+        ];
+        assert!(matches!(
+            pack_all(files, &[(1, vec![1])]),
+            Err(PackError::DocumentMissing { number: 3 })
+        ));
+    }
+
     // rule: XDM-10, XDM-43, XDM-63
     #[test]
     fn missing_and_repeated_documents_and_names_are_errors() {
@@ -438,7 +487,11 @@ mod tests {
             pack_all(one(), &[(1, vec![1]), (1, vec![1])]),
             Err(PackError::DocumentTwice { number: 1 })
         ));
-        let twice = vec![planned(1, "text/xml"), planned(1, "text/xml")];
+        let other = PlannedFile {
+            key: DocumentKey::Part(2),
+            ..planned(1, "text/xml")
+        };
+        let twice = vec![planned(1, "text/xml"), other];
         assert!(matches!(
             pack_all(twice, &[(1, vec![])]),
             Err(PackError::FileName { number: 2 })
