@@ -1,27 +1,23 @@
 //! A submission crosses: posted by XDR over mutual TLS, received as Direct mail by a counterpart that uses nothing of
 //! ours, a real Postfix and the tools of the command line.
 
-use std::{fs, path::Path, process::Command};
-
 use xdbridge::{
     bridge::exchange::{Reason, RecipientState},
     formats::{
         audit::{AuditKind, AuditOutcome},
         metadata::equal_metadata,
-        smime::SigningIdentity,
     },
 };
 
 use crate::support::{
-    bridge::{
-        ELM, INTAKE, MEI, RUI, TestBridge, assert_plain_success, pki, runtime, write_identity,
-    },
+    bridge::{ELM, INTAKE, MEI, RUI, TestBridge, assert_plain_success, pki, runtime},
     folder::TestFolder,
     mailbox::{opened, received, unpacked},
     postfix::{Postfix, REFUSED},
     request::TestRequest,
     scripted_smtp::ScriptedSmtp,
     soap_ground::every_octet,
+    tools::{assert_tools_accept_the_package, opened_by_openssl},
     wait_until,
 };
 
@@ -35,76 +31,6 @@ fn several_documents() -> Vec<(&'static str, Vec<u8>)> {
         ("application/pdf", every_octet(70_000)),
         ("application/dicom", random),
     ]
-}
-
-/// Runs a tool that must be content.
-fn run(tool: &str, arguments: &[&str]) -> String {
-    let output = Command::new(tool).args(arguments).output();
-    let output = output.unwrap_or_else(|error| panic!("{tool} cannot be run: {error}"));
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{tool} {arguments:?}: {said}");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
-/// Decrypts and verifies a mail by `openssl cms`; gives the signed entity.
-fn opened_by_openssl(folder: &Path, message: &[u8], identity: &SigningIdentity) -> Vec<u8> {
-    let file = |name: &str| folder.join(name).to_str().unwrap().to_owned();
-    let keys = write_identity(folder, "mailbox", identity);
-    let ca = pki().authority.certificate.to_pem().unwrap();
-    fs::write(file("ca.pem"), ca).unwrap();
-    fs::write(file("mail.eml"), message).unwrap();
-    let (certificate, key) = (
-        keys.certificate.to_str().unwrap(),
-        keys.key.to_str().unwrap(),
-    );
-    run(
-        "openssl",
-        &[
-            "cms",
-            "-decrypt",
-            "-binary",
-            "-in",
-            &file("mail.eml"),
-            "-recip",
-            certificate,
-            "-inkey",
-            key,
-            "-out",
-            &file("signed.eml"),
-        ],
-    );
-    run(
-        "openssl",
-        &[
-            "cms",
-            "-verify",
-            "-binary",
-            "-crlfeol",
-            "-in",
-            &file("signed.eml"),
-            "-CAfile",
-            &file("ca.pem"),
-            "-out",
-            &file("entity.eml"),
-        ],
-    );
-    fs::read(file("entity.eml")).unwrap()
-}
-
-/// `unzip -t` finds the package whole, and xmllint its metadata well-formed.
-fn assert_tools_accept_the_package(folder: &Path, zip: &[u8]) {
-    let path = folder.join("package.zip");
-    fs::write(&path, zip).unwrap();
-    let path = path.to_str().unwrap();
-    run("unzip", &["-tq", path]);
-    let target = folder.join("package");
-    run("unzip", &["-q", path, "-d", target.to_str().unwrap()]);
-    let metadata = target.join("IHE_XDM/SUBSET01/METADATA.XML");
-    run(
-        "xmllint",
-        &["--noout", "--nonet", metadata.to_str().unwrap()],
-    );
-    assert!(target.join("INDEX.HTM").is_file());
 }
 
 // rule: XDR-80, XDR-81, XDR-86, XDR-88, XDR-89, SND-6, TX-22, TX-28, XDM-1

@@ -384,6 +384,97 @@ fn a_request_becomes_a_plain_mail_to_whom_the_command_line_says() {
     assert_eq!(document["verdict"], "accept");
 }
 
+// rule: XDR-85, XDR-86, XDR-87, XDR-28, XDR-29, CC-3
+#[test]
+fn a_mail_is_packaged_as_the_command_line_says_and_what_it_loses_is_told() {
+    let folder = TestFolder::new();
+    let relationship = "<rim:Association id=\"Rel01\" \
+        associationType=\"urn:ihe:iti:2007:AssociationType:XFRM\" sourceObject=\"urn:uuid:0f4a6c1e-2d3b-4c5d-8e6f-7a8b9c0d1e2f\" \
+        targetObject=\"urn:uuid:0b3f6f9e-3f0c-4a53-9d0d-6f3a1f2b7c11\"/></rim:RegistryObjectList>";
+    let full = fs::read_to_string(root().join(FULL)).unwrap();
+    let request = folder.path().join("request.xml");
+    let with_relationship = full.replacen("</rim:RegistryObjectList>", relationship, 1);
+    fs::write(&request, with_relationship).unwrap();
+    let (received, documents) = request_in(&request);
+    let octets = documents.find(received.documents[0].key).unwrap();
+
+    let mail = folder.path().join("mail.eml");
+    for (packaging, packages, copies) in
+        [("xdm", 1, 0), ("xdm+documents", 1, 1), ("documents", 0, 1)]
+    {
+        let more = ["--packaging", packaging, "--subject-title"];
+        let output = convert(request.to_str().unwrap(), "mail", &mail, &more);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{stderr}");
+        let lost = "warning XDR-28 PartialTransformNotProcessed at Association(Rel01)";
+        assert_eq!(
+            stderr.matches(lost).count(),
+            usize::from(packages == 0),
+            "{stderr}"
+        );
+        let written = fs::read(&mail).unwrap();
+        let message = mail_parser::MessageParser::default()
+            .parse(&written)
+            .unwrap();
+        let subject = message.subject().unwrap();
+        assert_eq!(
+            subject.ends_with(" - XDM/1.0/DDM"),
+            packages == 1,
+            "{subject}"
+        );
+        assert_eq!(subject.contains("XDM"), packages == 1, "{subject}");
+        let attached: Vec<&[u8]> = message.attachments().map(|part| part.contents()).collect();
+        assert_eq!(attached.len(), packages + copies, "{packaging}");
+        for copy in &attached[packages..] {
+            assert_eq!(*copy, octets);
+        }
+    }
+    let bad = convert(MINIMAL, "mail", &mail, &["--packaging", "zip"]);
+    assert_eq!(bad.status.code(), Some(2));
+}
+
+// rule: XDR-80, XDR-89, XDR-103
+#[test]
+fn a_package_becomes_a_mail_that_carries_the_same_metadata_and_documents() {
+    let folder = TestFolder::new();
+    let path = |name: &str| folder.path().join(name);
+    let given = path("given.zip");
+    assert_eq!(convert(MINIMAL, "xdm", &given, &[]).status.code(), Some(0));
+    let addresses = [
+        "--from",
+        "ada.quill@direct.elm.example",
+        "--recipient",
+        "ngozi.okafor@hisp.example",
+    ];
+    let mail = path("mail.eml");
+    let output = convert(given.to_str().unwrap(), "mail", &mail, &addresses);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let written = fs::read(&mail).unwrap();
+    let message = mail_parser::MessageParser::default()
+        .parse(&written)
+        .unwrap();
+    let attached = path("attached.zip");
+    fs::write(&attached, message.attachment(0).unwrap().contents()).unwrap();
+    passes("unzip", &["-t", attached.to_str().unwrap()], Stdio::null());
+
+    let (before, documents_before) = request_in(&root().join(MINIMAL));
+    let again = path("again.http");
+    let output = convert(attached.to_str().unwrap(), "xdr", &again, &[]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let (after, documents_after) = request_in(&again);
+    assert!(equal_metadata(&before.metadata, &after.metadata));
+    for part in &before.documents {
+        let mut twins = after.documents.iter();
+        let twin = twins
+            .find(|own| own.document_id == part.document_id)
+            .unwrap();
+        assert_eq!(
+            documents_before.find(part.key),
+            documents_after.find(twin.key)
+        );
+    }
+}
+
 #[test]
 fn what_would_be_refused_or_makes_no_sense_is_not_converted_and_leaves_no_file() {
     let folder = TestFolder::new();

@@ -20,6 +20,7 @@ mod inspect;
 mod inspect_is_the_server;
 mod metadata;
 mod operator;
+mod packaging;
 mod partners;
 mod readme;
 mod recipients;

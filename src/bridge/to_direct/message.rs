@@ -263,6 +263,23 @@ mod tests {
         );
     }
 
+    // rule: XDR-85, XDR-87, XDM-50
+    #[test]
+    fn a_title_brings_neither_the_phrase_nor_marks_nor_endless_text_into_the_subject() {
+        for (title, cleaned) in [
+            ("Referral", Some("Referral")),
+            (" \u{202e}Re\r\nferral\0 ", Some("Re ferral")),
+            ("A XDM/1.0/DDM B", Some("A B")),
+            ("XDM/1.XDM/1.0/DDM0/DDM x", Some("XDM/1. 0/DDM x")),
+            ("XDM/1.0/DDM - ", None),
+            ("", None),
+        ] {
+            assert_eq!(title_for_subject(title).as_deref(), cleaned, "{title:?}");
+        }
+        let long = title_for_subject(&"é ".repeat(400)).unwrap();
+        assert!((238..=MAX_TITLE_CHARS).contains(&long.chars().count()));
+    }
+
     // rule: XDR-86, XDM-51, XDM-52, CC-2
     #[test]
     fn a_package_message_holds_a_text_and_the_zip_and_nothing_else() {

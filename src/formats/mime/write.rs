@@ -667,6 +667,41 @@ mod tests {
         }
     }
 
+    // rule: XDR-87, MD-56, T-11e
+    #[test]
+    fn of_a_media_type_the_charset_goes_along_and_nothing_else() {
+        for (given, written) in [
+            ("text/xml", "text/xml"),
+            (
+                "text/plain; charset=ISO-8859-1",
+                "text/plain; charset=ISO-8859-1",
+            ),
+            (
+                "text/plain ;format=flowed; Charset=\"utf-8\"",
+                "text/plain; charset=utf-8",
+            ),
+            ("text/plain; charset=", "text/plain"),
+            ("text/plain; charset=\"a b\"", "text/plain"),
+            ("text/plain; charset=a\r\nBcc: x@y.example", "text/plain"),
+            (
+                &format!("text/plain; charset={}", "x".repeat(41)),
+                "text/plain",
+            ),
+        ] {
+            let media_type: MediaType = given.parse().unwrap();
+            assert_eq!(media_type.to_string(), written, "{given:?}");
+            assert_eq!(media_type.as_str(), written.split(';').next().unwrap());
+        }
+        for (given, is_composite) in [
+            ("multipart/related; boundary=x", true),
+            ("Message/RFC822", true),
+            ("text/multipart", false),
+        ] {
+            let media_type: MediaType = given.parse().unwrap();
+            assert_eq!(media_type.is_composite(), is_composite, "{given}");
+        }
+    }
+
     #[test]
     fn lines_with_encoded_words_have_76_characters_at_most() {
         for subject in ["\u{e4}".repeat(200), "\u{1f600}".repeat(60)] {

@@ -42,6 +42,7 @@ pub(crate) mod submission;
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
 pub(crate) mod tls;
+pub(crate) mod tools;
 pub(crate) mod xmllint;
 
 /// Asks again and again until it is so. Only a test that fails waits to the end.
