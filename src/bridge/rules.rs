@@ -52,6 +52,24 @@ pub static JUDGED_ELSEWHERE: &[Rule] = &[
         "a sourceId that this partner may use",
     ),
     Rule::of(
+        "XDR-27",
+        Submission,
+        Told,
+        "no folders where a destination gets the documents alone",
+    ),
+    Rule::of(
+        "XDR-28",
+        Submission,
+        Told,
+        "no relationships where a destination gets the documents alone",
+    ),
+    Rule::of(
+        "XDR-29",
+        Submission,
+        Told,
+        "no extra metadata where a destination gets the documents alone",
+    ),
+    Rule::of(
         "XDR-32",
         Recipient,
         UNKNOWN_RECIPIENT,
