@@ -561,6 +561,7 @@ mod tests {
             r#"
             operator = { bind = "0.0.0.0:9480", key = "k" }
             smtp.client.attempt_timeout = "2h"
+            smtp.server.max_connections = 0
             limits = { max_bytes_in_flight = 1024, max_recipients = 0 }
             timers.queue_lifetime = "2h"
             store.key_files = []
@@ -577,6 +578,7 @@ mod tests {
             "certificates.domains: ",
             "partner: ",
             "smtp.client.attempt_timeout: ",
+            "smtp.server.max_connections: ",
             "delivery.lease: ",
             "delivery.resubmission_window: ",
             "delivery.workers: ",
@@ -589,6 +591,6 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(key));
             assert_eq!(found.count(), 1, "{key} in {problems:?}");
         }
-        assert_eq!(problems.len(), 14, "{problems:?}");
+        assert_eq!(problems.len(), 15, "{problems:?}");
     }
 }

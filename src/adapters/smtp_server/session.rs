@@ -348,6 +348,8 @@ fn too_many_errors() -> Step {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     /// Serves `harbor.example`, and has room for 1000 octets.
@@ -698,5 +700,79 @@ mod tests {
                 .all(|answer| answer == "late 550 5.1.1")
         );
         assert_eq!(answers[100], "close 421 4.7.0");
+    }
+
+    /// Lines that mean something, and some that do not.
+    const LINES: [&str; 20] = [
+        "EHLO mx.elm.example",
+        "HELO mx.elm.example",
+        "EHLO ..",
+        "MAIL FROM:<>",
+        "MAIL FROM:<a@elm.example> SIZE=900",
+        "MAIL FROM:<a@elm.example> SIZE=9000",
+        "MAIL FROM:<a@harbor.example>",
+        "MAIL FROM:<a b>",
+        "RCPT TO:<ada@harbor.example>",
+        "RCPT TO:<nobody@harbor.example>",
+        "RCPT TO:<later@harbor.example>",
+        "RCPT TO:<a@oak.example>",
+        "RCPT TO:<postmaster>",
+        "DATA",
+        "RSET",
+        "NOOP",
+        "VRFY a",
+        "STARTTLS",
+        "BDAT 1",
+        "WHAT",
+    ];
+
+    proptest! {
+        // rule: RX-4, RX-40, TLS-2
+        #[test]
+        fn no_order_of_commands_leads_to_data_without_tls_greeting_sender_and_recipient(
+            lines in prop::collection::vec(prop::sample::select(LINES.to_vec()), 0..60),
+        ) {
+            let mut session = Session::new(
+                Arc::new(Rules {
+                    max_errors: 1000,
+                    ..rules()
+                }),
+                false,
+            );
+            // What a careful reader of the replies knows: TLS, greeted, sender taken, recipients taken.
+            let (mut tls, mut greeted, mut sender, mut recipients) = (false, false, false, 0);
+            for line in lines {
+                let said = said(&mut session, line);
+                let is_taken = said.starts_with("250");
+                match line.split([' ', ':']).next().unwrap_or_default() {
+                    "EHLO" | "HELO" if is_taken => (greeted, sender, recipients) = (true, false, 0),
+                    "MAIL" if is_taken => {
+                        prop_assert!(tls && greeted && !sender);
+                        sender = true;
+                    }
+                    "RCPT" if is_taken => {
+                        prop_assert!(sender);
+                        recipients += 1;
+                    }
+                    "RSET" if is_taken => (sender, recipients) = (false, 0),
+                    "STARTTLS" if said.starts_with("tls") => {
+                        prop_assert!(!tls);
+                        session.tls_started();
+                        (tls, greeted, sender, recipients) = (true, false, false, 0);
+                    }
+                    "DATA" if said == "data" => {
+                        prop_assert!(tls && greeted && sender && recipients > 0);
+                        prop_assert!(session.take_mail().is_some());
+                        (sender, recipients) = (false, 0);
+                    }
+                    _ => prop_assert!(!is_taken || line == "NOOP", "{} {}", line, said),
+                }
+                // RFC 2034 §4: the enhanced code is of the reply's class.
+                let mut words = said.trim_start_matches(|c: char| !c.is_ascii_digit()).split(' ');
+                if let (Some(code), Some(enhanced)) = (words.next(), words.next()) {
+                    prop_assert_eq!(code.chars().next(), enhanced.chars().next());
+                }
+            }
+        }
     }
 }

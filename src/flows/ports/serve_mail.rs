@@ -55,7 +55,8 @@ pub struct MailTransaction {
     /// The mail: complete only when the channel ends without an error. After an error the listener answers by itself,
     /// and what [`ServeMail::serve`] answers reaches nobody.
     pub body: mpsc::Receiver<Result<Bytes, BodyInterrupted>>,
-    /// The octets that the mail takes: it grows with the mail. Dropped early, it stops the mail.
+    /// The octets that the mail takes: it grows with the mail. To be held until the mail is durable; dropped before the
+    /// body has ended, it leaves no room to grow, and the mail is put off with 452.
     pub reservation: Reservation,
 }
 
