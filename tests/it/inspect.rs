@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Command, Output, Stdio},
 };
 
@@ -18,15 +18,14 @@ use xdbridge::{
     },
 };
 
-use crate::support::folder::TestFolder;
+use crate::support::{
+    folder::TestFolder,
+    saved::{self, root},
+};
 
 const EXAMPLES: &str = "docs/spec/examples";
 const FULL: &str = "docs/spec/examples/01-request-full-inline.xml";
 const MINIMAL: &str = "docs/spec/examples/02-request-direct-minimal-mtom.http";
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
 
 fn xdbridge(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_xdbridge"))
@@ -42,24 +41,8 @@ fn text(octets: &[u8]) -> String {
 
 /// Every message of the fixtures and the examples, relative to the project.
 fn messages() -> Vec<String> {
-    let mut found = Vec::new();
-    let mut open = vec![PathBuf::from("fixtures"), PathBuf::from(EXAMPLES)];
-    while let Some(folder) = open.pop() {
-        for item in fs::read_dir(root().join(&folder)).unwrap() {
-            let item = item.unwrap();
-            let path = folder.join(item.file_name());
-            let extension = path.extension().and_then(|e| e.to_str()).unwrap_or("");
-            if path == Path::new("fixtures/expected") {
-                continue;
-            }
-            if item.file_type().unwrap().is_dir() {
-                open.push(path);
-            } else if !["expected", "md"].contains(&extension) {
-                found.push(path.to_str().unwrap().to_owned());
-            }
-        }
-    }
-    found.sort();
+    let mut found = saved::messages(&["fixtures", EXAMPLES]);
+    found.retain(|message| !message.starts_with("fixtures/expected/"));
     assert!(
         found.len() >= 23,
         "only {} messages were found",
