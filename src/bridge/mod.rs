@@ -7,6 +7,7 @@ pub mod network;
 pub mod own_domain;
 pub mod partner;
 pub mod post;
+pub mod received;
 pub mod retry;
 pub mod routing;
 pub mod rules;

@@ -8,7 +8,7 @@
 use crate::formats::{
     metadata::validate::{
         self, Consequence,
-        Consequence::{NotRead, Refused, Told},
+        Consequence::{Answered, NotRead, Refused, Told},
         ObjectKind::{
             Answer, Document, Envelope, Package, Recipient, Sender, Submission, SubmissionSet,
         },
@@ -54,20 +54,20 @@ pub static JUDGED_ELSEWHERE: &[Rule] = &[
     Rule::of(
         "XDR-27",
         Submission,
-        Told,
-        "no folders where a destination gets the documents alone",
+        Answered(ErrorCode::PartialFolderContentNotProcessed),
+        "no folders, where a recipient gets the documents alone",
     ),
     Rule::of(
         "XDR-28",
         Submission,
-        Told,
-        "no relationships where a destination gets the documents alone",
+        Answered(ErrorCode::PartialRelationshipContentNotProcessed),
+        "no relationships, where a recipient gets the documents alone; each kind has its code",
     ),
     Rule::of(
         "XDR-29",
         Submission,
-        Told,
-        "no extra metadata where a destination gets the documents alone",
+        Answered(ErrorCode::XdsExtraMetadataNotSaved),
+        "no extra slots, where a recipient gets the documents alone",
     ),
     Rule::of(
         "XDR-32",

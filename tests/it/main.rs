@@ -23,6 +23,7 @@ mod operator;
 mod packaging;
 mod partners;
 mod readme;
+mod received_trust;
 mod recipients;
 mod resubmission;
 mod rules;

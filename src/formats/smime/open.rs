@@ -40,6 +40,8 @@ pub struct Opened {
     pub leniency: Leniency,
     /// The weak algorithms that were used with leave (SM-6): each is a Warning and an audit entry.
     pub legacy: Vec<Legacy>,
+    /// Those of them that the envelope used; each signer has its own beside it.
+    pub legacy_of_envelope: Vec<Legacy>,
 }
 
 /// Why a mail could not be opened. For audit and logs: the network peer gets one answer for all of them, or an attacker
@@ -127,6 +129,7 @@ pub fn open(
     drop(envelope);
 
     let signed = verify::verify(content, options)?;
+    let legacy_of_envelope = legacy.clone();
     legacy.extend(
         signed
             .signers
@@ -141,6 +144,7 @@ pub fn open(
         identity,
         leniency: signed.leniency,
         legacy,
+        legacy_of_envelope,
     })
 }
 

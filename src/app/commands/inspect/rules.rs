@@ -73,8 +73,8 @@ fn cells(rule: &'static Rule) -> [String; 6] {
     };
     let code = match &rule.consequence {
         Consequence::NotRead => "(no XDS answer)",
-        Consequence::Told => "Warning",
-        Consequence::Refused(_) | Consequence::RefusedIfStrict(_) => row.code.unwrap_or_default(),
+        Consequence::Told => "(log only)",
+        _ => row.code.unwrap_or_default(),
     };
     [
         row.rule.to_owned(),

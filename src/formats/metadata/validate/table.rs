@@ -66,13 +66,15 @@ pub enum Consequence {
     NotRead,
     /// A Warning: told, never silent (XDR-141).
     Told,
+    /// A Warning that the peer is told too, with this code (XDR-142).
+    Answered(ErrorCode),
 }
 
 impl Consequence {
-    /// The XDS code of a refusal.
+    /// The XDS code that a peer is answered.
     pub fn code(&self) -> Option<&ErrorCode> {
         match self {
-            Self::Refused(code) | Self::RefusedIfStrict(code) => Some(code),
+            Self::Refused(code) | Self::RefusedIfStrict(code) | Self::Answered(code) => Some(code),
             Self::NotRead | Self::Told => None,
         }
     }
@@ -82,7 +84,7 @@ impl Consequence {
         match self {
             Self::Refused(_) | Self::NotRead => "error",
             Self::RefusedIfStrict(_) => "error if strict",
-            Self::Told => "warning",
+            Self::Told | Self::Answered(_) => "warning",
         }
     }
 }

@@ -190,7 +190,7 @@ fn good_documents() -> Vec<BoundDocument> {
 fn severity_of(rule: &Rule, case: &Case, level: Level, profile: Profile) -> Severity {
     let is_strict = level == Level::Full && profile == Profile::FullStrict;
     let is_error = match (case.severity, &rule.consequence) {
-        (As::Told, _) | (_, Consequence::Told) => false,
+        (As::Told, _) | (_, Consequence::Told | Consequence::Answered(_)) => false,
         (As::IfStrict, _) | (_, Consequence::RefusedIfStrict(_)) => is_strict,
         (As::TheRowSays, Consequence::Refused(_) | Consequence::NotRead) => true,
     };
