@@ -20,7 +20,6 @@ use crate::{
         soap::{Fault, Packaging, media_type::MediaType, saved::SavedHeader},
         xdm::{self, XdmError, XdmPackage},
         xdr::{
-            ErrorCode,
             request::{self, ReadError, ReceivedRequest},
             response::{self, Answer, RegistryResponse},
         },
@@ -343,7 +342,7 @@ fn unreadable_metadata(error: &MetadataError) -> Finding {
         MetadataError::Limit(_) => "LIM-5",
         _ => "XDR-2",
     };
-    let code = ErrorCode::XdsRepositoryMetadataError;
+    let code = error.code();
     Finding::error(rule, code, "", error.to_string())
 }
 

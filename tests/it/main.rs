@@ -1,6 +1,7 @@
 //! The one integration-test binary: `support/` holds the test grounds, each other file one behaviour.
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
+mod address_block;
 mod architecture;
 mod canary;
 mod config;
@@ -25,6 +26,7 @@ mod partners;
 mod readme;
 mod received_trust;
 mod recipients;
+mod responses;
 mod resubmission;
 mod rules;
 mod schemas;
@@ -42,3 +44,4 @@ mod store;
 mod support;
 mod xdm_attacks;
 mod xdm_fixtures;
+mod xdr_attacks;

@@ -14,8 +14,9 @@ use crate::support::{
         registry_response, runtime,
     },
     mailbox::received,
-    request::TestRequest,
+    request::{Posted, TestRequest},
     scripted_smtp::{Act, ScriptedSmtp},
+    soap_answer::SoapAnswer,
 };
 
 fn server(
@@ -167,4 +168,97 @@ fn a_repetition_tries_only_the_recipients_that_failed_and_those_not_named_before
     assert_eq!(first.state, RecipientState::Bounced);
     let second = exchanges[1].recipient(&INTAKE.parse().unwrap()).unwrap();
     assert_eq!(second.state, RecipientState::Relayed);
+}
+
+/// The same envelope in the words of another stack: other prefixes, in the metadata too, and other white space there.
+fn rephrased(posted: Posted) -> Posted {
+    let mut text = String::from_utf8(posted.body).unwrap();
+    for (from, to) in [
+        ("xmlns:soap=", "xmlns:s="),
+        ("soap:", "s:"),
+        ("xmlns:wsa=", "xmlns:a="),
+        ("wsa:", "a:"),
+        ("xmlns:direct=", "xmlns:d="),
+        ("<direct:", "<d:"),
+        ("</direct:", "</d:"),
+        ("xmlns:xds=", "xmlns:x="),
+        ("<xds:", "<x:"),
+        ("</xds:", "</x:"),
+        ("xmlns:rim=", "xmlns:r="),
+        ("<rim:", "<r:"),
+        ("</rim:", "</r:"),
+        ("<r:Slot ", "\n    <r:Slot "),
+    ] {
+        assert!(text.contains(from), "{from}");
+        text = text.replace(from, to);
+    }
+    Posted {
+        body: text.into_bytes(),
+        ..posted
+    }
+}
+
+// rule: XDR-50, SOAP-1, SOAP-67, SOAP-69
+#[test]
+fn a_repetition_in_other_clothes_is_the_same_submission_and_is_answered_by_its_own_id() {
+    let (bridge, server) = ground();
+    let mut request = TestRequest::new(ELM, &[RUI]);
+    let other_boundary = |posted: Posted| Posted {
+        content_type: posted.content_type.replace("xdb-", "=_other:'"),
+        body: String::from_utf8(posted.body)
+            .unwrap()
+            .replace("xdb-", "=_other:'")
+            .into_bytes(),
+    };
+    let clothes: [&dyn Fn(&TestRequest) -> Posted; 5] = [
+        &|request| request.mtom(),
+        &|request| other_boundary(request.mtom()),
+        &|request| request.simple(),
+        &|request| rephrased(request.simple()),
+        &|request| rephrased(request.mtom()),
+    ];
+    for write in clothes {
+        // Once by the id of before, once by a new one.
+        for _ in 0..2 {
+            let http = bridge.post(&write(&request));
+            assert_plain_success(&registry_response(&http));
+            let related = SoapAnswer::of(&http).addressing("RelatesTo");
+            assert_eq!(related, request.message_id.as_str());
+            request.message_id = TestRequest::new(ELM, &[]).message_id;
+        }
+    }
+    bridge.wait_until_sent();
+    assert_eq!(bridge.exchanges().len(), 1);
+    assert_eq!(recipients_of_mails(&server), [[RUI]]);
+}
+
+// rule: XDR-50, SOAP-69, NHIN-54
+#[test]
+fn one_constant_message_id_for_two_patients_makes_two_exchanges() {
+    let (bridge, server) = ground();
+    let first = TestRequest::new(ELM, &[RUI]);
+    let mut second = TestRequest::new(ELM, &[RUI]);
+    second.message_id = first.message_id.clone();
+    let of_another = |request: &TestRequest| {
+        let posted = request.simple();
+        let text = String::from_utf8(posted.body.clone()).unwrap();
+        Posted {
+            body: text.replace("PT-7731", "PT-8842").into_bytes(),
+            ..posted
+        }
+    };
+    for _ in 0..2 {
+        assert_plain_success(&bridge.submit(&first.simple()));
+        assert_plain_success(&bridge.submit(&of_another(&second)));
+    }
+    bridge.wait_until_sent();
+    assert_eq!(bridge.exchanges().len(), 2);
+    assert_eq!(recipients_of_mails(&server), [[RUI], [RUI]]);
+
+    // The very same ids, SubmissionSet.uniqueId too, and another patient: two exchanges all the same.
+    let mut third = first.clone();
+    third.to = vec![INTAKE.to_owned()];
+    assert_plain_success(&bridge.submit(&of_another(&third)));
+    bridge.wait_until_sent();
+    assert_eq!(bridge.exchanges().len(), 3);
 }

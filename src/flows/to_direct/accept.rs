@@ -33,7 +33,7 @@ use crate::{
         audit::{AuditOutcome, AuditRecord},
         finding::{self, Finding, Severity},
         soap::{Fault, Packaging},
-        xdr::{ErrorCode, request::ReadError},
+        xdr::request::ReadError,
     },
 };
 
@@ -184,9 +184,8 @@ impl ToDirect {
             }
             Ok(Err(NotUnderstood::Metadata(request, error))) => {
                 let reply = ReplyTo::of(&request);
-                let code = ErrorCode::XdsRepositoryMetadataError;
                 Err(refusal(
-                    reply.refuse(code, error.to_string()),
+                    reply.refuse(error.code(), error.to_string()),
                     audit().with("error", "the metadata is not readable"),
                 ))
             }

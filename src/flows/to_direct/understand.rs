@@ -122,7 +122,7 @@ fn read(
     request::read(content_type, body, limits, options, facts).map_err(NotUnderstood::Request)
 }
 
-/// SHA-256 over the canonical SubmitObjectsRequest and each document's SHA-256 in entry order (XDR-50).
+/// SHA-256 over the prefixless SubmitObjectsRequest and each document's SHA-256 in entry order (XDR-50).
 fn digest(metadata: &Metadata, documents: &[BoundDocument]) -> Result<[u8; 32], C14nError> {
     let mut sha = Sha256::new();
     sha.update(&metadata.digest_input()?);

@@ -20,12 +20,8 @@ use std::borrow::Cow;
 
 use super::{
     limits::Limits,
-    xml::{
-        XmlLimitError,
-        c14n::{self, C14nError},
-        check_limits,
-        kept::KeptXml,
-    },
+    xdr::ErrorCode,
+    xml::{XmlLimitError, c14n::C14nError, check_limits, kept::KeptXml, prefixless::prefixless},
 };
 
 pub use ebrim::Slot;
@@ -66,6 +62,20 @@ pub enum MetadataError {
     /// An edit named a value that XML cannot hold.
     #[error("a value holds a control character that XML cannot carry")]
     ValueNotXml,
+}
+
+impl MetadataError {
+    /// The code of a submission that is refused for it (xdr.md section 5).
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            Self::TooManyObjects { .. } => ErrorCode::XdsRepositoryOutOfResources,
+            Self::Limit(_)
+            | Self::NotXml { .. }
+            | Self::NotSubmitObjectsRequest
+            | Self::NothingToEdit { .. }
+            | Self::ValueNotXml => ErrorCode::XdsRepositoryMetadataError,
+        }
+    }
 }
 
 /// Which column of the optionality tables a message is judged by (xdr.md section 3 step 3).
@@ -200,9 +210,9 @@ impl Metadata {
         MetadataEdit::of(self)
     }
 
-    /// The octets over which the metadata's part of the submission digest is made (XDR-50): exclusive canonical XML.
+    /// The octets over which the metadata's part of the submission digest is made (XDR-50).
     pub fn digest_input(&self) -> Result<Vec<u8>, C14nError> {
-        c14n::exclusive(&self.xml)
+        prefixless(&self.xml)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod c14n;
 pub mod chars;
 pub mod kept;
 pub mod names;
+pub mod prefixless;
 pub mod pull;
 mod scan;
 pub mod schema;
