@@ -1,4 +1,19 @@
-//! XDM package to Submission (xdr.md section 8). Mail messages come with the other direction's flow.
+//! Mail message to Submission (xdr.md section 8): [`plan()`] decides what is posted for a mail to one endpoint, and
+//! what comes in an XDM package keeps its metadata as it is.
+//!
+//! Memory: beside the mail itself, one package is held while it is decoded and one CDA header while it is read; a
+//! document never is. What is planned takes its metadata twice at the most.
+
+pub mod documents;
+mod fill;
+mod names;
+mod parts;
+mod plain;
+pub mod plan;
+pub mod policy;
+
+pub use plan::{Incoming, Plan, PlannedRequest, plan};
+pub use policy::EndpointPolicy;
 
 use crate::{
     bridge::to_direct::{ConversionError, RECEIVED_AGAIN, is_received_uri},

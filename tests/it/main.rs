@@ -19,6 +19,7 @@ mod fidelity;
 mod gate;
 mod inspect;
 mod inspect_is_the_server;
+mod mail_to_xdr;
 mod metadata;
 mod operator;
 mod packaging;

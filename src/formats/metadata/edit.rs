@@ -12,11 +12,11 @@ use super::{
         ids::DirectAddress,
         xml::{kept::KeptXml, names::RIM, start_tag_at},
     },
-    Metadata, MetadataError,
+    Code, Metadata, MetadataError,
     ebrim::{self, is_rim, schema_place},
     hl7::{IntendedRecipient, Xtn},
     id_key, parse, same_id,
-    uuids::{CLASSIFICATION_OBJECT_TYPE, document_entry, folder, submission_set},
+    uuids::{self, CLASSIFICATION_OBJECT_TYPE, document_entry, folder, submission_set},
 };
 
 /// Collects changes and applies them together. An object is named by its id as it is written; of several objects
@@ -26,6 +26,8 @@ pub struct MetadataEdit<'a> {
     metadata: &'a Metadata,
     /// In the order in which the objects were first named.
     objects: Vec<ObjectChanges>,
+    /// Whether every limitedMetadata label is taken off.
+    removes_limited_labels: bool,
     /// Whether a change named the SubmissionSet where there is none.
     lacks_submission_set: bool,
 }
@@ -39,6 +41,8 @@ struct ObjectChanges {
     renames: Vec<(String, String)>,
     /// Author Classifications to add to a SubmissionSet: one authorTelecommunication each.
     author_telecommunications: Vec<String>,
+    /// Codes to add: the scheme of each attribute, and its value.
+    codes: Vec<(&'static str, Code)>,
     /// The classification node of a label to add.
     label: Option<&'static str>,
     /// Whether the author Classifications that an earlier edit added are removed.
@@ -67,6 +71,7 @@ impl<'a> MetadataEdit<'a> {
         Self {
             metadata,
             objects: Vec::new(),
+            removes_limited_labels: false,
             lacks_submission_set: false,
         }
     }
@@ -121,6 +126,7 @@ impl<'a> MetadataEdit<'a> {
                 slots: Vec::new(),
                 renames: Vec::new(),
                 author_telecommunications: Vec::new(),
+                codes: Vec::new(),
                 label: None,
                 removes_added_authors: false,
             });
@@ -187,6 +193,19 @@ impl<'a> MetadataEdit<'a> {
         self
     }
 
+    /// Takes every limitedMetadata label off, inside the objects and beside them (MD-177).
+    pub fn remove_limited_labels(&mut self) -> &mut Self {
+        self.removes_limited_labels = true;
+        self
+    }
+
+    /// Adds a code to an object: `scheme` is the UUID of the attribute (MD-2).
+    pub fn add_code(&mut self, object_id: &str, scheme: &'static str, code: &Code) -> &mut Self {
+        let code = (scheme, code.clone());
+        self.object(object_id).codes.push(code);
+        self
+    }
+
     /// Removes the author Classifications that [`Self::add_submission_set_author_telecommunication`] added.
     pub(super) fn remove_added_authors(&mut self, object_id: &str) -> &mut Self {
         self.object(object_id).removes_added_authors = true;
@@ -225,7 +244,11 @@ impl<'a> MetadataEdit<'a> {
         let mut ids = self
             .objects
             .iter()
-            .any(|changes| !changes.author_telecommunications.is_empty() || changes.label.is_some())
+            .any(|changes| {
+                !changes.author_telecommunications.is_empty()
+                    || changes.label.is_some()
+                    || !changes.codes.is_empty()
+            })
             .then(|| UnusedIds::of(&document));
         let mut splices = Vec::new();
         for changes in &self.objects {
@@ -254,7 +277,19 @@ impl<'a> MetadataEdit<'a> {
             for (node, number) in changes.label.iter().zip(ids.iter_mut().flatten()) {
                 added.push_str(&object.indented(&object.label(number, node)?));
             }
+            for ((scheme, code), number) in changes.codes.iter().zip(ids.iter_mut().flatten()) {
+                added.push_str(&object.indented(&object.code(number, scheme, code)?));
+            }
             object.insert(&[("Slot", slots), ("Classification", added)], &mut splices);
+        }
+        if self.removes_limited_labels {
+            let labels = document.descendants().filter(is_limited_label);
+            for label in labels {
+                let parent = label
+                    .parent_element()
+                    .map(|parent| Element::at(text, parent));
+                splices.extend(parent.transpose()?.map(|parent| parent.removal(label)));
+            }
         }
         Ok(splices)
     }
@@ -447,6 +482,24 @@ impl<'t, 'a, 'input> Element<'t, 'a, 'input> {
         ))
     }
 
+    /// A Classification that gives this object a code (MD-2).
+    fn code(&self, number: u64, scheme: &str, code: &Code) -> Result<String, MetadataError> {
+        let prefix = self.prefix;
+        let object = escape(self.node.attribute("id").unwrap_or_default())?;
+        let value = escape(&code.code)?;
+        let name = escape(code.display.as_deref().unwrap_or(&code.code))?;
+        let slot = match &code.scheme {
+            Some(scheme) => self.slot("codingScheme", std::slice::from_ref(scheme))?,
+            None => String::new(),
+        };
+        Ok(format!(
+            "<{prefix}Classification id=\"{ADDED_CODE}{number}\" classificationScheme=\"{scheme}\" \
+             classifiedObject=\"{object}\" nodeRepresentation=\"{value}\" \
+             objectType=\"{CLASSIFICATION_OBJECT_TYPE}\">{slot}<{prefix}Name>\
+             <{prefix}LocalizedString value=\"{name}\"/></{prefix}Name></{prefix}Classification>"
+        ))
+    }
+
     /// A Classification that labels this object (MD-6).
     fn label(&self, number: u64, node: &str) -> Result<String, MetadataError> {
         let prefix = self.prefix;
@@ -458,6 +511,21 @@ impl<'t, 'a, 'input> Element<'t, 'a, 'input> {
     }
 }
 
+/// Whether a Classification marks an object as limited metadata (MD-6).
+fn is_limited_label(node: &Node<'_, '_>) -> bool {
+    const NODES: [&str; 3] = [
+        submission_set::LIMITED_METADATA,
+        document_entry::LIMITED_METADATA,
+        folder::LIMITED_METADATA,
+    ];
+    is_rim(node, "Classification")
+        && node
+            .attribute("classificationNode")
+            .is_some_and(|written| NODES.iter().any(|known| uuids::is(written, known)))
+}
+
+/// What the ids of added codes begin with.
+const ADDED_CODE: &str = "xdbridge-code-";
 /// What the ids of added labels begin with.
 const ADDED_LABEL: &str = "xdbridge-label-";
 /// What the ids of added author Classifications begin with.
@@ -478,7 +546,8 @@ impl UnusedIds {
                 let id = node.attribute("id")?;
                 let number = id.strip_prefix(ADDED_AUTHOR);
                 number
-                    .or_else(|| id.strip_prefix(ADDED_LABEL))?
+                    .or_else(|| id.strip_prefix(ADDED_LABEL))
+                    .or_else(|| id.strip_prefix(ADDED_CODE))?
                     .parse()
                     .ok()
             })

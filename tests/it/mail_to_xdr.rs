@@ -1,0 +1,850 @@
+//! Mail to ITI-41 (xdr.md section 8, metadata.md sections 7 and 9): what is planned for one endpoint, and that nothing
+//! is lost on the way there and back.
+
+use std::{fs, io::Cursor, path::Path};
+
+use proptest::prelude::*;
+use xdbridge::{
+    bridge::{
+        destination::MailPolicy,
+        exchange::Reason,
+        partner::PatientIdMismatch,
+        to_direct::{Conversion, write_plain_message},
+        to_xdr::{
+            EndpointPolicy, Incoming, Plan, PlannedRequest, plan,
+            policy::{ConfiguredCode, LooseParts, MissingMetadata},
+        },
+    },
+    formats::{
+        document::{DocumentsInMemory, hex},
+        ids::DirectAddress,
+        limits::Limits,
+        metadata::{DocumentEntry, Level, Metadata, equal_metadata},
+        mime::read::{Mail, read},
+        soap::{MetadataLevel, REQUEST_ACTION},
+        xdm::Institution,
+        xdr::request::{Packaging, ReadOptions, read as read_request, read_file, write_mtom},
+    },
+};
+
+use crate::support::submission::TestSubmission;
+
+const CCDA: &str = include_str!("../../fixtures/cda/ccda-2.1.xml");
+const DIGEST: [u8; 32] = [7; 32];
+
+fn fixture(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/mail/{name}.eml"));
+    fs::read_to_string(path).unwrap()
+}
+
+/// A mail with this subject, these further header lines and this body with its MIME header.
+fn mail_with(header: &str, body: &str) -> String {
+    format!(
+        "From: \"Okafor, Ngozi\" <ngozi.okafor@direct.elm.example>\nTo: rui.silva@direct.harbor.example\n\
+         Date: Sun, 22 Nov 2026 09:05:09 +0100\nMessage-ID: <1@direct.elm.example>\n{header}{body}"
+    )
+}
+
+fn mixed(parts: &[&str]) -> String {
+    let parts: String = parts.iter().map(|part| format!("--b\n{part}\n")).collect();
+    mail_with(
+        "Subject: Summary\n",
+        &format!("Content-Type: multipart/mixed; boundary=b\n\n{parts}--b--\n"),
+    )
+}
+
+fn attachment(content_type: &str, content: &str) -> String {
+    format!("Content-Type: {content_type}\nContent-Disposition: attachment\n\n{content}")
+}
+
+fn planned_for(text: &str, policy: &EndpointPolicy, recipients: &[DirectAddress]) -> Plan {
+    let limits = Limits::default();
+    let mail = read(text.as_bytes(), &limits).unwrap();
+    plan_of(&mail, policy, recipients, &DIGEST, &limits)
+}
+
+fn plan_of(
+    mail: &Mail<'_>,
+    policy: &EndpointPolicy,
+    recipients: &[DirectAddress],
+    digest: &[u8; 32],
+    limits: &Limits,
+) -> Plan {
+    plan(&Incoming {
+        mail,
+        from: &"ngozi.okafor@direct.elm.example".parse().unwrap(),
+        recipients,
+        endpoint: "harbor",
+        policy,
+        source_id: &"2.999.40.1".parse().unwrap(),
+        received_at: "2026-11-23T00:00:00Z".parse().unwrap(),
+        digest,
+        limits,
+    })
+}
+
+fn rui() -> Vec<DirectAddress> {
+    vec!["rui.silva@direct.harbor.example".parse().unwrap()]
+}
+
+fn planned(text: &str) -> Plan {
+    planned_for(text, &EndpointPolicy::default(), &rui())
+}
+
+fn planned_by(text: &str, policy: &EndpointPolicy) -> Plan {
+    planned_for(text, policy, &rui())
+}
+
+/// The only request of a plan without a failure.
+fn only(plan: Plan) -> PlannedRequest {
+    assert_eq!(plan.failure, None, "{:?}", plan.findings);
+    let [request] = <[PlannedRequest; 1]>::try_from(plan.requests).unwrap();
+    request
+}
+
+fn entries(request: &PlannedRequest) -> &[DocumentEntry] {
+    request.metadata.document_entries()
+}
+
+fn rules(plan: &Plan) -> Vec<&str> {
+    plan.findings.iter().map(|finding| finding.rule).collect()
+}
+
+/// The request as a server receives it: metadata and documents.
+fn posted(request: &PlannedRequest, text: &str) -> (Metadata, Vec<Vec<u8>>) {
+    let limits = Limits::default();
+    let mail = read(text.as_bytes(), &limits).unwrap();
+    let outgoing = request.request("https://harbor.example/xdr", REQUEST_ACTION);
+    let mut octets = Vec::new();
+    let mut source = request.documents(&mail, &limits);
+    write_mtom(&outgoing, &mut *source, &mut octets).unwrap();
+    let mut documents = DocumentsInMemory::default();
+    let received = read_request(
+        &outgoing.content_type(Packaging::Mtom),
+        &mut Cursor::new(octets),
+        &limits,
+        &ReadOptions::default(),
+        &mut documents,
+    )
+    .unwrap();
+    assert_eq!(
+        received.address_block.as_ref(),
+        Some(&request.address_block)
+    );
+    assert_eq!(received.metadata_level, Some(request.level));
+    let of_parts = received.documents.iter();
+    let octets = of_parts
+        .map(|part| documents.find(part.key).unwrap().to_vec())
+        .collect();
+    (Metadata::read(received.metadata, &limits).unwrap(), octets)
+}
+
+// --- minimal metadata --------------------------------------------------------------------------
+
+// rule: MD-110, MD-113, MD-114, MD-116, MD-123, MD-124, XDR-106, CC-8, DIR-5
+#[test]
+fn each_attachment_becomes_a_document_entry_and_the_text_goes() {
+    let text = fixture("documents");
+    let request = only(planned(&text));
+    let [ccda, pdf] = entries(&request) else {
+        panic!("two documents were attached");
+    };
+    assert_eq!(ccda.mime_type.as_deref(), Some("text/xml"));
+    assert_eq!(ccda.title.as_deref(), Some("Continuity of care: Ada Quill"));
+    assert_eq!(pdf.mime_type.as_deref(), Some("application/pdf"));
+    assert_eq!(pdf.title.as_deref(), Some("Résumé of the visit"));
+    assert_eq!(pdf.language_code.as_deref(), Some("fr"));
+    let format = pdf.format_code.as_ref().unwrap();
+    assert_eq!(format.code, "urn:ihe:iti:xds:2017:mimeTypeSufficient");
+    assert_eq!(format.scheme.as_deref(), Some("1.3.6.1.4.1.19376.1.2.3"));
+    let (metadata, documents) = posted(&request, &text);
+    assert_eq!(documents[0], CCDA.as_bytes());
+    for (entry, octets) in metadata.document_entries().iter().zip(&documents) {
+        assert_eq!(entry.size, Some(octets.len().to_string()));
+        assert_eq!(entry.hash, Some(hex(&openssl::sha::sha1(octets))));
+    }
+}
+
+// rule: MD-114, CC-11
+#[test]
+fn the_title_is_the_description_else_the_file_name_else_absent() {
+    let part = |more: &str| format!("Content-Type: application/pdf\n{more}\n%PDF-1.4");
+    for (more, expected) in [
+        (
+            "Content-Description: A letter\nContent-Disposition: attachment; filename=x.pdf\n",
+            Some("A letter"),
+        ),
+        (
+            "Content-Disposition: attachment; filename=\"../x.pdf\"\n",
+            Some("x.pdf"),
+        ),
+        ("Content-Disposition: attachment\n", None),
+    ] {
+        let request = only(planned(&mixed(&[&part(more)])));
+        assert_eq!(entries(&request)[0].title.as_deref(), expected);
+    }
+    let names = only(planned(&fixture("names-of-the-field")));
+    let titles: Vec<_> = entries(&names).iter().map(|e| e.title.as_deref()).collect();
+    assert_eq!(titles, [Some("é.pdf"), Some("é.pdf"), Some("last.pdf")]);
+}
+
+// rule: MD-111, MD-112, MD-121, XDR-109
+#[test]
+fn ids_are_the_same_whenever_the_same_mail_is_planned_and_others_for_another_mail() {
+    let text = fixture("documents");
+    let (one, two) = (only(planned(&text)), only(planned(&text)));
+    assert_eq!(one.metadata.xml(), two.metadata.xml());
+    assert_eq!(one.message_id, two.message_id);
+
+    let namespace = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_DNS, b"direct.elm.example");
+    let of = |name: &str| uuid::Uuid::new_v5(&namespace, name.as_bytes());
+    let id = "documents@direct.elm.example";
+    let pdf = &entries(&one)[1];
+    assert_eq!(
+        pdf.id,
+        format!("urn:uuid:{}", of(&format!("entry\n{id}\n3")))
+    );
+    let document = of(&format!("document\n{id}\n3")).as_u128();
+    assert_eq!(pdf.unique_id, Some(format!("2.25.{document}")));
+    let set = one.metadata.submission_set().unwrap();
+    let own = of(&format!("set\n{id}\n"));
+    assert_eq!(set.id, format!("urn:uuid:{own}"));
+    assert_eq!(set.unique_id, Some(format!("2.25.{}", own.as_u128())));
+
+    let other = only(planned(&text.replace("Message-ID: <d", "Message-ID: <e")));
+    assert_ne!(
+        other.metadata.submission_set().unwrap().unique_id,
+        set.unique_id
+    );
+    assert_ne!(other.message_id, one.message_id);
+
+    // Without a Message-ID the digest of what was signed takes its place.
+    let nameless = text.replace("Message-ID: ", "X-Nothing: ");
+    let limits = Limits::default();
+    let mail = read(nameless.as_bytes(), &limits).unwrap();
+    let by = |digest| {
+        let policy = EndpointPolicy::default();
+        only(plan_of(&mail, &policy, &rui(), digest, &limits)).message_id
+    };
+    assert_eq!(by(&DIGEST), by(&DIGEST));
+    assert_ne!(by(&DIGEST), by(&[8; 32]));
+}
+
+// rule: MD-112, MD-93, MD-140
+#[test]
+fn two_parts_with_one_cda_id_get_ids_of_their_own() {
+    let part = attachment("text/xml", CCDA);
+    let one = only(planned(&mixed(&[&part])));
+    assert_eq!(
+        entries(&one)[0].unique_id.as_deref(),
+        Some("2.999.7.19.5^T&9")
+    );
+    let two = only(planned(&mixed(&[&part, &part])));
+    let ids: Vec<_> = entries(&two)
+        .iter()
+        .map(|e| e.unique_id.clone().unwrap())
+        .collect();
+    assert_ne!(ids[0], ids[1]);
+    assert!(ids.iter().all(|id| id.starts_with("2.25.")), "{ids:?}");
+}
+
+// rule: MD-115, MD-120
+#[test]
+fn times_are_those_of_the_part_else_of_the_mail_else_of_its_arrival() {
+    let text = mixed(&[
+        "Content-Type: application/pdf\n\
+         Content-Disposition: attachment; creation-date=\"Fri, 20 Nov 2026 23:30:00 -0500\"\n\n%PDF-1",
+        &attachment("application/pdf", "%PDF-2"),
+    ]);
+    let request = only(planned(&text));
+    let created: Vec<_> = entries(&request)
+        .iter()
+        .map(|e| e.creation_time.as_deref())
+        .collect();
+    assert_eq!(created, [Some("20261121043000"), Some("20261122080509")]);
+    let time = |request: &PlannedRequest| {
+        let set = request.metadata.submission_set().unwrap();
+        set.submission_time.clone().unwrap()
+    };
+    assert_eq!(time(&request), "20261122080509");
+    let undated = only(planned(
+        &text.replace("Date: Sun, 22 Nov 2026 09:05:09 +0100", "Date: soon"),
+    ));
+    assert_eq!(time(&undated), "20261123000000");
+}
+
+// rule: MD-117, MD-118, MD-119, MD-122, XDR-107, XDR-62
+#[test]
+fn the_submission_set_tells_who_sent_it_to_whom() {
+    let of = |from: &str, subject: &str| {
+        let text = fixture("documents")
+            .replace("\"Okafor, Ngozi\"", from)
+            .replace("Summary of care", subject);
+        let request = only(planned(&text));
+        request.metadata.submission_set().unwrap().clone()
+    };
+    let set = of("\"Okafor, Ngozi\"", "Summary - XDM/1.0/DDM");
+    assert_eq!(set.title.as_deref(), Some("Summary"));
+    assert_eq!(set.source_id.as_deref(), Some("2.999.40.1"));
+    let recipient = "||^^Internet^rui.silva@direct.harbor.example";
+    assert_eq!(set.intended_recipients, [recipient]);
+    let [author] = set.authors.as_slice() else {
+        panic!("the sender is the author");
+    };
+    let sender = "^^Internet^ngozi.okafor@direct.elm.example";
+    assert_eq!(author.telecommunications, [sender]);
+    assert_eq!(author.person.as_deref(), Some("^Okafor^Ngozi"));
+    for (from, person) in [
+        ("Ngozi Okafor", Some("^Ngozi Okafor")),
+        ("\"Okafor, MD\"", Some("^Okafor, MD")),
+        ("\"Records, Elm Clinic\"", Some("^Records, Elm Clinic")),
+        ("\"A^B|C\"", Some("^A\\S\\B\\F\\C")),
+        ("", None),
+    ] {
+        assert_eq!(of(from, "x").authors[0].person.as_deref(), person, "{from}");
+    }
+    let long = of("", &"word ".repeat(80));
+    assert_eq!(long.title.unwrap().chars().count(), 255);
+    assert_eq!(of("", "XDM/1.0/DDM").title, None);
+}
+
+// rule: MD-124, CC-10
+#[test]
+fn text_is_a_document_only_where_nothing_else_is_or_the_endpoint_wants_it() {
+    let body = "Content-Type: text/plain\n\nhello";
+    let pdf = attachment("application/pdf", "%PDF-1");
+    let types = |text: &str, policy: &EndpointPolicy| -> Vec<String> {
+        let request = only(planned_by(text, policy));
+        entries(&request)
+            .iter()
+            .map(|e| e.mime_type.clone().unwrap())
+            .collect()
+    };
+    let usual = EndpointPolicy::default();
+    let with_body = EndpointPolicy {
+        body_as_document: true,
+        ..EndpointPolicy::default()
+    };
+    assert_eq!(types(&mixed(&[body, &pdf]), &usual), ["application/pdf"]);
+    assert_eq!(
+        types(&mixed(&[body, &pdf]), &with_body),
+        ["text/plain", "application/pdf"]
+    );
+    assert_eq!(types(&mixed(&[body, body]), &usual), ["text/plain"]);
+    assert_eq!(types(&fixture("text-only"), &usual), ["text/plain"]);
+    assert_eq!(types(&fixture("alternative"), &usual), ["text/plain"]);
+    let html = mail_with("", "Content-Type: text/html\n\n<p>hello</p>");
+    assert_eq!(types(&html, &usual), ["text/html"]);
+    let named = "Content-Type: text/plain; name=note.txt\n\nnote";
+    let inline = "Content-Type: image/png\n\nPNG";
+    let empty = attachment("application/pdf", "");
+    assert_eq!(
+        types(&mixed(&[body, named, inline, &empty]), &usual),
+        ["text/plain", "image/png"]
+    );
+    let alternative = format!(
+        "Content-Type: multipart/alternative; boundary=c\n\n--c\n{body}\n--c\n\
+         Content-Type: text/xml\n\n<a/>\n--c--"
+    );
+    assert_eq!(types(&mixed(&[&alternative]), &usual), ["text/xml"]);
+    let forwarded = fixture("message-attached");
+    assert_eq!(types(&forwarded, &usual), ["message/rfc822"]);
+    let signature = "Content-Type: application/pkcs7-signature; name=smime.p7s\n\nx";
+    let report = "Content-Type: message/disposition-notification\n\nDisposition: x";
+    assert_eq!(
+        types(&mixed(&[body, signature, report]), &usual),
+        ["text/plain"]
+    );
+}
+
+// rule: MD-125, RCV-R7
+#[test]
+fn a_mail_without_any_document_is_refused() {
+    let plan = planned(&fixture("nothing"));
+    assert!(plan.requests.is_empty());
+    assert_eq!(plan.failure, Some(Reason::ConversionFailed));
+    assert_eq!(rules(&plan), ["MD-125"]);
+}
+
+// rule: MD-110, CC-9, XDR-141
+#[test]
+fn a_label_that_the_content_belies_is_corrected_with_a_warning() {
+    let plan = planned(&fixture("wrong-labels"));
+    assert_eq!(rules(&plan), ["MD-110"; 4]);
+    let request = only(plan);
+    let types: Vec<_> = entries(&request)
+        .iter()
+        .map(|e| e.mime_type.as_deref().unwrap())
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "image/png",
+            "application/pdf",
+            "application/pdf",
+            "text/xml"
+        ]
+    );
+    // A special name of the same thing is not wrong, and what nobody knows stays.
+    for label in [
+        "application/vnd.oasis.opendocument.text",
+        "application/x-own",
+    ] {
+        let plan = planned(&mixed(&[&attachment(label, "PK\x03\x04 no archive")]));
+        assert!(!rules(&plan).contains(&"MD-110"), "{label}");
+        assert_eq!(entries(&only(plan))[0].mime_type.as_deref(), Some(label));
+    }
+}
+
+// rule: MD-126, MD-148, MD-159
+#[test]
+fn patients_are_known_from_cda_alone_and_related_documents_make_no_association() {
+    let pdf = attachment("application/pdf", "%PDF-1");
+    let text = mixed(&[&pdf, &attachment("text/xml", CCDA)])
+        .replace("Subject: Summary", "Subject: Quill, Ada, born 1961-07-04");
+    let policy = EndpointPolicy {
+        patient_id_authorities: vec!["2.999.7.1.3".parse().unwrap()],
+        ..EndpointPolicy::default()
+    };
+    let request = only(planned_by(&text, &policy));
+    let [pdf, ccda] = entries(&request) else {
+        panic!("two documents were attached");
+    };
+    assert_eq!((&pdf.patient_id, &pdf.source_patient_id), (&None, &None));
+    assert_eq!(pdf.source_patient_info, [""; 0]);
+    let known = Some("998877^^^&2.999.7.1.3&ISO".to_owned());
+    assert_eq!(ccda.patient_id, known);
+    let set = request.metadata.submission_set().unwrap();
+    assert_eq!(set.patient_id, known);
+    assert_eq!(request.metadata.associations().len(), 2);
+}
+
+// rule: MD-161
+#[test]
+fn a_cda_that_cannot_be_read_is_an_opaque_document() {
+    let broken = include_str!("../../fixtures/cda/not-well-formed.xml");
+    let request = only(planned(&mixed(&[&attachment("application/xml", broken)])));
+    let entry = &entries(&request)[0];
+    assert_eq!(entry.mime_type.as_deref(), Some("application/xml"));
+    assert_eq!(entry.type_code, None);
+    assert!(entry.unique_id.as_deref().unwrap().starts_with("2.25."));
+}
+
+// rule: T-7b, MD-92
+#[test]
+fn documents_about_two_patients_are_not_put_into_one_submission_unnoticed() {
+    let other = CCDA.replace("Q-104|7", "Q-999").replace("T&amp;9", "T10");
+    let text = mixed(&[
+        &attachment("text/xml", CCDA),
+        &attachment("text/xml", &other),
+    ]);
+    let plan = planned(&text);
+    assert!(plan.requests.is_empty());
+    assert_eq!(rules(&plan), ["MD-92"]);
+    let policy = EndpointPolicy {
+        patient_id_mismatch: PatientIdMismatch::Warn,
+        ..EndpointPolicy::default()
+    };
+    assert_eq!(entries(&only(planned_by(&text, &policy))).len(), 2);
+}
+
+// --- packages ----------------------------------------------------------------------------------
+
+// rule: XDR-100, CC-5, XDM-51
+#[test]
+fn a_package_is_known_by_its_content_and_another_zip_is_a_document() {
+    for name in ["xdm", "xdm-by-content"] {
+        let text = fixture(name);
+        let request = only(planned(&text));
+        assert_eq!(entries(&request).len(), 2, "{name}");
+        let (_, documents) = posted(&request, &text);
+        assert_eq!(documents.len(), 2);
+    }
+    let zip = only(planned(&fixture("zip-that-is-no-xdm")));
+    assert_eq!(
+        entries(&zip)[0].mime_type.as_deref(),
+        Some("application/zip")
+    );
+}
+
+// rule: XDR-101, CC-4
+#[test]
+fn attachments_beside_a_package_are_sent_refused_or_dropped_as_the_endpoint_wants() {
+    let text = fixture("xdm-beside-other-documents");
+    let by = |loose_parts| {
+        let policy = EndpointPolicy {
+            loose_parts,
+            ..EndpointPolicy::default()
+        };
+        planned_by(&text, &policy)
+    };
+    let sent = by(LooseParts::Send);
+    assert_eq!((sent.failure, sent.requests.len()), (None, 2));
+    assert!(rules(&sent).contains(&"XDR-101"));
+    let (_, documents) = posted(&sent.requests[1], &text);
+    assert!(documents[0].starts_with(b"%PDF-1.4"));
+    assert_ne!(sent.requests[0].message_id, sent.requests[1].message_id);
+    let dropped = by(LooseParts::Drop);
+    assert_eq!((dropped.failure, dropped.requests.len()), (None, 1));
+    assert!(rules(&dropped).contains(&"XDR-101"));
+    let refused = by(LooseParts::Refuse);
+    assert_eq!(refused.failure, Some(Reason::ConversionFailed));
+    assert!(refused.requests.is_empty());
+}
+
+// rule: XDR-102, XDM-52, XDM-5
+#[test]
+fn each_submission_set_is_a_request_of_its_own() {
+    let plan = planned(&fixture("xdm-two-sets"));
+    assert_eq!(
+        (plan.failure, plan.requests.len()),
+        (None, 2),
+        "{:?}",
+        plan.findings
+    );
+    assert_ne!(plan.requests[0].message_id, plan.requests[1].message_id);
+}
+
+// rule: XDM-40, XDM-43, XDR-102
+#[test]
+fn a_set_that_does_not_hold_what_it_says_is_not_posted() {
+    let plan = planned(&fixture("xdm-wrong-hash"));
+    assert!(plan.requests.is_empty());
+    assert_eq!(plan.failure, Some(Reason::ConversionFailed));
+    assert!(rules(&plan).contains(&"XDM-40"));
+}
+
+// rule: XDR-104, XDR-107, XDR-108
+#[test]
+fn a_request_says_its_level_and_the_recipients_of_its_endpoint_alone() {
+    let recipients: Vec<DirectAddress> = [
+        "rui.silva@direct.harbor.example",
+        "ada@direct.harbor.example",
+    ]
+    .iter()
+    .map(|text| text.parse().unwrap())
+    .collect();
+    let policy = EndpointPolicy::default();
+    let request = only(planned_for(&fixture("documents"), &policy, &recipients));
+    assert_eq!(request.level, MetadataLevel::Minimal);
+    assert_eq!(request.address_block.to, recipients);
+    let from = request.address_block.from.to_string();
+    assert_eq!(from, "ngozi.okafor@direct.elm.example");
+    let set = request.metadata.submission_set().unwrap();
+    assert_eq!(set.intended_recipients.len(), 2);
+}
+
+// rule: XDR-112, MDN-14
+#[test]
+fn nothing_is_posted_for_a_report() {
+    let text = mail_with(
+        "",
+        "Content-Type: multipart/report; report-type=disposition-notification; boundary=b\n\n\
+         --b\nContent-Type: text/plain\n\nseen\n--b\nContent-Type: message/disposition-notification\n\n\
+         Disposition: x\n--b\nContent-Type: application/pdf; name=x.pdf\n\n%PDF-1\n--b--\n",
+    );
+    let plan = planned(&text);
+    assert!(plan.requests.is_empty());
+    assert_eq!((plan.failure, plan.findings.len()), (None, 0));
+}
+
+// --- policy ------------------------------------------------------------------------------------
+
+fn code(code: &str) -> Option<ConfiguredCode> {
+    Some(ConfiguredCode {
+        code: code.to_owned(),
+        scheme: "2.999.60".to_owned(),
+        display: code.to_lowercase(),
+    })
+}
+
+fn filling() -> EndpointPolicy {
+    let mut policy = EndpointPolicy {
+        needs_full_metadata: true,
+        missing_metadata: MissingMetadata::Fill,
+        patient_id_authorities: vec!["2.999.7.1.3".parse().unwrap()],
+        ..EndpointPolicy::default()
+    };
+    policy.defaults.class_code = code("CLASS");
+    policy.defaults.type_code = code("TYPE");
+    policy.defaults.healthcare_facility_type_code = code("FACILITY");
+    policy.defaults.practice_setting_code = code("PRACTICE");
+    policy
+}
+
+// rule: XDR-105, XDR-113
+#[test]
+fn what_is_less_than_an_endpoint_needs_is_sent_or_refused_as_its_policy_says() {
+    let text = fixture("documents");
+    let mut policy = EndpointPolicy {
+        needs_full_metadata: true,
+        ..EndpointPolicy::default()
+    };
+    assert_eq!(
+        only(planned_by(&text, &policy)).level,
+        MetadataLevel::Minimal
+    );
+    policy.missing_metadata = MissingMetadata::Refuse;
+    let refused = planned_by(&text, &policy);
+    assert!(refused.requests.is_empty());
+    assert_eq!(refused.failure, Some(Reason::ConversionFailed));
+    assert_eq!(rules(&refused), ["XDR-105"]);
+}
+
+// rule: MD-170, MD-171, MD-172, MD-173, MD-174, MD-175, MD-177, XDR-104, XDR-105
+#[test]
+fn configured_constants_fill_what_is_missing_and_only_that() {
+    let plain = CCDA
+        .replace("<languageCode code=\"en-US\"/>", "")
+        .replace("<code code=\"35971002\"", "<code code2=\"35971002\"");
+    let text = mixed(&[&attachment("text/xml", &plain)]);
+    let plan = planned_by(&text, &filling());
+    let told = rules(&plan);
+    for rule in ["MD-172", "MD-173", "MD-175"] {
+        assert!(told.contains(&rule), "{told:?}");
+    }
+    assert!(
+        !told.contains(&"MD-170") && !told.contains(&"MD-171"),
+        "{told:?}"
+    );
+    let request = only(plan);
+    assert_eq!(request.level, MetadataLevel::Xds);
+    let entry = &entries(&request)[0];
+    assert_eq!(entry.language_code.as_deref(), Some("en-US"));
+    // What was received stays: it is never lowered.
+    assert_eq!(entry.confidentiality_codes[0].code, "R");
+    assert_eq!(entry.type_code.as_ref().unwrap().code, "34133-9");
+    assert_eq!(
+        entry.healthcare_facility_type_code.as_ref().unwrap().code,
+        "FACILITY"
+    );
+    assert_eq!(
+        entry.practice_setting_code.as_ref().unwrap().code,
+        "PRACTICE"
+    );
+    let set = request.metadata.submission_set().unwrap();
+    assert_eq!(set.content_type_code.as_ref().unwrap().code, "34133-9");
+
+    let bare = plain
+        .replace("<code code=\"34133-9\"", "<code code2=\"34133-9\"")
+        .replace("<confidentialityCode code=", "<confidentialityCode code2=");
+    let plan = planned_by(&mixed(&[&attachment("text/xml", &bare)]), &filling());
+    let request = only(plan);
+    let entry = &entries(&request)[0];
+    assert_eq!(entry.class_code.as_ref().unwrap().code, "CLASS");
+    assert_eq!(entry.type_code.as_ref().unwrap().code, "TYPE");
+    assert_eq!(entry.confidentiality_codes[0].code, "N");
+    let set = request.metadata.submission_set().unwrap();
+    assert_eq!(set.content_type_code.as_ref().unwrap().code, "TYPE");
+}
+
+// rule: MD-176, MD-177
+#[test]
+fn patient_ids_are_never_filled_in() {
+    let text = mixed(&[&attachment("application/pdf", "%PDF-1")]);
+    let plan = planned_by(&text, &filling());
+    assert!(plan.requests.is_empty());
+    assert_eq!(plan.failure, Some(Reason::ConversionFailed));
+    let missing = plan.findings.iter().filter(|finding| finding.is_error());
+    let places: Vec<&str> = missing.map(|finding| finding.location.as_str()).collect();
+    assert!(
+        places.iter().any(|place| place.ends_with("patientId")),
+        "{places:?}"
+    );
+}
+
+// rule: MD-174, MD-177
+#[test]
+fn limited_metadata_of_a_package_is_filled_and_loses_its_labels() {
+    let mut submission = submission_in("docs/spec/examples/01-request-full-inline.xml");
+    let whole = submission.metadata.xml().as_str().to_owned();
+    let id = &submission.metadata.document_entries()[0].id;
+    let limited = format!(
+        "<rim:Classification id=\"limited\" classificationNode=\"urn:uuid:ab9b591b-83ab-4d03-8f5d-f93b1fb92e85\" \
+         classifiedObject=\"{id}\"/>"
+    );
+    let text = whole.replacen("</rim:ExtrinsicObject>", "</rim:ExtrinsicObject>\n", 1);
+    let at = text.find("</rim:ExtrinsicObject>\n").unwrap() + "</rim:ExtrinsicObject>\n".len();
+    let text = format!("{}{limited}{}", &text[..at], &text[at..]);
+    let start = text.find("<rim:Slot name=\"creationTime\"").unwrap();
+    let end = start + text[start..].find("</rim:Slot>").unwrap() + "</rim:Slot>".len();
+    let text = format!("{}{}", &text[..start], &text[end..]);
+    submission.metadata = Metadata::read(
+        xdbridge::formats::xml::kept::KeptXml::from_checked(text),
+        &Limits::default(),
+    )
+    .unwrap();
+    let mail = mail_of(&mut submission, Level::Limited, "xdm");
+    let plain = planned(&mail);
+    assert_eq!(plain.requests[0].level, MetadataLevel::Minimal);
+    let plan = planned_by(&mail, &filling());
+    assert!(rules(&plan).contains(&"MD-174"), "{:?}", plan.findings);
+    let request = only(plan);
+    assert_eq!(request.level, MetadataLevel::Xds);
+    assert!(!entries(&request)[0].is_limited);
+    assert_eq!(
+        entries(&request)[0].creation_time.as_deref(),
+        Some("20261122080509")
+    );
+}
+
+// rule: DIR-8
+#[test]
+fn an_endpoint_may_require_a_package_or_a_type_of_document() {
+    let xdm = EndpointPolicy {
+        xdm_required: true,
+        ..EndpointPolicy::default()
+    };
+    let plan = planned_by(&fixture("documents"), &xdm);
+    assert_eq!((plan.requests.len(), rules(&plan)), (0, vec!["DIR-8"]));
+    assert_eq!(plan.failure, Some(Reason::ConversionFailed));
+    only(planned_by(&fixture("xdm"), &xdm));
+    let of_type = |kind: &str| EndpointPolicy {
+        required_types: vec![kind.to_owned()],
+        ..EndpointPolicy::default()
+    };
+    only(planned_by(&fixture("documents"), &of_type("text/xml")));
+    let template = "urn:hl7-org:sdwg:ccda-structuredBody:2.1";
+    only(planned_by(&fixture("documents"), &of_type(template)));
+    let plan = planned_by(&fixture("documents"), &of_type("image/png"));
+    assert_eq!((plan.requests.len(), rules(&plan)), (0, vec!["DIR-8"]));
+}
+
+// rule: LIM-2, SM-55, LIM-4
+#[test]
+fn documents_that_are_too_large_too_many_or_broken_refuse_the_message() {
+    let plan = planned(&fixture("broken-base64"));
+    assert_eq!(plan.failure, Some(Reason::ConversionFailed));
+    assert_eq!(rules(&plan), ["SM-55"]);
+    let text = fixture("one-line-base64");
+    only(planned(&text));
+    let small = Limits {
+        max_document_bytes: 1000,
+        ..Limits::default()
+    };
+    let mail = read(text.as_bytes(), &small).unwrap();
+    let plan = plan_of(&mail, &EndpointPolicy::default(), &rui(), &DIGEST, &small);
+    assert_eq!(plan.failure, Some(Reason::TooLarge));
+    let part = attachment("application/pdf", "%PDF-1");
+    let many = mixed(&vec![part.as_str(); 101]);
+    let plan = planned(&many);
+    assert!(plan.requests.is_empty());
+    assert!(rules(&plan).contains(&"LIM-4"), "{:?}", rules(&plan));
+}
+
+// --- there and back ----------------------------------------------------------------------------
+
+/// The submission of a request in a file.
+fn submission_in(path: &str) -> TestSubmission {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    let mut documents = DocumentsInMemory::default();
+    let request = read_file(
+        &mut fs::File::open(path).unwrap(),
+        &Limits::default(),
+        &ReadOptions::default(),
+        &mut documents,
+    )
+    .unwrap();
+    let metadata = Metadata::read(request.metadata.clone(), &Limits::default()).unwrap();
+    let of_entry = |entry: &DocumentEntry| {
+        let mut parts = request.documents.iter();
+        let part = parts.find(|part| part.document_id == entry.id).unwrap();
+        documents.find(part.key).unwrap().to_vec()
+    };
+    let octets = metadata.document_entries().iter().map(of_entry).collect();
+    TestSubmission::new(request.metadata.as_str(), octets)
+}
+
+fn octets_of(submission: &TestSubmission) -> Vec<Vec<u8>> {
+    let documents = submission.documents.documents.iter();
+    documents.map(|(_, octets)| octets.clone()).collect()
+}
+
+/// The mail that the bridge writes of a submission.
+fn mail_of(submission: &mut TestSubmission, level: Level, packaging: &str) -> String {
+    let policy: MailPolicy = toml::from_str(&format!("packaging = \"{packaging}\"")).unwrap();
+    let conversion = Conversion {
+        metadata: &submission.metadata,
+        documents: &submission.entry_documents,
+        level,
+        from: &"ngozi.okafor@direct.elm.example".parse().unwrap(),
+        to: &rui(),
+        message_id: &"9@direct.elm.example".parse().unwrap(),
+        date: "2026-11-22T08:05:09Z".parse().unwrap(),
+        policy: &policy,
+        wants_final_delivery: false,
+        institution: &Institution::default(),
+    };
+    let mut octets = Vec::new();
+    write_plain_message(&conversion, &mut submission.documents, &mut octets).unwrap();
+    String::from_utf8(octets).unwrap()
+}
+
+// rule: XDR-89, XDR-103, XDR-101, XDR-86, XDR-87, XDR-104
+#[test]
+fn a_submission_that_went_by_mail_comes_back_as_it_was() {
+    for (example, level) in [
+        (
+            "docs/spec/examples/01-request-full-inline.xml",
+            MetadataLevel::Xds,
+        ),
+        (
+            "docs/spec/examples/02-request-direct-minimal-mtom.http",
+            MetadataLevel::Minimal,
+        ),
+        ("fixtures/xdr/mtom-four-ways.mime", MetadataLevel::Minimal),
+    ] {
+        let mut submission = submission_in(example);
+        let by = match level {
+            MetadataLevel::Xds => Level::Full,
+            MetadataLevel::Minimal => Level::Minimal,
+        };
+        for packaging in ["xdm", "xdm+documents"] {
+            let text = mail_of(&mut submission, by, packaging);
+            let request = only(planned(&text));
+            assert_eq!(request.level, level, "{example}");
+            let (metadata, documents) = posted(&request, &text);
+            assert!(
+                equal_metadata(submission.metadata.xml(), metadata.xml()),
+                "{example}"
+            );
+            let expected = octets_of(&submission);
+            assert_eq!(documents, expected, "{example}, {packaging}");
+        }
+        let text = mail_of(&mut submission, by, "documents");
+        let (_, documents) = posted(&only(planned(&text)), &text);
+        assert_eq!(documents, octets_of(&submission), "{example}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    // rule: T-11, T-8
+    #[test]
+    fn no_mail_makes_the_plan_panic_and_every_refusal_is_told(
+        name in prop::sample::select(vec!["documents", "xdm", "xdm-beside-other-documents", "alternative"]),
+        at in any::<prop::sample::Index>(),
+        with in prop::collection::vec(any::<u8>(), 0..6),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let mut octets = fixture(name).into_bytes();
+        let start = at.index(octets.len());
+        let end = (start + with.len()).min(octets.len());
+        octets.splice(start..end, with);
+        if cut.index(4) == 0 {
+            octets.truncate(cut.index(octets.len()));
+        }
+        let limits = Limits::default();
+        if let Ok(mail) = read(&octets, &limits) {
+            let plan = plan_of(&mail, &EndpointPolicy::default(), &rui(), &DIGEST, &limits);
+            let has_error = plan.findings.iter().any(|finding| finding.is_error());
+            prop_assert_eq!(plan.failure.is_some(), has_error);
+            for request in &plan.requests {
+                let mut documents = DocumentsInMemory::default();
+                request.documents(&mail, &limits).pour(&mut documents).unwrap();
+                prop_assert_eq!(documents.documents.len(), request.outgoing.len());
+            }
+        }
+    }
+}
