@@ -102,6 +102,10 @@ pub fn judge(
     };
     validate::collect(&metadata, &context, &mut findings);
     findings.extend(source_id(&metadata, terms.partner));
+    if terms.partner.validate_schema {
+        findings.extend(schema_violations(&request.findings));
+        findings.extend(metadata.schema_violations(MAX_FINDINGS)?);
+    }
     let mut judgement = Judgement {
         metadata,
         level,
@@ -147,6 +151,11 @@ pub fn judge_set(set: &XdmSet, terms: &Terms<'_>) -> Judgement {
         ..context(level, Container::Xdm, terms)
     };
     validate::collect(&set.metadata, &context, &mut findings);
+    if terms.partner.validate_schema {
+        // Its metadata was read before: what is no tree is no set.
+        let violations = set.metadata.schema_violations(MAX_FINDINGS);
+        findings.extend(violations.unwrap_or_default());
+    }
     let (from, recipients, _) = match set.metadata.submission_set() {
         Some(found) => addresses(found, terms.from, terms.to, terms),
         None => (None, None, Vec::new()),
@@ -341,6 +350,19 @@ fn bind(request: &ReceivedRequest, facts: &[DocumentFacts]) -> Vec<BoundDocument
                 document_id: part.document_id.clone(),
                 facts: facts.clone(),
             })
+        })
+        .collect()
+}
+
+/// What the reader tolerated around the metadata and in a document, though the schemas do not allow it (MD-99).
+fn schema_violations(tolerated: &[Finding]) -> Vec<Finding> {
+    let is_of_schema = |finding: &&Finding| matches!(finding.rule, "XDR-2" | "XDR-122");
+    let tolerated = tolerated.iter().filter(is_of_schema);
+    tolerated
+        .filter(|finding| !finding.is_error())
+        .map(|finding| {
+            let code = ErrorCode::XdsRepositoryMetadataError;
+            Finding::error("MD-99", code, &finding.location, &finding.text)
         })
         .collect()
 }

@@ -46,6 +46,10 @@ pub struct PartnerConfig {
     pub require_mtom: bool,
     /// Whether several documents may be one part of an MTOM message. Default false (SOAP-32).
     pub shared_parts: bool,
+    /// Whether a request is also judged by our schemas, so that whatever they do not allow is refused: elements out of
+    /// order, unknown elements and attributes, missing ids. It costs a second tree of the metadata, never of the
+    /// documents. Default false (MD-99, XDR-5).
+    pub validate_schema: bool,
     /// What happens to a wsse:Security header that must be understood: `"refuse"` or `"ignored"`. Default
     /// `"refuse"` (SOAP-148).
     pub saml: Saml,
@@ -127,6 +131,7 @@ impl Default for PartnerConfig {
             profile: Profile::default(),
             require_mtom: false,
             shared_parts: false,
+            validate_schema: false,
             saml: Saml::default(),
             strict_message_id: false,
             strict_address_block: false,
@@ -162,6 +167,8 @@ pub struct Partner {
     pub require_mtom: bool,
     /// Whether several documents may be one part of an MTOM message.
     pub shared_parts: bool,
+    /// Whether a request is also judged by our schemas.
+    pub validate_schema: bool,
     /// What happens to a wsse:Security header that must be understood.
     pub saml: Saml,
     /// Whether a known wsa:MessageID with other content is refused.
@@ -187,6 +194,7 @@ impl Default for Partner {
             profile,
             require_mtom,
             shared_parts,
+            validate_schema,
             saml,
             strict_message_id,
             strict_address_block,
@@ -206,6 +214,7 @@ impl Default for Partner {
             profile,
             require_mtom,
             shared_parts,
+            validate_schema,
             saml,
             strict_message_id,
             strict_address_block,
@@ -392,6 +401,7 @@ impl PartnerConfig {
             profile: self.profile,
             require_mtom: self.require_mtom,
             shared_parts: self.shared_parts,
+            validate_schema: self.validate_schema,
             saml: self.saml,
             strict_message_id: self.strict_message_id,
             strict_address_block: self.strict_address_block,

@@ -224,14 +224,26 @@ fn is_known_root(namespace: &str, local: &str) -> bool {
     )
 }
 
-/// Inspects a file at the time `now`. `level` takes the place of the level that the message claims.
+/// How a file is to be judged, where the command line says so.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InspectOptions {
+    /// A level instead of the one that the message claims.
+    pub level: Option<Level>,
+    /// Whether our schemas judge as well (MD-99).
+    pub validate_schema: bool,
+}
+
+/// Inspects a file at the time `now`.
 pub fn inspect<R: Read + Seek>(
     file: &mut R,
-    level: Option<Level>,
+    options: InspectOptions,
     limits: &Limits,
     now: Timestamp,
 ) -> Result<Inspection, InspectError> {
-    let partner = Partner::default();
+    let partner = Partner {
+        validate_schema: options.validate_schema,
+        ..Partner::default()
+    };
     let routes = Routes::default();
     let destinations = Destinations::default();
     let terms = Terms {
@@ -239,7 +251,7 @@ pub fn inspect<R: Read + Seek>(
         limits,
         routes: &routes,
         destinations: &destinations,
-        level,
+        level: options.level,
         from: None,
         to: &[],
         now: Some(now),

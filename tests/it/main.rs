@@ -42,6 +42,7 @@ mod soap_client;
 mod soap_server;
 mod sqlite_store;
 mod store;
+mod strict_mode;
 mod support;
 mod xdm_attacks;
 mod xdm_fixtures;

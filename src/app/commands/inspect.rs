@@ -16,7 +16,7 @@ use crate::{
     adapters::clock::SystemClock,
     app::exit::{CommandError, Exit},
     flows::{
-        inspect::{InspectError, inspect},
+        inspect::{InspectError, InspectOptions, inspect},
         ports::Clock,
     },
     formats::{limits::Limits, metadata::Level},
@@ -30,7 +30,7 @@ pub struct InspectArgs {
     #[arg(value_name = "FILE", required_unless_present = "rules")]
     pub file: Option<PathBuf>,
     /// Print the table of all rules by which messages are judged, instead of judging one.
-    #[arg(long, conflicts_with_all = ["file", "level"])]
+    #[arg(long, conflicts_with_all = ["file", "level", "schema"])]
     pub rules: bool,
     /// Print one JSON document, nothing else.
     #[arg(long)]
@@ -38,6 +38,9 @@ pub struct InspectArgs {
     /// Judge by this level instead of the one that the message claims.
     #[arg(long, value_name = "LEVEL")]
     pub level: Option<LevelName>,
+    /// Judge by our schemas as well, as for a partner with `validate_schema`.
+    #[arg(long)]
+    pub schema: bool,
 }
 
 /// A level as it is given on the command line.
@@ -68,8 +71,11 @@ pub fn run(args: &InspectArgs, out: &mut dyn Write) -> Result<Exit, CommandError
         return Ok(Exit::Done);
     };
     let mut file = open(path)?;
-    let level = args.level.map(Level::from);
-    let inspection = inspect(&mut file, level, &Limits::default(), SystemClock.now())
+    let options = InspectOptions {
+        level: args.level.map(Level::from),
+        validate_schema: args.schema,
+    };
+    let inspection = inspect(&mut file, options, &Limits::default(), SystemClock.now())
         .map_err(|error| unreadable(path, error))?;
     if args.json {
         json::write(&inspection, out)?;

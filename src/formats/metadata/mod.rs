@@ -10,6 +10,7 @@ mod edit;
 pub mod fidelity;
 pub mod hl7;
 mod model;
+mod schema;
 pub mod uuids;
 pub mod validate;
 mod write;

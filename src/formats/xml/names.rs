@@ -15,5 +15,6 @@ pub const RS: &str = "urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0";
 pub const DIRECT: &str = "urn:direct:addressing";
 pub const WSSE: &str =
     "http://docs.oasis-open.org/wss/2004/01/oasis-200401-wss-wssecurity-secext-1.0.xsd";
+pub const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 pub const XML: &str = "http://www.w3.org/XML/1998/namespace";
 pub const XMLNS: &str = "http://www.w3.org/2000/xmlns/";

@@ -11,14 +11,13 @@ use quick_xml::{Reader, events::Event};
 
 use super::{
     chars::{attribute_value, is_blank, is_xml_char, resolve_reference, trim},
+    names::XSI,
     scopes::Scopes,
     source::{Source, XmlTooLarge},
     tag::{self, RawAttribute, TagError},
     write::escape_attribute,
 };
 use crate::formats::limits::Limits;
-
-const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 
 /// Why XML is refused.
 #[derive(Debug, thiserror::Error)]

@@ -166,6 +166,9 @@ pub(super) fn read(
         inline: 0,
         ids: HashSet::new(),
     };
+    if has_other_attributes(pull, &[]) {
+        documents.warn("an attribute is ignored; the request element has none");
+    }
     pull.watch();
     loop {
         match pull.next()? {
@@ -201,6 +204,13 @@ pub(super) fn read(
     }
     pull.unwatch();
     metadata.ok_or_else(|| misshapen("lcm:SubmitObjectsRequest is missing"))
+}
+
+/// Whether the start tag read last has an attribute beyond `known` and those that XML Schema allows everywhere.
+fn has_other_attributes(pull: &Pull<'_>, known: &[&str]) -> bool {
+    pull.attributes().any(|(namespace, local, _)| {
+        namespace != names::XSI && !(namespace.is_empty() && known.contains(&local))
+    })
 }
 
 /// XDR-2.
@@ -257,6 +267,9 @@ impl Documents<'_, '_> {
             return self.pass_over(pull);
         }
         let id = pull.attribute("", "id").unwrap_or_default();
+        if has_other_attributes(pull, &["id"]) {
+            self.warn("an attribute of xds:Document other than id is ignored");
+        }
         let content = self.read_content(pull, &id)?;
         if id.is_empty() {
             self.findings.push(Finding::error(

@@ -9,9 +9,11 @@ use super::{
     compile::{Complex, Content, Element, Form, Item, Namespaces, Schemas, Term},
     datatype::Simple,
 };
-use crate::formats::{redacted::Redacted, xml::chars::is_blank};
+use crate::formats::{
+    redacted::Redacted,
+    xml::{chars::is_blank, names::XSI},
+};
 
-const XSI: &str = "http://www.w3.org/2001/XMLSchema-instance";
 /// The deepest element that is checked; the limit of the reader (LIM-5) is lower unless it was set very high.
 const MAX_DEPTH: usize = 512;
 /// Names that one text lists.
