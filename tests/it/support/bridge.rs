@@ -232,6 +232,11 @@ impl TestBridge {
         registry_response(&self.post(posted))
     }
 
+    /// Where it listens for ITI-41.
+    pub(crate) fn xdr(&self) -> SocketAddr {
+        self.xdr
+    }
+
     pub(crate) fn store(&self) -> &Arc<SqliteStore> {
         &self.store
     }
