@@ -5,7 +5,10 @@ use std::cmp::Reverse;
 use jiff::Timestamp;
 use openssl::x509::X509;
 
-use super::trust::{self, Binding, TrustAnchors};
+use super::exchange::Reason;
+use super::trust::{
+    self, Binding, CertificateCandidate, Chosen, Purpose, RecentJudgements, TrustAnchors,
+};
 use crate::formats::{
     ids::{DirectAddress, DomainName},
     smime::{
@@ -28,6 +31,8 @@ pub struct OwnDomain {
     pub intermediates: Vec<X509>,
     /// The weak algorithms that it takes from peers (SM-6).
     pub allow_legacy: Vec<Legacy>,
+    /// What was judged lately under these anchors.
+    pub judged: RecentJudgements,
 }
 
 impl OwnDomain {
@@ -46,6 +51,36 @@ impl OwnDomain {
             .into_iter()
             .map(|(_, identity)| identity.clone())
             .collect()
+    }
+}
+
+impl OwnDomain {
+    /// Judges `candidates` for `address` by what this domain trusts; a judgement that stands from a moment ago is given
+    /// again. `Err` says why none serves.
+    pub fn judge(
+        &self,
+        candidates: &[CertificateCandidate],
+        address: &DirectAddress,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Result<Chosen, Reason> {
+        if let Some(chosen) = self.judged.find(candidates, address, purpose, now) {
+            return Ok(chosen);
+        }
+        let judgement = trust::judge(
+            candidates,
+            address,
+            purpose,
+            &self.anchors,
+            &self.intermediates,
+            &self.allow_legacy,
+            now,
+        );
+        let Some(chosen) = judgement.chosen else {
+            return Err(judgement.refusal.unwrap_or(Reason::NoCertificate));
+        };
+        self.judged.keep(candidates, address, purpose, now, &chosen);
+        Ok(chosen)
     }
 }
 

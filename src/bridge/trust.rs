@@ -2,6 +2,7 @@
 //! for recipients' certificates before encrypting and for signers' certificates after verifying (BIND-4).
 
 mod path;
+mod recent;
 
 use std::{cmp::Ordering, collections::HashSet, fmt};
 
@@ -22,6 +23,7 @@ use crate::formats::{
 };
 
 pub use path::PathFault;
+pub use recent::RecentJudgements;
 
 /// One certificate as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

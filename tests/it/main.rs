@@ -21,6 +21,7 @@ mod gsoap_client;
 mod inspect;
 mod inspect_is_the_server;
 mod mail_to_xdr;
+mod judgements;
 mod metadata;
 mod operator;
 mod packaging;

@@ -7,7 +7,7 @@ use super::{DomainConfig, FileFault, FileProblem, IdentityConfig, pem, read_all}
 use crate::{
     bridge::{
         own_domain::OwnDomain,
-        trust::{self, TrustAnchors},
+        trust::{self, RecentJudgements, TrustAnchors},
     },
     formats::{
         ids::{DirectAddress, DomainName},
@@ -34,6 +34,7 @@ pub(super) fn read(
         anchors: TrustAnchors::new(anchors.into_iter().map(|(_, anchor)| anchor)),
         intermediates: intermediates.into_iter().map(|(_, ca)| ca).collect(),
         allow_legacy: config.allow_legacy.clone(),
+        judged: RecentJudgements::default(),
     };
     for identity in &config.identities {
         match read_identity(identity, &domain, now, warnings) {

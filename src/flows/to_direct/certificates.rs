@@ -11,7 +11,7 @@ use crate::{
     bridge::{
         exchange::Reason,
         own_domain::OwnDomain,
-        trust::{self, CertificateCandidate, Judgement, Purpose},
+        trust::{CertificateCandidate, Purpose},
     },
     flows::cpu::Urgency,
     formats::ids::{CertificateFingerprint, DirectAddress},
@@ -84,27 +84,21 @@ impl ToDirect {
         own: &Arc<OwnDomain>,
         now: Timestamp,
     ) -> Result<(CertificateCandidate, X509), Reason> {
-        let (address, own) = (address.clone(), Arc::clone(own));
-        let judging = self.cpu.run(Urgency::PeerWaits, move || {
-            let judgement: Judgement = trust::judge(
-                &candidates,
-                &address,
-                Purpose::Encrypt,
-                &own.anchors,
-                &own.intermediates,
-                &own.allow_legacy,
-                now,
-            );
-            match judgement.chosen {
-                Some(chosen) => candidates
-                    .into_iter()
-                    .nth(chosen.index)
-                    .map(|candidate| (candidate, chosen.certificate))
-                    .ok_or(Reason::Internal),
-                None => Err(judgement.refusal.unwrap_or(Reason::NoCertificate)),
+        let chosen = match own.judged.find(&candidates, address, Purpose::Encrypt, now) {
+            // Known from a moment ago: no thread needs to be asked.
+            Some(chosen) => Ok((candidates, chosen)),
+            None => {
+                let (address, own) = (address.clone(), Arc::clone(own));
+                let judging = self.cpu.run(Urgency::PeerWaits, move || {
+                    let chosen = own.judge(&candidates, &address, Purpose::Encrypt, now)?;
+                    Ok((candidates, chosen))
+                });
+                judging.await.unwrap_or(Err(Reason::Internal))
             }
-        });
-        judging.await.unwrap_or(Err(Reason::Internal))
+        };
+        let (candidates, chosen) = chosen?;
+        let candidate = candidates.into_iter().nth(chosen.index);
+        Ok((candidate.ok_or(Reason::Internal)?, chosen.certificate))
     }
 }
 
