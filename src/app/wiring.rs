@@ -25,7 +25,7 @@ use crate::{
         ports::{
             Audit, Bodies, Clock, Exchanges, FindCertificates, OwnDomains, Readiness, SendMail,
         },
-        to_direct::{SubmissionsUnderWay, ToDirect},
+        to_direct::{Readings, SubmissionsUnderWay, ToDirect},
     },
     formats::audit::{AuditKind, AuditOutcome, AuditRecord},
 };
@@ -100,6 +100,7 @@ impl Bridge {
             patient_ids: config.audit.patient_id,
             patient_id_key: store.keyed_hash("audit patient id"),
             under_way: SubmissionsUnderWay::new(1),
+            readings: Readings::default(),
         });
 
         let listener = SoapListener::bind(

@@ -162,6 +162,12 @@ impl DocumentSink for DocumentsInMemory {
 
 impl DocumentSource for DocumentsInMemory {
     fn pour(&mut self, sink: &mut dyn DocumentSink) -> io::Result<()> {
+        (&*self).pour(sink)
+    }
+}
+
+impl DocumentSource for &DocumentsInMemory {
+    fn pour(&mut self, sink: &mut dyn DocumentSink) -> io::Result<()> {
         for (key, octets) in &self.documents {
             sink.begin(*key)?;
             sink.write(octets)?;

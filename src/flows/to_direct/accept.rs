@@ -70,7 +70,7 @@ impl ServeXdr for ToDirect {
 impl ToDirect {
     async fn accept(&self, caller: &Caller, received: intake::Received) -> Result<XdrAnswer, Stop> {
         let understood = self.understand(caller, received).await?;
-        let reply = ReplyTo::of(&understood.request);
+        let reply = ReplyTo::of(&understood.reading.request);
         tell_deviations(caller, &understood.findings);
         match self.decide_and_record(caller, &understood, &reply).await {
             // The request was understood, so the refusal is a RegistryResponse (SOAP-91, SND-7).
@@ -129,6 +129,8 @@ impl ToDirect {
                 .await;
         }
         fault_points::pass("accept.decided").map_err(store_error)?;
+        // Before the commit: its seal may be under way as soon as that is done.
+        self.readings.keep(understood.body.id, &understood.reading);
         let exchange = self
             .record(caller, understood, &from, &decided, keys)
             .await?;

@@ -11,6 +11,7 @@ mod certificates;
 mod checks;
 mod intake;
 mod look_up;
+mod readings;
 mod record;
 mod refuse;
 mod resubmission;
@@ -34,6 +35,7 @@ use crate::{
     },
     formats::{audit::PatientIdPolicy, keyed_hash::KeyedHash, limits::Limits, xdm::Institution},
 };
+pub use readings::Readings;
 pub use resubmission::SubmissionsUnderWay;
 
 /// The use case, with everything that it needs of the world.
@@ -70,6 +72,8 @@ pub struct ToDirect {
     pub patient_id_key: KeyedHash,
     /// Submissions that are being decided now.
     pub under_way: SubmissionsUnderWay,
+    /// What was read of requests and not sealed yet.
+    pub readings: Readings,
 }
 
 impl ToDirect {

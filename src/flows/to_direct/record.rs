@@ -108,7 +108,7 @@ impl ToDirect {
             id: ExchangeId::random(),
             origin: Origin::Xdr {
                 partner: caller.partner.name.clone(),
-                soap_message_id: understood.request.addressing.message_id.clone(),
+                soap_message_id: understood.reading.request.addressing.message_id.clone(),
                 submission_set_unique_id: unique_id(understood).to_owned(),
                 digest: understood.digest,
                 content_type: caller.content_type.clone(),
@@ -219,6 +219,7 @@ impl ToDirect {
 
     pub(super) fn wants_final_delivery(&self, caller: &Caller, understood: &Understood) -> bool {
         let asked = understood
+            .reading
             .request
             .address_block
             .as_ref()
@@ -276,7 +277,7 @@ pub(super) fn lookup_keys(caller: &Caller, understood: &Understood) -> Vec<Looku
         partner: partner.clone(),
         id: unique_id(understood).to_owned(),
     }];
-    if let Some(id) = &understood.request.addressing.message_id {
+    if let Some(id) = &understood.reading.request.addressing.message_id {
         keys.push(LookupKey::SoapMessageId {
             partner,
             id: id.as_str().to_owned(),

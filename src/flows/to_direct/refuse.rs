@@ -121,16 +121,17 @@ impl ToDirect {
         let mut record = self
             .import(caller, outcome)
             .with("submission-set", unique_id(understood));
-        if let Some(id) = &understood.request.addressing.message_id {
+        if let Some(id) = &understood.reading.request.addressing.message_id {
             record = record.with("message-id", id.as_str());
         }
-        if let Some(block) = &understood.request.address_block {
+        if let Some(block) = &understood.reading.request.address_block {
             let to: Vec<String> = block.to.iter().map(ToString::to_string).collect();
             record = record
                 .with("source", block.from.to_string())
                 .with("destinations", to.join(" "));
         }
         let patient_id = understood
+            .reading
             .metadata
             .submission_set()
             .and_then(|set| set.patient_id.as_deref());
@@ -184,6 +185,7 @@ pub(super) fn peer_fingerprint(peer: &TlsPeer) -> String {
 
 pub(super) fn unique_id(understood: &Understood) -> &str {
     understood
+        .reading
         .metadata
         .submission_set()
         .and_then(|set| set.unique_id.as_deref())

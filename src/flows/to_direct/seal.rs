@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use openssl::x509::X509;
 use tracing::{error, info};
 
-use super::{ToDirect, intake::store_error};
+use super::{ToDirect, intake::store_error, readings::Reading};
 use crate::{
     bridge::{
         destination::MailPolicy,
@@ -77,6 +77,7 @@ impl ToDirect {
             policy: mail.policy.clone(),
             outer_subject: self.settings.outer_subject.clone(),
             institution: Arc::clone(&self.institution),
+            reading: self.readings.take(exchange.body),
             exchange: exchange.clone(),
             now,
         };
@@ -176,6 +177,7 @@ struct SealJob {
     policy: MailPolicy,
     outer_subject: String,
     institution: Arc<Institution>,
+    reading: Option<Arc<Reading>>,
     now: Timestamp,
 }
 
@@ -217,18 +219,11 @@ impl SealJob {
             body: self.exchange.body,
             content_type: content_type.clone(),
         };
-        // Small documents are kept from the first reading; large ones are read again when their turn comes.
-        let documents_bytes: u64 = documents.iter().map(|facts| facts.size).sum();
-        let mut kept = DocumentsInMemory::default();
-        let is_small = documents_bytes <= MAX_KEPT_BYTES;
-        let reading = if is_small {
-            recorded.read(&mut kept)
-        } else {
-            recorded.read(&mut NoDocuments)
+        let reading = match &self.reading {
+            Some(reading) => Arc::clone(reading),
+            None => Arc::new(recorded.read_whole(documents)?),
         };
-        let request = reading.map_err(from_read)?;
-        let metadata = Metadata::read(request.metadata.clone(), &self.limits)
-            .map_err(|error: MetadataError| SealFailure::cannot(Reason::ConversionFailed, error))?;
+        let (request, metadata) = (&reading.request, &reading.metadata);
         let bound: Vec<(String, DocumentFacts)> = request
             .documents
             .iter()
@@ -239,7 +234,7 @@ impl SealJob {
             .collect();
         let conversion = Conversion {
             level: *level,
-            metadata: &metadata,
+            metadata,
             documents: &bound,
             from,
             to: &self.recipients,
@@ -257,7 +252,11 @@ impl SealJob {
             to_direct::outer_header_fields(&conversion, &self.outer_subject, options.cipher);
         let header = smime::seal_header(&fields);
         let boundary = signature_boundary(&self.message_id);
-        let source: &mut dyn DocumentSource = if is_small { &mut kept } else { &mut recorded };
+        let mut held = reading.documents.as_ref();
+        let source: &mut dyn DocumentSource = match &mut held {
+            Some(documents) => documents,
+            None => &mut recorded,
+        };
         let mut writer = self.bodies.create_sealed().map_err(SealFailure::Store)?;
         let mut conversion_error = None;
         let sealing = smime::seal(
@@ -336,6 +335,26 @@ struct RecordedDocuments {
 }
 
 impl RecordedDocuments {
+    /// Reads the request. Small documents are held from this reading; large ones are read again when their turn comes.
+    fn read_whole(&self, documents: &[DocumentFacts]) -> Result<Reading, SealFailure> {
+        let documents_bytes: u64 = documents.iter().map(|facts| facts.size).sum();
+        let mut held = DocumentsInMemory::default();
+        let is_small = documents_bytes <= MAX_KEPT_BYTES;
+        let request = if is_small {
+            self.read(&mut held)
+        } else {
+            self.read(&mut NoDocuments)
+        };
+        let request = request.map_err(from_read)?;
+        let metadata = Metadata::read(request.metadata.clone(), &self.limits)
+            .map_err(|error: MetadataError| SealFailure::cannot(Reason::ConversionFailed, error))?;
+        Ok(Reading {
+            request,
+            metadata,
+            documents: is_small.then_some(held),
+        })
+    }
+
     fn read(&self, sink: &mut dyn DocumentSink) -> Result<request::ReceivedRequest, ReadError> {
         let mut body = self
             .bodies

@@ -4,7 +4,10 @@ use std::{io::Read, sync::Arc};
 
 use openssl::sha::Sha256;
 
-use super::intake::{self, Received};
+use super::{
+    intake::{self, Received},
+    readings::{FactsAndDocuments, Reading},
+};
 use crate::{
     bridge::{
         judge::{self, Judgement, Terms},
@@ -12,7 +15,7 @@ use crate::{
     },
     flows::ports::{Bodies, StagedBody, StoreError},
     formats::{
-        document::{DocumentFacts, FactsSink},
+        document::{DocumentFacts, DocumentsInMemory},
         finding::Finding,
         ids::DirectAddress,
         limits::Limits,
@@ -29,10 +32,8 @@ use crate::{
 pub(super) struct Understood {
     /// The recorded body.
     pub(super) body: StagedBody,
-    /// Envelope, addressing and documents' places.
-    pub(super) request: ReceivedRequest,
-    /// The metadata.
-    pub(super) metadata: Metadata,
+    /// The request as it was read, kept for its seal.
+    pub(super) reading: Arc<Reading>,
     /// What it claims to be.
     pub(super) level: Level,
     /// What is known of each document that came.
@@ -66,24 +67,25 @@ pub(super) fn understand(
     terms: &Terms<'_>,
     bodies: &Arc<dyn Bodies>,
 ) -> Result<Understood, NotUnderstood> {
-    let mut facts = FactsSink::default();
+    let mut sink = FactsAndDocuments::default();
     let options = judge::read_options(terms.partner);
     let limits = terms.limits;
     let (body, request) = match received {
         Received::InMemory(octets) => {
             let mut reader: &[u8] = &octets;
-            let request = read(content_type, &mut reader, limits, &options, &mut facts)?;
+            sink.documents = Some(DocumentsInMemory::default());
+            let request = read(content_type, &mut reader, limits, &options, &mut sink)?;
             let body =
                 intake::record_small(&octets, bodies.as_ref()).map_err(NotUnderstood::Store)?;
             (body, request)
         }
         Received::Staged(body) => {
             let mut reader = bodies.open(body.id).map_err(NotUnderstood::Store)?;
-            let request = read(content_type, &mut *reader, limits, &options, &mut facts)?;
+            let request = read(content_type, &mut *reader, limits, &options, &mut sink)?;
             (body, request)
         }
     };
-    let facts = facts.into_facts();
+    let facts = sink.facts.into_facts();
     let judged = match judge::judge(&request, &facts, Container::Xdr, terms) {
         Ok(judged) => judged,
         Err(error) => return Err(NotUnderstood::Metadata(Box::new(request), error)),
@@ -101,8 +103,11 @@ pub(super) fn understand(
     };
     Ok(Understood {
         body,
-        request,
-        metadata,
+        reading: Arc::new(Reading {
+            request,
+            metadata,
+            documents: sink.documents,
+        }),
         level,
         documents: facts,
         from,
@@ -117,9 +122,9 @@ fn read(
     body: &mut dyn Read,
     limits: &Limits,
     options: &ReadOptions,
-    facts: &mut FactsSink,
+    sink: &mut FactsAndDocuments,
 ) -> Result<ReceivedRequest, NotUnderstood> {
-    request::read(content_type, body, limits, options, facts).map_err(NotUnderstood::Request)
+    request::read(content_type, body, limits, options, sink).map_err(NotUnderstood::Request)
 }
 
 /// SHA-256 over the prefixless SubmitObjectsRequest and each document's SHA-256 in entry order (XDR-50).

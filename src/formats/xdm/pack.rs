@@ -117,9 +117,11 @@ pub fn pack(
 
     // The pages and every directory come first (XDM-46, XDM-48): NIST's reader knows sets by them alone.
     let text = member(CompressionMethod::Deflated);
-    zip.start_file(README_FILE, text)?;
+    // To set up a compressor costs more than it saves on so little.
+    let page = member(CompressionMethod::Stored);
+    zip.start_file(README_FILE, page)?;
     zip.write_all(pages::readme(plan.institution).as_bytes())?;
-    zip.start_file(INDEX_FILE, text)?;
+    zip.start_file(INDEX_FILE, page)?;
     zip.write_all(pages::index_page(plan).as_bytes())?;
     let set_directory = format!("{XDM_DIRECTORY}/{SET_DIRECTORY}");
     zip.add_directory(format!("{XDM_DIRECTORY}/"), directory())?;
