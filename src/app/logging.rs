@@ -149,7 +149,7 @@ mod tests {
             let text = logged(config, || {
                 tracing::trace!("ours");
                 tracing::info!(target: "actix_http", "theirs, fine");
-                tracing::debug!(target: "sqlx::query", "theirs, finer");
+                tracing::debug!(target: "hickory_proto::udp", "theirs, finer");
                 tracing::warn!(target: "actix_http", "theirs, grave");
             });
             assert!(text.contains("ours") && text.contains("theirs, grave"));

@@ -76,6 +76,9 @@ impl Outbox {
             others: Semaphore::new(reserved),
             domains: KeyedPlaces::new(SENDS_TO_ONE_DOMAIN),
         });
+        // What one effect asks for at once comes without another look at the disk.
+        self.store
+            .lease_on_commit(self.lease, self.workers.max(1) * CLAIMS_FOR_EACH_PLACE);
         let mut running = JoinSet::new();
         while !is_stopped(&stop) {
             while running.try_join_next().is_some() {}
@@ -118,6 +121,7 @@ impl Outbox {
                 self.sleep(sleep, &mut stop).await;
             }
         }
+        self.store.lease_on_commit(self.lease, 0);
         // What only waits for a place is left to the next start; what runs is waited for.
         places.sends.close();
         places.others.close();

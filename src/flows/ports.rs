@@ -199,6 +199,11 @@ pub trait Exchanges: Send + Sync {
         limit: usize,
     ) -> Result<Vec<Claim>, StoreError>;
 
+    /// From now on, up to `room` effects that are due the moment they are committed are leased for `lease` in that same
+    /// transaction, and wait for the next [`Exchanges::claim`], which then asks nobody: work that follows work at once
+    /// costs no transaction of its own. A room of 0 ends it.
+    fn lease_on_commit(&self, lease: Duration, room: usize);
+
     /// When the next effect can be claimed: the earliest one that waits becomes due, or a lease lapses.
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError>;
 

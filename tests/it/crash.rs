@@ -43,9 +43,9 @@ fn passages(point: &str, size: Size) -> Vec<u32> {
         // The recorded request, of three chunks if it is large, and the sealed mail.
         "body.write" if size == Size::Large => vec![1, 4],
         "body.write" | "body.sync" => vec![1, 2],
-        // At least: the record of the start, the first sweep and the first claim, accept, and a claim and a record for
-        // each of sealing and sending.
-        "store.before_commit" | "store.after_commit" => (1..=7).collect(),
+        // At least: the record of the start, perhaps with the first sweep, accept, and a record of each of sealing and
+        // sending, which are leased by the transaction before them.
+        "store.before_commit" | "store.after_commit" => (1..=4).collect(),
         _ => vec![1],
     }
 }

@@ -37,11 +37,10 @@ const SECOND_STACKS: [&str; 9] = [
 ];
 
 /// Crates that stand in the tree more than once, each with the reason why that cannot be mended here.
-const TWICE: [(&str, &str); 8] = [
-    ("base64", "sqlx 0.9 asks for 0.22, the others for 0.23"),
+const TWICE: [(&str, &str); 7] = [
     (
-        "cpufeatures",
-        "comes with the two generations of RustCrypto hashes in sqlx and actix-http",
+        "base64",
+        "metrics-exporter-prometheus asks for 0.22, the others for 0.23",
     ),
     (
         "getrandom",
@@ -49,7 +48,7 @@ const TWICE: [(&str, &str); 8] = [
     ),
     (
         "hashbrown",
-        "sqlx's hashlink asks for 0.16, the others for 0.17",
+        "metrics-util asks for 0.16, the others for 0.17",
     ),
     (
         "http",

@@ -327,6 +327,67 @@ async fn the_outbox_survives(ground: &dyn Ground) {
     store.close().await;
 }
 
+async fn what_is_due_at_once_is_leased_by_its_own_commit(ground: &dyn Ground) {
+    let store = ground.open().await;
+    let written = exchange("edge", time(0));
+    store.lease_on_commit(LEASE, 2);
+    let mut refused = insert(&written, vec![]);
+    refused.effects = vec![
+        look_up(&written, 9, time(0)),
+        look_up(&exchange("edge", time(0)), 9, time(0)),
+    ];
+    assert!(store.commit(refused).await.is_err());
+
+    // Three are due and there is room for two; one waits.
+    let mut unit = insert(&written, vec![]);
+    unit.effects = [0, 5, -3, 0]
+        .into_iter()
+        .enumerate()
+        .map(|(n, due)| look_up(&written, n, time(due)))
+        .collect();
+    store.commit(unit).await.unwrap();
+    let short = Duration::from_secs(1);
+    let mut claims = store.claim(time(0), short, 1).await.unwrap();
+    claims.extend(store.claim(time(0), short, 9).await.unwrap());
+    let effects: Vec<_> = claims.iter().map(|claim| claim.effect.clone()).collect();
+    let effect = |n| look_up(&written, n, time(0)).1.effect;
+    assert_eq!(effects, [effect(0), effect(2), effect(3)]);
+    let leases: Vec<_> = claims.iter().map(|claim| claim.leased_until).collect();
+    assert_eq!(leases, [time(60), time(60), time(1)]);
+    assert!(claims.iter().all(|claim| claim.attempts == 0));
+    assert!(store.claim(time(0), LEASE, 9).await.unwrap().is_empty());
+
+    // A lease is a lease, however it was had.
+    store.commit(done(&claims[0])).await.unwrap();
+    let again = store.commit(done(&claims[0])).await.unwrap_err();
+    assert!(matches!(again, StoreError::LeaseLost), "{again}");
+    store.give_back(&claims[1], time(3)).await.unwrap();
+    assert_eq!(store.next_due().await.unwrap(), Some(time(1)));
+    let late = store.claim(time(60), LEASE, 9).await.unwrap();
+    let attempts: Vec<_> = late.iter().map(|claim| claim.attempts).collect();
+    assert_eq!(attempts, [0, 1, 1], "that waited, given back, lapsed");
+    assert!(store.commit(done(&claims[2])).await.is_err(), "it lapsed");
+    store.close().await;
+}
+
+async fn a_lease_that_nobody_took_lapses_or_ends_with_the_process(ground: &dyn Ground) {
+    let store = ground.open().await;
+    let written = exchange("edge", time(0));
+    store.lease_on_commit(LEASE, 2);
+    let mut unit = insert(&written, vec![]);
+    unit.effects = (0..2).map(|n| look_up(&written, n, time(0))).collect();
+    store.commit(unit).await.unwrap();
+    assert_eq!(store.next_due().await.unwrap(), Some(time(60)));
+    let claims = store.claim(time(60), LEASE, 1).await.unwrap();
+    assert_eq!(claims[0].attempts, 1);
+    store.close().await;
+
+    let store = ground.open().await;
+    let claims = store.claim(time(61), LEASE, 9).await.unwrap();
+    assert_eq!(claims.len(), 2);
+    store.close().await;
+}
+
 // --- bodies ------------------------------------------------------------------------------------
 
 async fn bodies_read_back_wherever_they_lie(ground: &dyn Ground) {
@@ -491,6 +552,18 @@ mod sqlite {
     #[tokio::test(flavor = "multi_thread")]
     async fn effects_survive_a_restart_leased_or_not() {
         the_outbox_survives(&SqliteGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_effect_that_is_due_when_it_is_committed_is_leased_by_that_commit() {
+        what_is_due_at_once_is_leased_by_its_own_commit(&SqliteGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_effect_that_was_leased_and_never_taken_is_not_lost() {
+        a_lease_that_nobody_took_lapses_or_ends_with_the_process(&SqliteGround::new()).await;
     }
 
     // rule: Q-6

@@ -5,16 +5,14 @@
 //! `audit_chain` says under a keyed hash where the chain begins (what its retention ended is cut off there) and where
 //! it ends, so rows cut from an end are noticed too.
 
-use futures_util::TryStreamExt;
 use jiff::Timestamp;
 use openssl::sha::Sha256;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     failure::{UnitError, failed, read_failed},
     keys::KeyRing,
     row_id::RowId,
-    writer::MAX_ROWS_AT_ONCE,
 };
 use crate::{
     flows::ports::StoreError,
@@ -24,22 +22,22 @@ use crate::{
     },
 };
 
-pub(super) const INSERT: &str =
-    "INSERT INTO audit (node, sequence, at, kind, outcome, exchange, sealed, hash) ";
+pub(super) const INSERT: &str = "INSERT INTO audit (node, sequence, at, kind, outcome, exchange, sealed, hash) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)";
 pub(super) const CHAIN: &str = "SELECT node, sequence, at, kind, outcome, exchange, sealed, hash \
-     FROM audit WHERE node = $1 AND sequence > $2 ORDER BY sequence LIMIT $3";
+     FROM audit WHERE node = ?1 AND sequence > ?2 ORDER BY sequence LIMIT ?3";
 pub(super) const OF_EXCHANGE: &str = "SELECT node, sequence, at, kind, outcome, exchange, sealed, hash \
-     FROM audit WHERE exchange = $1 ORDER BY at, node, sequence";
-pub(super) const LAST: &str = "SELECT MAX(sequence) FROM audit WHERE node = $1";
-pub(super) const DELETE_UP_TO: &str = "DELETE FROM audit WHERE node = $1 AND sequence <= $2";
+     FROM audit WHERE exchange = ?1 ORDER BY at, node, sequence";
+pub(super) const LAST: &str = "SELECT MAX(sequence) FROM audit WHERE node = ?1";
+pub(super) const DELETE_UP_TO: &str = "DELETE FROM audit WHERE node = ?1 AND sequence <= ?2";
 pub(super) const NODES: &str = "SELECT node FROM audit UNION SELECT node FROM audit_chain";
 pub(super) const LOAD_ENDS: &str = "SELECT first_sequence, first_previous, last_sequence, last_hash, key_id, mac \
-     FROM audit_chain WHERE node = $1";
+     FROM audit_chain WHERE node = ?1";
 pub(super) const SAVE_ENDS: &str = "INSERT INTO audit_chain \
      (node, first_sequence, first_previous, last_sequence, last_hash, key_id, mac) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7) \
-     ON CONFLICT (node) DO UPDATE SET first_sequence = $2, first_previous = $3, \
-     last_sequence = $4, last_hash = $5, key_id = $6, mac = $7";
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7) \
+     ON CONFLICT (node) DO UPDATE SET first_sequence = ?2, first_previous = ?3, \
+     last_sequence = ?4, last_hash = ?5, key_id = ?6, mac = ?7";
 
 /// Rows read at once.
 const PAGE: i64 = 1_000;
@@ -122,16 +120,16 @@ impl Chain {
     }
 
     /// The chain of `node` as it was saved. `Err(what)` in the result if it is not as it was written.
-    async fn load(
-        connection: &mut SqliteConnection,
+    fn load(
+        connection: &Connection,
         keys: &KeyRing,
         node: &str,
-    ) -> Result<Result<Self, &'static str>, sqlx::Error> {
+    ) -> rusqlite::Result<Result<Self, &'static str>> {
         type Ends = (i64, Vec<u8>, i64, Vec<u8>, Vec<u8>, Vec<u8>);
-        let ends: Option<Ends> = sqlx::query_as(LOAD_ENDS)
-            .bind(node)
-            .fetch_optional(connection)
-            .await?;
+        let ends: Option<Ends> = connection
+            .prepare_cached(LOAD_ENDS)?
+            .query_row([node], |row| row.try_into())
+            .optional()?;
         let Some((first_sequence, first_previous, last_sequence, last_hash, key_id, mac)) = ends
         else {
             return Ok(Err(NO_ENDS));
@@ -159,17 +157,14 @@ impl Chain {
 
     /// The chain to go on with at start; `None` if it was written under a key that is not known. A chain that was tampered with is gone on with too, since the bridge must
     /// keep recording; the break stays for [`verify`] to find, and is alarmed.
-    pub(super) async fn resume(
-        connection: &mut SqliteConnection,
+    pub(super) fn resume(
+        connection: &Connection,
         keys: &KeyRing,
         node: &str,
-    ) -> Result<Option<Self>, sqlx::Error> {
-        let last: Option<i64> = sqlx::query_scalar(LAST)
-            .bind(node)
-            .fetch_one(&mut *connection)
-            .await?;
+    ) -> rusqlite::Result<Option<Self>> {
+        let last: Option<i64> = connection.query_row(LAST, [node], |row| row.get(0))?;
         let last = last.unwrap_or(0);
-        let what = match Self::load(&mut *connection, keys, node).await? {
+        let what = match Self::load(connection, keys, node)? {
             Ok(chain) if chain.last_sequence >= last => return Ok(Some(chain)),
             Ok(mut chain) => {
                 crate::flows::measures::count_alarm("audit");
@@ -197,34 +192,21 @@ impl Chain {
     }
 
     /// Puts records at the end.
-    pub(super) async fn append(
+    pub(super) fn append(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &Connection,
         keys: &KeyRing,
         rows: &[Row],
     ) -> Result<(), UnitError> {
-        for rows in rows.chunks(MAX_ROWS_AT_ONCE) {
-            let linked = rows
-                .iter()
-                .map(|row| self.link(keys, row))
-                .collect::<Result<Vec<Stored>, _>>()
+        let mut insert = connection.prepare_cached(INSERT)?;
+        for row in rows {
+            let linked = self
+                .link(keys, row)
                 .map_err(|error| UnitError::Refused(failed(error)))?;
-            QueryBuilder::<Sqlite>::new(INSERT)
-                .push_values(linked, |mut columns, row| {
-                    let (node, sequence, at, kind, outcome, exchange, sealed, hash) = row;
-                    columns
-                        .push_bind(node)
-                        .push_bind(sequence)
-                        .push_bind(at)
-                        .push_bind(kind)
-                        .push_bind(outcome)
-                        .push_bind(exchange)
-                        .push_bind(sealed)
-                        .push_bind(hash);
-                })
-                .build()
-                .execute(&mut *connection)
-                .await?;
+            let (node, sequence, at, kind, outcome, exchange, sealed, hash) = linked;
+            insert.execute(params![
+                node, sequence, at, kind, outcome, exchange, sealed, hash
+            ])?;
         }
         Ok(())
     }
@@ -249,37 +231,27 @@ impl Chain {
     }
 
     /// Records where the chain begins and ends.
-    pub(super) async fn save(
-        &self,
-        connection: &mut SqliteConnection,
-        keys: &KeyRing,
-    ) -> Result<(), sqlx::Error> {
+    pub(super) fn save(&self, connection: &Connection, keys: &KeyRing) -> rusqlite::Result<()> {
         let key = keys.current();
-        sqlx::query(SAVE_ENDS)
-            .bind(self.node.as_str())
-            .bind(self.first_sequence)
-            .bind(self.first_previous.to_vec())
-            .bind(self.last_sequence)
-            .bind(self.last_hash.to_vec())
-            .bind(key.id.to_vec())
-            .bind(self.mac(key).to_vec())
-            .execute(connection)
-            .await?;
+        connection.prepare_cached(SAVE_ENDS)?.execute(params![
+            self.node,
+            self.first_sequence,
+            self.first_previous,
+            self.last_sequence,
+            self.last_hash,
+            key.id,
+            self.mac(key),
+        ])?;
         Ok(())
     }
 
     /// Cuts off up to one page of records from before `before`; true if there may be more.
-    pub(super) async fn prune(
+    pub(super) fn prune(
         &mut self,
-        connection: &mut SqliteConnection,
+        connection: &Connection,
         before: Timestamp,
-    ) -> Result<bool, sqlx::Error> {
-        let rows: Vec<Stored> = sqlx::query_as(CHAIN)
-            .bind(self.node.as_str())
-            .bind(self.first_sequence - 1)
-            .bind(PAGE)
-            .fetch_all(&mut *connection)
-            .await?;
+    ) -> rusqlite::Result<bool> {
+        let rows = chain_rows(connection, &self.node, self.first_sequence - 1, PAGE)?;
         let before = before.as_microsecond();
         let old = rows.iter().take_while(|(_, _, at, ..)| *at < before);
         let Some((_, sequence, .., hash)) = old.clone().last() else {
@@ -289,11 +261,9 @@ impl Chain {
             return Ok(false);
         };
         let is_page_full = old.count() == rows.len();
-        sqlx::query(DELETE_UP_TO)
-            .bind(self.node.as_str())
-            .bind(*sequence)
-            .execute(&mut *connection)
-            .await?;
+        connection
+            .prepare_cached(DELETE_UP_TO)?
+            .execute(params![self.node, sequence])?;
         self.first_sequence = sequence + 1;
         self.first_previous = hash;
         Ok(is_page_full)
@@ -317,16 +287,16 @@ impl Chain {
 
 /// Checks the chains of all nodes from end to end. Every row is opened too, since details of another row, or written
 /// without our keys, would not open.
-pub(super) async fn verify(pool: &SqlitePool, keys: &KeyRing) -> Result<ChainVerdict, StoreError> {
+pub(super) fn verify(
+    connection: &mut Connection,
+    keys: &KeyRing,
+) -> Result<ChainVerdict, StoreError> {
     // One transaction sees one state: rows that are added meanwhile are not missed at the end.
-    let mut reading = pool.begin().await.map_err(read_failed)?;
-    let nodes: Vec<String> = sqlx::query_scalar(NODES)
-        .fetch_all(&mut *reading)
-        .await
-        .map_err(read_failed)?;
+    let reading = connection.transaction().map_err(read_failed)?;
+    let nodes = nodes(&reading).map_err(read_failed)?;
     let mut records = 0;
     for node in nodes {
-        match verify_node(&mut reading, keys, &node).await? {
+        match verify_node(&reading, keys, &node).map_err(read_failed)? {
             Ok(count) => records += count,
             Err((sequence, what)) => {
                 return Ok(ChainVerdict::Broken {
@@ -340,26 +310,27 @@ pub(super) async fn verify(pool: &SqlitePool, keys: &KeyRing) -> Result<ChainVer
     Ok(ChainVerdict::Intact { records })
 }
 
-async fn verify_node(
-    connection: &mut SqliteConnection,
+fn nodes(connection: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(NODES)?;
+    let nodes = statement.query_map([], |row| row.get(0))?;
+    nodes.collect()
+}
+
+fn verify_node(
+    connection: &Connection,
     keys: &KeyRing,
     node: &str,
-) -> Result<Result<u64, (i64, &'static str)>, StoreError> {
-    let chain = match Chain::load(&mut *connection, keys, node)
-        .await
-        .map_err(read_failed)?
-    {
+) -> rusqlite::Result<Result<u64, (i64, &'static str)>> {
+    let chain = match Chain::load(connection, keys, node)? {
         Ok(chain) => chain,
         Err(what) => return Ok(Err((0, what))),
     };
     let mut previous = chain.first_previous;
     let mut sequence = chain.first_sequence;
-    let mut rows = sqlx::query_as::<_, Stored>(CHAIN)
-        .bind(node)
-        .bind(i64::MIN)
-        .bind(i64::MAX)
-        .fetch(connection);
-    while let Some(row) = rows.try_next().await.map_err(read_failed)? {
+    let mut statement = connection.prepare_cached(CHAIN)?;
+    let rows = statement.query_map(params![node, i64::MIN, i64::MAX], stored)?;
+    for row in rows {
+        let row = row?;
         if row.1 != sequence {
             return Ok(Err((sequence, "a row is missing here")));
         }
@@ -383,38 +354,54 @@ async fn verify_node(
 }
 
 /// The records of one exchange, oldest first.
-pub(super) async fn of_exchange(
-    pool: &SqlitePool,
+pub(super) fn of_exchange(
+    connection: &Connection,
     keys: &KeyRing,
     exchange: ExchangeId,
 ) -> Result<Vec<AuditRecord>, StoreError> {
-    let rows: Vec<Stored> = sqlx::query_as(OF_EXCHANGE)
-        .bind(RowId(exchange.0))
-        .fetch_all(pool)
-        .await
-        .map_err(read_failed)?;
+    let rows = rows_of_exchange(connection, exchange).map_err(read_failed)?;
     rows.iter().map(|row| unseal(keys, row)).collect()
 }
 
+fn rows_of_exchange(
+    connection: &Connection,
+    exchange: ExchangeId,
+) -> rusqlite::Result<Vec<Stored>> {
+    connection
+        .prepare_cached(OF_EXCHANGE)?
+        .query_map([RowId(exchange.0)], stored)?
+        .collect()
+}
+
 /// Up to `limit` records of one node after the sequence number given, with theirs.
-pub(super) async fn page(
-    pool: &SqlitePool,
+pub(super) fn page(
+    connection: &Connection,
     keys: &KeyRing,
     node: &str,
     after: i64,
     limit: usize,
 ) -> Result<Vec<(i64, AuditRecord)>, StoreError> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX).min(PAGE);
-    let rows: Vec<Stored> = sqlx::query_as(CHAIN)
-        .bind(node)
-        .bind(after)
-        .bind(limit)
-        .fetch_all(pool)
-        .await
-        .map_err(read_failed)?;
+    let rows = chain_rows(connection, node, after, limit).map_err(read_failed)?;
     rows.iter()
         .map(|row| Ok((row.1, unseal(keys, row)?)))
         .collect()
+}
+
+fn chain_rows(
+    connection: &Connection,
+    node: &str,
+    after: i64,
+    limit: i64,
+) -> rusqlite::Result<Vec<Stored>> {
+    connection
+        .prepare_cached(CHAIN)?
+        .query_map(params![node, after, limit], stored)?
+        .collect()
+}
+
+fn stored(row: &rusqlite::Row<'_>) -> rusqlite::Result<Stored> {
+    row.try_into()
 }
 
 fn unseal(keys: &KeyRing, row: &Stored) -> Result<AuditRecord, StoreError> {

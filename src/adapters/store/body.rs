@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use bytes::Bytes;
-use sqlx::{SqliteConnection, SqlitePool};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
     bodies::AdoptedBody,
@@ -16,58 +16,57 @@ use crate::{
 };
 
 pub(super) const INSERT: &str =
-    "INSERT INTO body (id, exchange, size, content) VALUES ($1, $2, $3, $4)";
-pub(super) const CONTENT: &str = "SELECT content FROM body WHERE id = $1";
-pub(super) const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM body WHERE id = $1)";
-pub(super) const DELETE: &str = "DELETE FROM body WHERE id = $1 RETURNING content IS NULL";
-pub(super) const OF_EXCHANGE: &str = "SELECT id FROM body WHERE exchange = $1";
+    "INSERT INTO body (id, exchange, size, content) VALUES (?1, ?2, ?3, ?4)";
+pub(super) const CONTENT: &str = "SELECT content FROM body WHERE id = ?1";
+pub(super) const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM body WHERE id = ?1)";
+pub(super) const DELETE: &str = "DELETE FROM body WHERE id = ?1 RETURNING content IS NULL";
+pub(super) const OF_EXCHANGE: &str = "SELECT id FROM body WHERE exchange = ?1";
 
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
+pub(super) fn insert(
+    connection: &Connection,
     body: &AdoptedBody,
     exchange: Option<ExchangeId>,
 ) -> Result<(), UnitError> {
-    sqlx::query(INSERT)
-        .bind(RowId(body.id.0))
-        .bind(exchange.map(|id| RowId(id.0)))
-        .bind(i64::try_from(body.size).unwrap_or(i64::MAX))
-        .bind(body.octets.as_ref().map(|octets| octets.to_vec()))
-        .execute(connection)
-        .await?;
+    connection.prepare_cached(INSERT)?.execute(params![
+        RowId(body.id.0),
+        exchange.map(|id| RowId(id.0)),
+        i64::try_from(body.size).unwrap_or(i64::MAX),
+        body.octets.as_deref(),
+    ])?;
     Ok(())
 }
 
 /// Removes a row; true if a file is to be unlinked after the commit. One that is gone already is no error: the effect
 /// that removes bodies may run twice.
-pub(super) async fn delete(
-    connection: &mut SqliteConnection,
-    id: BodyId,
-) -> Result<bool, sqlx::Error> {
-    let is_in_file: Option<bool> = sqlx::query_scalar(DELETE)
-        .bind(RowId(id.0))
-        .fetch_optional(connection)
-        .await?;
+pub(super) fn delete(connection: &Connection, id: BodyId) -> rusqlite::Result<bool> {
+    let is_in_file: Option<bool> = connection
+        .prepare_cached(DELETE)?
+        .query_row([RowId(id.0)], |row| row.get(0))
+        .optional()?;
     Ok(is_in_file.unwrap_or(false))
 }
 
-pub(super) async fn of_exchange(
-    connection: &mut SqliteConnection,
+pub(super) fn of_exchange(
+    connection: &Connection,
     exchange: ExchangeId,
-) -> Result<Vec<BodyId>, sqlx::Error> {
-    let ids: Vec<RowId> = sqlx::query_scalar(OF_EXCHANGE)
-        .bind(RowId(exchange.0))
-        .fetch_all(connection)
-        .await?;
-    Ok(ids.into_iter().map(|id| BodyId(id.0)).collect())
+) -> rusqlite::Result<Vec<BodyId>> {
+    connection
+        .prepare_cached(OF_EXCHANGE)?
+        .query_map([RowId(exchange.0)], |row| row.get(0))?
+        .map(|id| id.map(|RowId(id)| BodyId(id)))
+        .collect()
 }
 
 /// The sealed octets of a small adopted body.
-pub(super) async fn content(pool: &SqlitePool, id: BodyId) -> Result<Bytes, StoreError> {
+pub(super) fn content(connection: &Connection, id: BodyId) -> Result<Bytes, StoreError> {
     let damaged = |what| StoreError::DamagedBody { body: id, what };
-    let row: Option<Option<Vec<u8>>> = sqlx::query_scalar(CONTENT)
-        .bind(RowId(id.0))
-        .fetch_optional(pool)
-        .await
+    let row: Option<Option<Vec<u8>>> = connection
+        .prepare_cached(CONTENT)
+        .and_then(|mut statement| {
+            statement
+                .query_row([RowId(id.0)], |row| row.get(0))
+                .optional()
+        })
         .map_err(read_failed)?;
     match row {
         Some(Some(octets)) => Ok(octets.into()),
@@ -77,17 +76,14 @@ pub(super) async fn content(pool: &SqlitePool, id: BodyId) -> Result<Bytes, Stor
 }
 
 /// Those of `ids` that are adopted.
-pub(super) async fn adopted(
-    pool: &SqlitePool,
+pub(super) fn adopted(
+    connection: &Connection,
     ids: Vec<BodyId>,
-) -> Result<HashSet<BodyId>, sqlx::Error> {
+) -> rusqlite::Result<HashSet<BodyId>> {
+    let mut exists = connection.prepare_cached(EXISTS)?;
     let mut adopted = HashSet::new();
     for id in ids {
-        let exists: bool = sqlx::query_scalar(EXISTS)
-            .bind(RowId(id.0))
-            .fetch_one(pool)
-            .await?;
-        if exists {
+        if exists.query_row([RowId(id.0)], |row| row.get(0))? {
             adopted.insert(id);
         }
     }

@@ -29,7 +29,7 @@ pub struct StoreConfig {
     pub sweep_interval: Duration,
     /// Units of work that one transaction, and so one fsync, may join. Default 64.
     pub max_units_per_commit: usize,
-    /// Connections for reading. Default 2.
+    /// Connections for reading that are kept open; more are opened while more are needed. Default 2.
     pub read_connections: u32,
 }
 

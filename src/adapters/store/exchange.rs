@@ -1,10 +1,10 @@
 //! The table `exchange`: one sealed aggregate each, with what lists are cut and sorted by.
 
 use jiff::Timestamp;
-use sqlx::{SqliteConnection, SqlitePool};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    failure::{UnitError, failed},
+    failure::{UnitError, failed, read_failed},
     keys::KeyRing,
     row_id::RowId,
 };
@@ -15,29 +15,29 @@ use crate::{
 };
 
 pub(super) const INSERT: &str = "INSERT INTO exchange (id, version, partner, accepted_at, is_final, final_at, sealed) \
-     VALUES ($1, $2, $3, $4, $5, $6, $7)";
-pub(super) const UPDATE: &str = "UPDATE exchange SET version = $2, is_final = $3, final_at = $4, sealed = $5 \
-     WHERE id = $1 AND version = $6";
-pub(super) const LOAD: &str = "SELECT id, version, sealed FROM exchange WHERE id = $1";
-// A page ends before the pair ($1, $2). $3: final ones only. One statement for each index.
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)";
+pub(super) const UPDATE: &str = "UPDATE exchange SET version = ?2, is_final = ?3, final_at = ?4, sealed = ?5 \
+     WHERE id = ?1 AND version = ?6";
+pub(super) const LOAD: &str = "SELECT id, version, sealed FROM exchange WHERE id = ?1";
+// A page ends before the pair (?1, ?2). ?3: final ones only. One statement for each index.
 pub(super) const LIST: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE (accepted_at, id) < ($1, $2) AND is_final >= $3 \
-     ORDER BY accepted_at DESC, id DESC LIMIT $4";
+     WHERE (accepted_at, id) < (?1, ?2) AND is_final >= ?3 \
+     ORDER BY accepted_at DESC, id DESC LIMIT ?4";
 pub(super) const LIST_OPEN: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE (accepted_at, id) < ($1, $2) AND is_final = 0 \
-     ORDER BY accepted_at DESC, id DESC LIMIT $3";
+     WHERE (accepted_at, id) < (?1, ?2) AND is_final = 0 \
+     ORDER BY accepted_at DESC, id DESC LIMIT ?3";
 pub(super) const LIST_OF_PARTNER: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE partner = $4 AND (accepted_at, id) < ($1, $2) AND is_final >= $3 \
-     ORDER BY accepted_at DESC, id DESC LIMIT $5";
+     WHERE partner = ?4 AND (accepted_at, id) < (?1, ?2) AND is_final >= ?3 \
+     ORDER BY accepted_at DESC, id DESC LIMIT ?5";
 pub(super) const LIST_OPEN_OF_PARTNER: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE +partner = $3 AND (accepted_at, id) < ($1, $2) AND is_final = 0 \
-     ORDER BY accepted_at DESC, id DESC LIMIT $4";
+     WHERE +partner = ?3 AND (accepted_at, id) < (?1, ?2) AND is_final = 0 \
+     ORDER BY accepted_at DESC, id DESC LIMIT ?4";
 // What still waits in the outbox keeps its exchange: a report to its sender may be under way.
 pub(super) const EXPIRED: &str = "SELECT id FROM exchange \
-     WHERE is_final = 1 AND final_at < $1 \
+     WHERE is_final = 1 AND final_at < ?1 \
      AND NOT EXISTS (SELECT 1 FROM outbox WHERE outbox.exchange = exchange.id) \
-     ORDER BY final_at LIMIT $2";
-pub(super) const DELETE: &str = "DELETE FROM exchange WHERE id = $1";
+     ORDER BY final_at LIMIT ?2";
+pub(super) const DELETE: &str = "DELETE FROM exchange WHERE id = ?1";
 
 /// Most exchanges that one list gives.
 const MAX_LIST: usize = 10_000;
@@ -82,35 +82,40 @@ impl Row {
         })
     }
 
+    /// Octets of the sealed aggregate.
+    pub(super) fn sealed_bytes(&self) -> usize {
+        self.sealed.len()
+    }
+
     /// A new row. One with the same id is a conflict.
-    pub(super) async fn insert(self, connection: &mut SqliteConnection) -> Result<(), UnitError> {
+    pub(super) fn insert(self, connection: &Connection) -> Result<(), UnitError> {
         let id = self.id;
-        sqlx::query(INSERT)
-            .bind(RowId(id.0))
-            .bind(self.version)
-            .bind(self.partner)
-            .bind(self.accepted_at)
-            .bind(self.is_final)
-            .bind(self.final_at)
-            .bind(self.sealed)
-            .execute(connection)
-            .await
+        connection
+            .prepare_cached(INSERT)?
+            .execute(params![
+                RowId(id.0),
+                self.version,
+                self.partner,
+                self.accepted_at,
+                self.is_final,
+                self.final_at,
+                self.sealed,
+            ])
             .map_err(|error| UnitError::conflict_if_unique(error, id))?;
         Ok(())
     }
 
     /// Replaces the version before this one, and no other.
-    pub(super) async fn update(self, connection: &mut SqliteConnection) -> Result<(), UnitError> {
-        let updated = sqlx::query(UPDATE)
-            .bind(RowId(self.id.0))
-            .bind(self.version)
-            .bind(self.is_final)
-            .bind(self.final_at)
-            .bind(self.sealed)
-            .bind(self.version - 1)
-            .execute(connection)
-            .await?;
-        if updated.rows_affected() == 1 {
+    pub(super) fn update(self, connection: &Connection) -> Result<(), UnitError> {
+        let updated = connection.prepare_cached(UPDATE)?.execute(params![
+            RowId(self.id.0),
+            self.version,
+            self.is_final,
+            self.final_at,
+            self.sealed,
+            self.version - 1,
+        ])?;
+        if updated == 1 {
             Ok(())
         } else {
             Err(UnitError::conflict(self.id))
@@ -118,21 +123,20 @@ impl Row {
     }
 }
 
-pub(super) async fn load(
-    pool: &SqlitePool,
+pub(super) fn load(
+    connection: &Connection,
     keys: &KeyRing,
     id: ExchangeId,
 ) -> Result<Option<VersionedExchange>, StoreError> {
-    let row: Option<Sealed> = sqlx::query_as(LOAD)
-        .bind(RowId(id.0))
-        .fetch_optional(pool)
-        .await
-        .map_err(failed)?;
+    let row: Option<Sealed> = connection
+        .prepare_cached(LOAD)
+        .and_then(|mut statement| statement.query_row([RowId(id.0)], sealed).optional())
+        .map_err(read_failed)?;
     row.map(|row| unseal(keys, row)).transpose()
 }
 
-pub(super) async fn list(
-    pool: &SqlitePool,
+pub(super) fn list(
+    connection: &Connection,
     keys: &KeyRing,
     filter: &ExchangeFilter,
 ) -> Result<Vec<Exchange>, StoreError> {
@@ -142,51 +146,59 @@ pub(super) async fn list(
     // Without an id, nothing of that very time belongs to the page: no id is less than none.
     let before_id = RowId(filter.before_id.map_or(uuid::Uuid::nil(), |id| id.0));
     let limit = i64::try_from(filter.limit.min(MAX_LIST)).map_err(failed)?;
-    let query = match (&filter.partner, filter.is_final) {
-        (None, Some(false)) => sqlx::query_as(LIST_OPEN).bind(before).bind(before_id),
-        (Some(partner), Some(false)) => sqlx::query_as(LIST_OPEN_OF_PARTNER)
-            .bind(before)
-            .bind(before_id)
-            .bind(partner),
-        (None, is_final) => sqlx::query_as(LIST)
-            .bind(before)
-            .bind(before_id)
-            .bind(is_final.unwrap_or(false)),
-        (Some(partner), is_final) => sqlx::query_as(LIST_OF_PARTNER)
-            .bind(before)
-            .bind(before_id)
-            .bind(is_final.unwrap_or(false))
-            .bind(partner),
+    let is_final = filter.is_final.unwrap_or(false);
+    let rows = match (&filter.partner, filter.is_final) {
+        (None, Some(false)) => rows(connection, LIST_OPEN, params![before, before_id, limit]),
+        (Some(partner), Some(false)) => {
+            let values = params![before, before_id, partner, limit];
+            rows(connection, LIST_OPEN_OF_PARTNER, values)
+        }
+        (None, _) => {
+            let values = params![before, before_id, is_final, limit];
+            rows(connection, LIST, values)
+        }
+        (Some(partner), _) => {
+            let values = params![before, before_id, is_final, partner, limit];
+            rows(connection, LIST_OF_PARTNER, values)
+        }
     };
-    let rows: Vec<Sealed> = query.bind(limit).fetch_all(pool).await.map_err(failed)?;
+    let rows = rows.map_err(read_failed)?;
     rows.into_iter()
         .map(|row| unseal(keys, row).map(|found| found.exchange))
         .collect()
 }
 
+fn rows(
+    connection: &Connection,
+    statement: &str,
+    values: &[&dyn rusqlite::ToSql],
+) -> rusqlite::Result<Vec<Sealed>> {
+    connection
+        .prepare_cached(statement)?
+        .query_map(values, sealed)?
+        .collect()
+}
+
+fn sealed(row: &rusqlite::Row<'_>) -> rusqlite::Result<Sealed> {
+    Ok((row.get(0)?, row.get(1)?, row.get(2)?))
+}
+
 /// Final exchanges whose retention ended before `before`, the oldest first.
-pub(super) async fn expired(
-    connection: &mut SqliteConnection,
+pub(super) fn expired(
+    connection: &Connection,
     before: Timestamp,
     limit: i64,
-) -> Result<Vec<ExchangeId>, sqlx::Error> {
-    let ids: Vec<RowId> = sqlx::query_scalar(EXPIRED)
-        .bind(before.as_microsecond())
-        .bind(limit)
-        .fetch_all(connection)
-        .await?;
-    Ok(ids.into_iter().map(|id| ExchangeId(id.0)).collect())
+) -> rusqlite::Result<Vec<ExchangeId>> {
+    connection
+        .prepare_cached(EXPIRED)?
+        .query_map([before.as_microsecond(), limit], |row| row.get(0))?
+        .map(|id| id.map(|RowId(id)| ExchangeId(id)))
+        .collect()
 }
 
 /// Removes an exchange with its keys. Its bodies must be gone before.
-pub(super) async fn delete(
-    connection: &mut SqliteConnection,
-    id: ExchangeId,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(DELETE)
-        .bind(RowId(id.0))
-        .execute(connection)
-        .await?;
+pub(super) fn delete(connection: &Connection, id: ExchangeId) -> rusqlite::Result<()> {
+    connection.prepare_cached(DELETE)?.execute([RowId(id.0)])?;
     Ok(())
 }
 

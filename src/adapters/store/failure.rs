@@ -10,6 +10,10 @@ const SQLITE_FULL: i32 = 13;
 const SQLITE_TOOBIG: i32 = 18;
 /// SQLITE_CONSTRAINT.
 const SQLITE_CONSTRAINT: i32 = 19;
+/// SQLITE_CONSTRAINT_PRIMARYKEY.
+const SQLITE_CONSTRAINT_PRIMARYKEY: i32 = 1555;
+/// SQLITE_CONSTRAINT_UNIQUE.
+const SQLITE_CONSTRAINT_UNIQUE: i32 = 2067;
 
 /// Why a unit was not written.
 pub(super) enum UnitError {
@@ -31,9 +35,9 @@ impl UnitError {
         Self::Refused(StoreError::Conflict { exchange })
     }
 
-    pub(super) fn conflict_if_unique(error: sqlx::Error, exchange: ExchangeId) -> Self {
-        match &error {
-            sqlx::Error::Database(database) if database.is_unique_violation() => {
+    pub(super) fn conflict_if_unique(error: rusqlite::Error, exchange: ExchangeId) -> Self {
+        match extended_code(&error) {
+            Some(SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE) => {
                 Self::conflict(exchange)
             }
             _ => error.into(),
@@ -41,8 +45,8 @@ impl UnitError {
     }
 }
 
-impl From<sqlx::Error> for UnitError {
-    fn from(error: sqlx::Error) -> Self {
+impl From<rusqlite::Error> for UnitError {
+    fn from(error: rusqlite::Error) -> Self {
         match primary_code(&error) {
             // The values of one unit are to blame; SQLite has undone the one statement.
             Some(SQLITE_CONSTRAINT | SQLITE_TOOBIG) => Self::Refused(failed(error)),
@@ -57,11 +61,10 @@ impl From<Failure> for UnitError {
     }
 }
 
-impl From<sqlx::Error> for Failure {
-    fn from(error: sqlx::Error) -> Self {
+impl From<rusqlite::Error> for Failure {
+    fn from(error: rusqlite::Error) -> Self {
         match &error {
             _ if primary_code(&error) == Some(SQLITE_FULL) => Self::NoSpace,
-            sqlx::Error::Io(io) if io.kind() == io::ErrorKind::StorageFull => Self::NoSpace,
             _ => Self::Other(error.to_string()),
         }
     }
@@ -86,7 +89,7 @@ impl Failure {
 }
 
 /// The store failed by `error`; no space left is told apart.
-pub(super) fn read_failed(error: sqlx::Error) -> StoreError {
+pub(super) fn read_failed(error: rusqlite::Error) -> StoreError {
     Failure::from(error).to_store_error()
 }
 
@@ -96,10 +99,10 @@ pub(super) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>)
 }
 
 /// The primary result code: the low octet of the extended one.
-fn primary_code(error: &sqlx::Error) -> Option<i32> {
-    let sqlx::Error::Database(database) = error else {
-        return None;
-    };
-    let extended: i32 = database.code()?.parse().ok()?;
-    Some(extended & 0xff)
+fn primary_code(error: &rusqlite::Error) -> Option<i32> {
+    extended_code(error).map(|code| code & 0xff)
+}
+
+fn extended_code(error: &rusqlite::Error) -> Option<i32> {
+    error.sqlite_error().map(|error| error.extended_code)
 }

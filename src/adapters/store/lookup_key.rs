@@ -1,26 +1,25 @@
 //! The table `lookup_key`: keyed hashes of the ids that exchanges are found by. The ids themselves are not kept.
 
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+use rusqlite::{Connection, params};
 
 use super::{
     failure::{UnitError, read_failed},
     keys::{Key, KeyRing},
     row_id::RowId,
-    writer::MAX_ROWS_AT_ONCE,
 };
 use crate::{
     flows::ports::{LookupKey, StoreError},
     formats::ids::ExchangeId,
 };
 
-pub(super) const INSERT: &str = "INSERT INTO lookup_key (hash, exchange, any_hash) ";
-pub(super) const UNLESS_THERE: &str = " ON CONFLICT DO NOTHING";
+pub(super) const INSERT: &str = "INSERT INTO lookup_key (hash, exchange, any_hash) VALUES (?1, ?2, ?3) \
+     ON CONFLICT DO NOTHING";
 pub(super) const FIND: &str = "SELECT exchange.id FROM lookup_key \
      JOIN exchange ON exchange.id = lookup_key.exchange \
-     WHERE lookup_key.hash = $1 ORDER BY exchange.accepted_at, exchange.id";
+     WHERE lookup_key.hash = ?1 ORDER BY exchange.accepted_at, exchange.id";
 pub(super) const FIND_ANY: &str = "SELECT DISTINCT exchange.id, exchange.accepted_at \
      FROM lookup_key JOIN exchange ON exchange.id = lookup_key.exchange \
-     WHERE lookup_key.any_hash = $1 ORDER BY exchange.accepted_at, exchange.id";
+     WHERE lookup_key.any_hash = ?1 ORDER BY exchange.accepted_at, exchange.id";
 
 /// A key as its row has it.
 pub(super) struct Row {
@@ -40,30 +39,21 @@ impl Row {
 }
 
 /// Adds keys to an exchange; those that it has already stay as they are.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
+pub(super) fn insert(
+    connection: &Connection,
     exchange: ExchangeId,
     rows: &[Row],
 ) -> Result<(), UnitError> {
-    for rows in rows.chunks(MAX_ROWS_AT_ONCE) {
-        QueryBuilder::<Sqlite>::new(INSERT)
-            .push_values(rows, |mut columns, row| {
-                columns
-                    .push_bind(row.hash.to_vec())
-                    .push_bind(RowId(exchange.0))
-                    .push_bind(row.any_hash.to_vec());
-            })
-            .push(UNLESS_THERE)
-            .build()
-            .execute(&mut *connection)
-            .await?;
+    let mut insert = connection.prepare_cached(INSERT)?;
+    for row in rows {
+        insert.execute(params![row.hash, RowId(exchange.0), row.any_hash])?;
     }
     Ok(())
 }
 
 /// The exchanges that carry `key`, hashed under whatever key was current then; oldest first.
-pub(super) async fn find(
-    pool: &SqlitePool,
+pub(super) fn find(
+    connection: &Connection,
     keys: &KeyRing,
     key: &LookupKey,
 ) -> Result<Vec<ExchangeId>, StoreError> {
@@ -71,20 +61,11 @@ pub(super) async fn find(
     // Keys change rarely and newer exchanges are hashed under newer keys: the oldest key comes first.
     let all: Vec<&Key> = keys.all().collect();
     for key_in_use in all.into_iter().rev() {
-        let ids: Vec<RowId> = match key {
-            LookupKey::Any(text) => sqlx::query_as(FIND_ANY)
-                .bind(any_hash(key_in_use, text).as_slice().to_vec())
-                .fetch_all(pool)
-                .await
-                .map(|rows: Vec<(RowId, i64)>| rows.into_iter().map(|(id, _)| id).collect()),
-            _ => {
-                sqlx::query_scalar(FIND)
-                    .bind(hash(key_in_use, key).as_slice().to_vec())
-                    .fetch_all(pool)
-                    .await
-            }
-        }
-        .map_err(read_failed)?;
+        let statement = match key {
+            LookupKey::Any(_) => FIND_ANY,
+            _ => FIND,
+        };
+        let ids = ids(connection, statement, &hash(key_in_use, key)).map_err(read_failed)?;
         for id in ids.into_iter().map(|id| ExchangeId(id.0)) {
             if !found.contains(&id) {
                 found.push(id);
@@ -92,6 +73,13 @@ pub(super) async fn find(
         }
     }
     Ok(found)
+}
+
+fn ids(connection: &Connection, statement: &str, hash: &[u8; 32]) -> rusqlite::Result<Vec<RowId>> {
+    connection
+        .prepare_cached(statement)?
+        .query_map([hash.as_slice()], |row| row.get(0))?
+        .collect()
 }
 
 fn hash(key: &Key, of: &LookupKey) -> [u8; 32] {

@@ -2,24 +2,28 @@
 //!
 //! - **Durable** means: WAL with `synchronous=FULL`, so a commit returns after its log is fsynced; a body file is
 //!   fsynced, and so is its folder, before the unit that adopts it can be committed.
-//! - **Written together**: one task writes (`writer`), many units in one transaction. Reading has connections of its
-//!   own and never waits for a writer.
+//! - **Written together**: one thread writes (`writer`), many units in one transaction. Reading has connections of its
+//!   own and never waits for a writer. What was just written, and what became due by it, is still known in memory
+//!   (`recent`, `queue`): one process has the directory for itself.
 //! - **Nothing in clear** that may name a person: aggregates and audit details are sealed (`keys`), the ids that
 //!   exchanges are found by are keyed hashes (`lookup_key`), bodies are chunks under AES-256-GCM or, for what is
-//!   ciphertext already, under HMAC (`chunks`).
+//!   ciphertext already, under GMAC (`chunks`).
 
 mod audit;
 mod bodies;
 mod body;
 mod chunks;
 mod config;
+mod connection;
 mod data_dir;
 mod exchange;
 mod failure;
 mod keys;
 mod lookup_key;
 mod outbox;
+mod queue;
 mod readiness;
+mod recent;
 mod row_id;
 #[cfg(test)]
 mod statements;
@@ -33,13 +37,7 @@ use std::{
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use sqlx::{
-    ConnectOptions, SqlitePool,
-    migrate::Migrator,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
-};
 use tokio::{
-    runtime::Handle,
     sync::{Notify, mpsc, oneshot},
     task::JoinHandle,
 };
@@ -53,9 +51,12 @@ pub use self::{
 use self::{
     bodies::BodyStore,
     chunks::Protection,
+    connection::{Database, Readers},
     data_dir::DataDir,
     failure::{failed, read_failed},
     keys::KeyRing,
+    queue::{Queue, Terms},
+    recent::Recent,
     writer::{Command, Prepared, PreparedExchange, Writer},
 };
 use crate::{
@@ -70,15 +71,8 @@ use crate::{
     },
 };
 
-static MIGRATIONS: Migrator = sqlx::migrate!("src/adapters/store/migrations");
-
 /// Commands that may wait for the writer; further callers wait before they hand theirs over.
 const MAX_QUEUED_COMMANDS: usize = 1024;
-/// Longest wait for another connection's lock. The writer is alone, so only a checkpoint can hold it up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
-/// The log is cut to this size, in octets, after a checkpoint.
-const MAX_IDLE_LOG_BYTES: u32 = 16 * 1024 * 1024;
-
 /// Why the store cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreOpenError {
@@ -99,31 +93,36 @@ pub enum StoreOpenError {
     UnknownKey,
     /// SQLite cannot open the database, or it is no database of ours.
     #[error("the database cannot be opened")]
-    Database(#[from] sqlx::Error),
-    /// The tables cannot be brought to this release's form.
-    #[error("the database cannot be brought to this release's form")]
-    Migration(#[from] sqlx::migrate::MigrateError),
+    Database(#[from] rusqlite::Error),
+    /// The tables are of another form.
+    #[error(
+        "the database was written by a later release: start that one, or restore a copy from before it"
+    )]
+    LaterRelease,
+    /// The writer's thread cannot be started.
+    #[error("the thread that writes to the store cannot be started")]
+    Thread(#[source] std::io::Error),
 }
 
 /// The store of one node, in SQLite and files.
 pub struct SqliteStore {
     commands: mpsc::Sender<Command>,
-    readers: SqlitePool,
+    readers: Arc<Readers>,
     bodies: Arc<BodyStore>,
     keys: Arc<KeyRing>,
-    due: Arc<Notify>,
+    queue: Arc<Queue>,
+    recent: Arc<Recent>,
     clock: Arc<dyn Clock>,
     node: String,
     exchange_retention: Duration,
     audit_retention: Duration,
-    runtime: Handle,
     data_dir: DataDir,
     tasks: Mutex<Tasks>,
 }
 
 #[derive(Default)]
 struct Tasks {
-    writer: Option<JoinHandle<()>>,
+    writer: Option<std::thread::JoinHandle<()>>,
     sweeper: Option<JoinHandle<()>>,
 }
 
@@ -136,15 +135,15 @@ impl SqliteStore {
         clock: Arc<dyn Clock>,
         node: &str,
     ) -> Result<Arc<Self>, StoreOpenError> {
-        Self::open_with(config, clock, node, |options| options).await
+        Self::open_with(config, clock, node, None).await
     }
 
-    /// As [`SqliteStore::open`]; `tune` changes how the database is connected to, for tests of what goes wrong there.
+    /// As [`SqliteStore::open`]; with `max_pages` the database is full at that size, for tests.
     async fn open_with(
         config: &StoreConfig,
         clock: Arc<dyn Clock>,
         node: &str,
-        tune: impl FnOnce(SqliteConnectOptions) -> SqliteConnectOptions,
+        max_pages: Option<u32>,
     ) -> Result<Arc<Self>, StoreOpenError> {
         let problems = config.problems();
         if !problems.is_empty() {
@@ -153,57 +152,57 @@ impl SqliteStore {
         let keys = Arc::new(KeyRing::read(&config.key_files)?);
         let data_dir = DataDir::open(&config.path)?;
         let bodies = Arc::new(BodyStore::new(data_dir.bodies(), Arc::clone(&keys)));
-        let options = tune(connect_options(&data_dir));
+        let mut database = Database::new(data_dir.database());
+        database.max_pages = max_pages;
 
-        // A pool of one: the migrator cannot borrow a lone connection in a future that may change threads.
-        let first = SqlitePoolOptions::new()
-            .max_connections(1)
-            .connect_with(options.clone())
-            .await?;
-        MIGRATIONS.run(&first).await?;
-        let mut connection = first.acquire().await?.detach();
-        first.close().await;
-        outbox::release_all(&mut connection, clock.now()).await?;
-        let chain = audit::Chain::resume(&mut connection, &keys, node)
-            .await?
-            .ok_or(StoreOpenError::UnknownKey)?;
+        let mut connection = database.connect()?;
+        if !connection::migrate(&mut connection)? {
+            return Err(StoreOpenError::LaterRelease);
+        }
+        outbox::release_all(&connection, clock.now())?;
+        let chain =
+            audit::Chain::resume(&connection, &keys, node)?.ok_or(StoreOpenError::UnknownKey)?;
         // Saved even when nothing was recorded yet: by it the next start knows whether it has the right key.
-        chain.save(&mut connection, &keys).await?;
-        let readers = SqlitePoolOptions::new()
-            .max_connections(config.read_connections)
-            // A connection to a file does not go stale; asking it first would double the cost of each read.
-            .test_before_acquire(false)
-            .connect_lazy_with(options.clone().pragma("query_only", "ON"));
+        chain.save(&connection, &keys)?;
+        let queue = Arc::new(Queue::new(outbox::first_waiting(&connection)?));
+        let kept = usize::try_from(config.read_connections).unwrap_or(usize::MAX);
+        let readers = Arc::new(Readers::new(database.clone(), kept));
+        let recent = Arc::new(Recent::default());
 
-        let due = Arc::new(Notify::new());
-        let (commands, queue) = mpsc::channel(MAX_QUEUED_COMMANDS);
+        let (commands, waiting) = mpsc::channel(MAX_QUEUED_COMMANDS);
         let writer = Writer {
-            options,
+            database,
             connection: Some(connection),
             keys: Arc::clone(&keys),
             bodies: Arc::clone(&bodies),
+            clock: Arc::clone(&clock),
             node: node.to_owned(),
             chain,
-            due: Arc::clone(&due),
+            queue: Arc::clone(&queue),
+            recent: Arc::clone(&recent),
             max_units: config.max_units_per_commit,
         };
+        let writer = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || writer.run(waiting))
+            .map_err(StoreOpenError::Thread)?;
         let store = Arc::new(Self {
             commands,
             readers,
             bodies,
             keys,
-            due,
+            queue,
+            recent,
             clock,
             node: node.to_owned(),
             exchange_retention: config.exchange_retention,
             audit_retention: config.audit_retention,
-            runtime: Handle::current(),
             data_dir,
             tasks: Mutex::default(),
         });
         let sweeper = sweep_every(config.sweep_interval, Arc::downgrade(&store));
         *store.tasks() = Tasks {
-            writer: Some(tokio::spawn(writer.run(queue))),
+            writer: Some(writer),
             sweeper: Some(tokio::spawn(sweeper)),
         };
         Ok(store)
@@ -219,12 +218,11 @@ impl SqliteStore {
         // An error means that the writer is gone already.
         let _ = self.commands.send(Command::Close).await;
         // Readers first: the last connection to close moves the log into the database.
-        self.readers.close().await;
-        if let Some(writer) = writer
-            && let Err(error) = writer.await
-        {
+        self.readers.close();
+        let ended = tokio::task::spawn_blocking(move || writer.map(std::thread::JoinHandle::join));
+        if !matches!(ended.await, Ok(None | Some(Ok(())))) {
             crate::flows::measures::count_alarm("store");
-            tracing::error!(alarm = "store", %error, "the writer of the store ended early");
+            tracing::error!(alarm = "store", "the writer of the store ended early");
         }
         self.data_dir.unlock();
     }
@@ -253,7 +251,9 @@ impl SqliteStore {
 
     /// Checks the audit from end to end: whether a record was changed, removed or put in.
     pub async fn verify_audit_chain(&self) -> Result<ChainVerdict, StoreError> {
-        audit::verify(&self.readers, &self.keys).await
+        let keys = Arc::clone(&self.keys);
+        self.ask_long(move |connection| audit::verify(connection, &keys))
+            .await
     }
 
     /// The audit records of one exchange, oldest first. That `reader` (an operator's or a command's name) read them is
@@ -264,7 +264,9 @@ impl SqliteStore {
         exchange: ExchangeId,
     ) -> Result<Vec<AuditRecord>, StoreError> {
         self.record_reading(reader, Some(exchange)).await?;
-        audit::of_exchange(&self.readers, &self.keys, exchange).await
+        let keys = Arc::clone(&self.keys);
+        self.ask_long(move |connection| audit::of_exchange(connection, &keys, exchange))
+            .await
     }
 
     /// A page of this node's audit records with their numbers: those after number `after`, in their order. That
@@ -276,7 +278,9 @@ impl SqliteStore {
         limit: usize,
     ) -> Result<Vec<(i64, AuditRecord)>, StoreError> {
         self.record_reading(reader, None).await?;
-        audit::page(&self.readers, &self.keys, &self.node, after, limit).await
+        let (keys, node) = (Arc::clone(&self.keys), self.node.clone());
+        self.ask_long(move |connection| audit::page(connection, &keys, &node, after, limit))
+            .await
     }
 
     /// A keyed hash for `purpose`, such as opaque patient identifiers. It changes when the first key file does.
@@ -303,6 +307,17 @@ impl SqliteStore {
         .await
     }
 
+    /// Asks a question that may read many rows.
+    async fn ask_long<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&mut rusqlite::Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let readers = Arc::clone(&self.readers);
+        tokio::task::spawn_blocking(move || readers.ask(question))
+            .await
+            .map_err(failed)?
+    }
+
     /// Hands a command to the writer and waits for its answer.
     async fn ask<T>(
         &self,
@@ -319,13 +334,13 @@ impl SqliteStore {
             .exchange
             .map(|write| self.prepare_exchange(write))
             .transpose()?;
-        let owner = exchange.as_ref().map(|exchange| exchange.id);
-        let effects = unit.effects.iter();
+        let owner = exchange.as_ref().map(|write| write.committed.exchange.id);
+        let effects = unit.effects.into_iter();
         let audit = unit.audit.iter();
         Ok(Prepared {
             owner: owner.or(unit.done.as_ref().map(|claim| claim.exchange)),
             effects: effects
-                .map(|(exchange, scheduled)| outbox::Row::of(*exchange, scheduled))
+                .map(|(exchange, scheduled)| outbox::Row::of(exchange, scheduled))
                 .collect::<Result<_, _>>()?,
             audit: audit.map(audit::Row::of).collect::<Result<_, _>>()?,
             exchange,
@@ -346,13 +361,13 @@ impl SqliteStore {
             } => (exchange, version.saturating_add(1), keys, false),
         };
         Ok(PreparedExchange {
-            id: exchange.id,
             is_new,
             row: exchange::Row::seal(&self.keys, &exchange, version)?,
             keys: keys
                 .iter()
                 .map(|key| lookup_key::Row::of(&self.keys, key))
                 .collect(),
+            committed: VersionedExchange { exchange, version },
         })
     }
 
@@ -364,9 +379,9 @@ impl SqliteStore {
             .map_err(bodies::store_error)?;
         // A file that was not open a moment ago is adopted by a committed row, or by none ever.
         let ids: Vec<BodyId> = files.iter().filter_map(|(id, _)| *id).collect();
-        let adopted = body::adopted(&self.readers, ids)
-            .await
-            .map_err(read_failed)?;
+        let adopted = self
+            .ask_long(move |connection| body::adopted(connection, ids).map_err(read_failed))
+            .await?;
         let orphans = files
             .into_iter()
             .filter(|(id, _)| id.is_none_or(|id| !adopted.contains(&id)));
@@ -400,24 +415,29 @@ impl Exchanges for SqliteStore {
     }
 
     async fn load(&self, id: ExchangeId) -> Result<Option<VersionedExchange>, StoreError> {
-        exchange::load(&self.readers, &self.keys, id).await
+        if let Some(recent) = self.recent.get(id) {
+            return Ok(Some(recent));
+        }
+        self.readers
+            .ask(|connection| exchange::load(connection, &self.keys, id))
     }
 
     async fn find(&self, key: &LookupKey) -> Result<Vec<ExchangeId>, StoreError> {
+        let find = |key: &LookupKey| {
+            self.readers
+                .ask(|connection| lookup_key::find(connection, &self.keys, key))
+        };
         let LookupKey::Any(text) = key else {
-            return lookup_key::find(&self.readers, &self.keys, key).await;
+            return find(key);
         };
         // Operators paste ids as they see them: the exchange's own, or a Message-ID with its angle brackets.
         if let Ok(id) = text.trim().parse().map(ExchangeId)
-            && exchange::load(&self.readers, &self.keys, id)
-                .await?
-                .is_some()
+            && self.load(id).await?.is_some()
         {
             return Ok(vec![id]);
         }
         let bare = text.trim().trim_start_matches('<').trim_end_matches('>');
-        let key = LookupKey::Any(bare.to_owned());
-        lookup_key::find(&self.readers, &self.keys, &key).await
+        find(&LookupKey::Any(bare.to_owned()))
     }
 
     async fn claim(
@@ -426,21 +446,45 @@ impl Exchanges for SqliteStore {
         lease: Duration,
         limit: usize,
     ) -> Result<Vec<Claim>, StoreError> {
-        self.ask(|answer| Command::Claim {
-            now,
-            lease,
-            limit,
-            answer,
-        })
-        .await
+        if self.commands.is_closed() {
+            return Err(closed());
+        }
+        let mut claims = self.queue.take(now, limit);
+        let is_more_due = self
+            .queue
+            .next_due()
+            .is_some_and(|at| at <= now.as_microsecond());
+        if claims.len() < limit && is_more_due {
+            let limit = limit - claims.len();
+            let asked = self.ask(|answer| Command::Claim {
+                now,
+                lease,
+                limit,
+                answer,
+            });
+            match asked.await {
+                Ok(more) => claims.extend(more),
+                // What is taken already must be worked on: the failure shows at the next call.
+                Err(error) if claims.is_empty() => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(claims)
+    }
+
+    fn lease_on_commit(&self, lease: Duration, room: usize) {
+        self.queue.set_terms(Terms { lease, room });
     }
 
     async fn next_due(&self) -> Result<Option<Timestamp>, StoreError> {
-        outbox::next_due(&self.readers).await
+        let next = self.queue.next_due();
+        next.map(Timestamp::from_microsecond)
+            .transpose()
+            .map_err(failed)
     }
 
     fn due_changed(&self) -> Arc<Notify> {
-        Arc::clone(&self.due)
+        Arc::clone(&self.queue.due)
     }
 
     async fn give_back(&self, claim: &Claim, at: Timestamp) -> Result<(), StoreError> {
@@ -453,7 +497,9 @@ impl Exchanges for SqliteStore {
         &self,
         filter: &ExchangeFilter,
     ) -> Result<Vec<crate::bridge::exchange::Exchange>, StoreError> {
-        exchange::list(&self.readers, &self.keys, filter).await
+        let (keys, filter) = (Arc::clone(&self.keys), filter.clone());
+        self.ask_long(move |connection| exchange::list(connection, &keys, &filter))
+            .await
     }
 }
 
@@ -470,29 +516,11 @@ impl Bodies for SqliteStore {
         if let Some(reader) = self.bodies.open(id)? {
             return Ok(reader);
         }
-        // The runtime does the asking, so that this thread needs none: it may be any but one of the runtime's own.
-        let (answer, result) = std::sync::mpsc::sync_channel(1);
-        let readers = self.readers.clone();
-        self.runtime.spawn(async move {
-            let _ = answer.send(body::content(&readers, id).await);
-        });
-        let octets = result.recv().map_err(|_| closed())??;
+        let octets = self
+            .readers
+            .ask(|connection| body::content(connection, id))?;
         self.bodies.open_octets(id, octets)
     }
-}
-
-fn connect_options(data_dir: &DataDir) -> SqliteConnectOptions {
-    SqliteConnectOptions::new()
-        .filename(data_dir.database())
-        .journal_mode(SqliteJournalMode::Wal)
-        // FULL: the log is fsynced at every commit. NORMAL would lose the last commits with the power.
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .pragma("secure_delete", "ON")
-        .pragma("temp_store", "MEMORY")
-        .pragma("journal_size_limit", MAX_IDLE_LOG_BYTES.to_string())
-        .disable_statement_logging()
 }
 
 async fn sweep_every(interval: Duration, store: Weak<SqliteStore>) {

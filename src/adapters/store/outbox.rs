@@ -3,102 +3,128 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool};
+use rusqlite::{Connection, params};
 
 use super::{
-    failure::{UnitError, failed, read_failed},
+    failure::{UnitError, failed},
+    queue::{Change, Terms},
     row_id::RowId,
-    writer::MAX_ROWS_AT_ONCE,
 };
 use crate::{
-    bridge::exchange::Scheduled,
+    bridge::exchange::{Effect, Scheduled},
     flows::ports::{Claim, StoreError},
     formats::ids::ExchangeId,
 };
 
-pub(super) const INSERT: &str = "INSERT INTO outbox (exchange, effect, next_at) ";
+pub(super) const INSERT: &str = "INSERT INTO outbox (exchange, effect, state, next_at, attempts, owner) \
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const LAPSE: &str =
-    "UPDATE outbox SET state = 0, owner = NULL WHERE state = 1 AND next_at <= $1";
+    "UPDATE outbox SET state = 0, owner = NULL WHERE state = 1 AND next_at <= ?1";
 // A writer alone claims here; PostgreSQL adds FOR UPDATE SKIP LOCKED to the inner SELECT.
 pub(super) const CLAIM: &str = "UPDATE outbox \
-     SET state = 1, owner = $2, next_at = $3, attempts = attempts + 1 \
-     WHERE id IN (SELECT id FROM outbox WHERE state = 0 AND next_at <= $1 \
-                  ORDER BY next_at, id LIMIT $4) \
+     SET state = 1, owner = ?2, next_at = ?3, attempts = attempts + 1 \
+     WHERE id IN (SELECT id FROM outbox WHERE state = 0 AND next_at <= ?1 \
+                  ORDER BY next_at, id LIMIT ?4) \
      RETURNING id, exchange, effect, attempts - 1";
 // attempts tells this lease from every other one of the same effect.
 pub(super) const COMPLETE: &str =
-    "DELETE FROM outbox WHERE id = $1 AND state = 1 AND owner = $2 AND attempts = $3";
-pub(super) const GIVE_BACK: &str = "UPDATE outbox SET state = 0, owner = NULL, next_at = $4 \
-     WHERE id = $1 AND state = 1 AND owner = $2 AND attempts = $3";
+    "DELETE FROM outbox WHERE id = ?1 AND state = 1 AND owner = ?2 AND attempts = ?3";
+pub(super) const GIVE_BACK: &str = "UPDATE outbox SET state = 0, owner = NULL, next_at = ?4 \
+     WHERE id = ?1 AND state = 1 AND owner = ?2 AND attempts = ?3";
 pub(super) const RELEASE_ALL: &str =
-    "UPDATE outbox SET state = 0, owner = NULL, next_at = $1 WHERE state = 1";
-// One look into the index for each state; MIN over both at once would read them whole.
-pub(super) const NEXT_DUE: &str = "SELECT (SELECT MIN(next_at) FROM outbox WHERE state = 0), \
-            (SELECT MIN(next_at) FROM outbox WHERE state = 1)";
+    "UPDATE outbox SET state = 0, owner = NULL, next_at = ?1 WHERE state = 1";
+pub(super) const FIRST_WAITING: &str = "SELECT MIN(next_at) FROM outbox WHERE state = 0";
 
-/// An effect as its row has it.
+const WAITS: i64 = 0;
+const LEASED: i64 = 1;
+
+/// An effect on its way into its row.
 pub(super) struct Row {
     exchange: ExchangeId,
-    effect: String,
-    next_at: i64,
+    effect: Effect,
+    text: String,
+    due: Timestamp,
 }
 
 impl Row {
-    pub(super) fn of(exchange: ExchangeId, scheduled: &Scheduled) -> Result<Self, StoreError> {
+    pub(super) fn of(exchange: ExchangeId, scheduled: Scheduled) -> Result<Self, StoreError> {
         Ok(Self {
             exchange,
-            effect: serde_json::to_string(&scheduled.effect).map_err(failed)?,
-            next_at: scheduled.at.as_microsecond(),
+            text: serde_json::to_string(&scheduled.effect).map_err(failed)?,
+            effect: scheduled.effect,
+            due: scheduled.at,
         })
     }
-}
 
-/// Adds effects.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    rows: &[Row],
-) -> Result<(), UnitError> {
-    for rows in rows.chunks(MAX_ROWS_AT_ONCE) {
-        QueryBuilder::<Sqlite>::new(INSERT)
-            .push_values(rows, |mut columns, row| {
-                columns
-                    .push_bind(RowId(row.exchange.0))
-                    .push_bind(row.effect.clone())
-                    .push_bind(row.next_at);
-            })
-            .build()
-            .execute(&mut *connection)
-            .await?;
+    /// Adds the effect. One that is due `now` is leased to `owner` at once while `terms` have room: work that follows
+    /// a commit needs no second one to be claimed by.
+    pub(super) fn insert(
+        self,
+        connection: &Connection,
+        owner: &str,
+        now: Timestamp,
+        terms: &mut Terms,
+        changes: &mut Vec<Change>,
+    ) -> Result<Option<Claim>, UnitError> {
+        let lease = (terms.room > 0 && self.due <= now)
+            .then(|| lease_end(now, terms.lease))
+            .transpose()?;
+        let next_at = lease.unwrap_or(self.due).as_microsecond();
+        let (state, attempts) = match lease {
+            Some(_) => (LEASED, 1),
+            None => (WAITS, 0),
+        };
+        connection.prepare_cached(INSERT)?.execute(params![
+            RowId(self.exchange.0),
+            self.text,
+            state,
+            next_at,
+            attempts,
+            lease.map(|_| owner),
+        ])?;
+        let Some(leased_until) = lease else {
+            changes.push(Change::Waits(next_at));
+            return Ok(None);
+        };
+        terms.room -= 1;
+        let id = connection.last_insert_rowid();
+        changes.push(Change::Leased {
+            until: next_at,
+            row: id,
+        });
+        Ok(Some(Claim {
+            id,
+            exchange: self.exchange,
+            effect: self.effect,
+            attempts: 0,
+            leased_until,
+        }))
     }
-    Ok(())
 }
 
 /// Leases up to `limit` due effects to `owner`. Lapsed leases are due.
-pub(super) async fn claim(
-    connection: &mut SqliteConnection,
+pub(super) fn claim(
+    connection: &Connection,
     owner: &str,
     now: Timestamp,
     lease: Duration,
     limit: usize,
+    changes: &mut Vec<Change>,
 ) -> Result<Vec<Claim>, UnitError> {
-    let refused = |error: jiff::Error| UnitError::Refused(failed(error));
-    let leased_until = now.checked_add(lease).map_err(refused)?.as_microsecond();
-    let leased_until = Timestamp::from_microsecond(leased_until).map_err(refused)?;
+    let leased_until = lease_end(now, lease)?;
+    let until = leased_until.as_microsecond();
     let now = now.as_microsecond();
-    sqlx::query(LAPSE)
-        .bind(now)
-        .execute(&mut *connection)
-        .await?;
-    let mut rows: Vec<(i64, RowId, String, u32)> = sqlx::query_as(CLAIM)
-        .bind(now)
-        .bind(owner)
-        .bind(leased_until.as_microsecond())
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-        .fetch_all(connection)
-        .await?;
+    connection.prepare_cached(LAPSE)?.execute([now])?;
+    changes.push(Change::Lapsed(now));
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut statement = connection.prepare_cached(CLAIM)?;
+    let mut rows: Vec<(i64, RowId, String, u32)> = statement
+        .query_map(params![now, owner, until, limit], |row| row.try_into())?
+        .collect::<Result<_, _>>()?;
     rows.sort_unstable_by_key(|(id, ..)| *id);
     let mut claims = Vec::with_capacity(rows.len());
     for (id, exchange, effect, attempts) in rows {
+        changes.push(Change::Leased { until, row: id });
         let exchange = ExchangeId(exchange.0);
         let Ok(effect) = serde_json::from_str(&effect) else {
             // Left leased: it comes again, and stops none of the others.
@@ -118,64 +144,67 @@ pub(super) async fn claim(
             leased_until,
         });
     }
+    changes.push(Change::Looked(first_waiting(connection)?));
     Ok(claims)
 }
 
+/// When a lease from `now` on ends, as a row can tell it.
+fn lease_end(now: Timestamp, lease: Duration) -> Result<Timestamp, UnitError> {
+    let refused = |error: jiff::Error| UnitError::Refused(failed(error));
+    let end = now.checked_add(lease).map_err(refused)?;
+    Timestamp::from_microsecond(end.as_microsecond()).map_err(refused)
+}
+
 /// Removes a claimed effect: it is done. Refused if the lease is another one's by now.
-pub(super) async fn complete(
-    connection: &mut SqliteConnection,
+pub(super) fn complete(
+    connection: &Connection,
     owner: &str,
     claim: &Claim,
+    changes: &mut Vec<Change>,
 ) -> Result<(), UnitError> {
-    let deleted = sqlx::query(COMPLETE)
-        .bind(claim.id)
-        .bind(owner)
-        .bind(i64::from(claim.attempts) + 1)
-        .execute(connection)
-        .await?;
-    held(deleted.rows_affected() == 1)
+    let attempts = i64::from(claim.attempts) + 1;
+    let deleted = connection
+        .prepare_cached(COMPLETE)?
+        .execute(params![claim.id, owner, attempts])?;
+    changes.push(ended(claim));
+    held(deleted == 1)
 }
 
 /// Lets a claimed effect wait until `at`. Refused if the lease is another one's by now.
-pub(super) async fn give_back(
-    connection: &mut SqliteConnection,
+pub(super) fn give_back(
+    connection: &Connection,
     owner: &str,
     claim: &Claim,
     at: Timestamp,
+    changes: &mut Vec<Change>,
 ) -> Result<(), UnitError> {
-    let updated = sqlx::query(GIVE_BACK)
-        .bind(claim.id)
-        .bind(owner)
-        .bind(i64::from(claim.attempts) + 1)
-        .bind(at.as_microsecond())
-        .execute(connection)
-        .await?;
-    held(updated.rows_affected() == 1)
+    let attempts = i64::from(claim.attempts) + 1;
+    let at = at.as_microsecond();
+    let updated = connection
+        .prepare_cached(GIVE_BACK)?
+        .execute(params![claim.id, owner, attempts, at])?;
+    changes.extend([ended(claim), Change::Waits(at)]);
+    held(updated == 1)
+}
+
+fn ended(claim: &Claim) -> Change {
+    Change::Ended {
+        until: claim.leased_until.as_microsecond(),
+        row: claim.id,
+    }
 }
 
 /// Ends every lease: whoever held one is gone. Only for a store that one process has for itself.
-pub(super) async fn release_all(
-    connection: &mut SqliteConnection,
-    now: Timestamp,
-) -> Result<(), sqlx::Error> {
-    sqlx::query(RELEASE_ALL)
-        .bind(now.as_microsecond())
-        .execute(connection)
-        .await?;
+pub(super) fn release_all(connection: &Connection, now: Timestamp) -> rusqlite::Result<()> {
+    connection.execute(RELEASE_ALL, [now.as_microsecond()])?;
     Ok(())
 }
 
-/// When the next effect can be claimed.
-pub(super) async fn next_due(pool: &SqlitePool) -> Result<Option<Timestamp>, StoreError> {
-    let (waiting, leased): (Option<i64>, Option<i64>) = sqlx::query_as(NEXT_DUE)
-        .fetch_one(pool)
-        .await
-        .map_err(read_failed)?;
-    let earliest = waiting.into_iter().chain(leased).min();
-    earliest
-        .map(Timestamp::from_microsecond)
-        .transpose()
-        .map_err(failed)
+/// When the first effect that is not leased becomes due.
+pub(super) fn first_waiting(connection: &Connection) -> rusqlite::Result<Option<i64>> {
+    connection
+        .prepare_cached(FIRST_WAITING)?
+        .query_row([], |row| row.get(0))
 }
 
 fn held(is_held: bool) -> Result<(), UnitError> {

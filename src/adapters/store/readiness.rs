@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 
 use super::SqliteStore;
-use crate::flows::ports::{Exchanges, Readiness, UnitOfWork};
+use crate::{
+    flows::ports::{Exchanges, Readiness, UnitOfWork},
+    formats::ids::ExchangeId,
+};
 
 #[async_trait]
 impl Readiness for SqliteStore {
@@ -11,12 +14,12 @@ impl Readiness for SqliteStore {
         "store"
     }
 
-    /// Asks the writer for an empty transaction and a reader for the next due effect: both must answer.
+    /// Asks the writer for an empty transaction and a reader for an exchange that there is not: both must answer.
     async fn check(&self) -> Result<(), &'static str> {
         self.commit(UnitOfWork::default())
             .await
             .map_err(|_| "the store cannot be written")?;
-        self.next_due()
+        self.load(ExchangeId(uuid::Uuid::nil()))
             .await
             .map_err(|_| "the store cannot be read")?;
         Ok(())

@@ -1,25 +1,32 @@
-//! The writer: one task with a connection of its own. It takes whatever is queued, writes it in one transaction, one
+//! The writer: one thread with a connection of its own. It takes whatever is queued, writes it in one transaction, one
 //! savepoint for each unit, commits once, and only then answers each. So a hundred messages that come together cost
 //! one fsync, and one that conflicts fails alone.
+//!
+//! A thread and no task: SQLite blocks, and a statement that is handed to another thread and back costs several times
+//! what it takes itself.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use sqlx::{ConnectOptions, Connection, SqliteConnection, sqlite::SqliteConnectOptions};
-use tokio::sync::{Notify, mpsc, oneshot};
+use rusqlite::Connection;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     audit,
     bodies::{Adoption, BodyStore},
-    body, exchange,
+    body,
+    connection::Database,
+    exchange,
     failure::{Failure, UnitError},
     keys::KeyRing,
     lookup_key, outbox,
+    queue::{Change, Queue, Terms},
+    recent::Recent,
 };
 use crate::{
     flows::{
         fault_points,
-        ports::{Claim, StoreError},
+        ports::{Claim, Clock, StoreError, VersionedExchange},
     },
     formats::ids::{BodyId, ExchangeId},
 };
@@ -30,8 +37,6 @@ const ROLLBACK: &str = "ROLLBACK";
 const SAVEPOINT: &str = "SAVEPOINT unit";
 const RELEASE: &str = "RELEASE unit";
 const UNDO_UNIT: &str = "ROLLBACK TO unit";
-/// Rows that one statement inserts: each statement is a trip to the thread of its connection and back.
-pub(super) const MAX_ROWS_AT_ONCE: usize = 32;
 /// Exchanges that one transaction removes when their retention is over.
 const EXPIRED_AT_ONCE: i64 = 200;
 
@@ -70,7 +75,7 @@ pub(super) struct Prepared {
 }
 
 pub(super) struct PreparedExchange {
-    pub(super) id: ExchangeId,
+    pub(super) committed: VersionedExchange,
     pub(super) is_new: bool,
     pub(super) row: exchange::Row,
     pub(super) keys: Vec<lookup_key::Row>,
@@ -80,35 +85,57 @@ pub(super) struct PreparedExchange {
 enum Pending {
     Unit {
         adoption: Option<Adoption>,
+        /// What the exchange is from now on, and the octets of its row.
+        exchange: Option<Box<(VersionedExchange, usize)>>,
         unlink: Vec<BodyId>,
         rings: bool,
+        /// Effects that were leased as they were inserted.
+        ready: Vec<Claim>,
         answer: oneshot::Sender<Result<(), StoreError>>,
     },
     Claims(Vec<Claim>, oneshot::Sender<Result<Vec<Claim>, StoreError>>),
     Expired {
-        unlink: Vec<BodyId>,
-        is_more: bool,
+        expired: Expired,
         answer: oneshot::Sender<Result<bool, StoreError>>,
     },
 }
 
+/// What was over its retention.
+struct Expired {
+    exchanges: Vec<ExchangeId>,
+    unlink: Vec<BodyId>,
+    is_more: bool,
+}
+
 /// The writer's side of the store.
 pub(super) struct Writer {
-    pub(super) options: SqliteConnectOptions,
-    pub(super) connection: Option<SqliteConnection>,
+    pub(super) database: Database,
+    pub(super) connection: Option<Connection>,
     pub(super) keys: Arc<KeyRing>,
     pub(super) bodies: Arc<BodyStore>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) node: String,
     pub(super) chain: audit::Chain,
-    pub(super) due: Arc<Notify>,
+    pub(super) queue: Arc<Queue>,
+    pub(super) recent: Arc<Recent>,
     pub(super) max_units: usize,
+}
+
+/// What the open transaction has done so far, beside its rows.
+struct Batch {
+    now: Timestamp,
+    terms: Terms,
+    changes: Vec<Change>,
+    pending: Vec<Pending>,
+    /// Whether one command is all there is: then it needs no savepoint.
+    is_single: bool,
 }
 
 impl Writer {
     /// Serves `commands` until they end, then closes the connection.
-    pub(super) async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+    pub(super) fn run(mut self, mut commands: mpsc::Receiver<Command>) {
         let mut batch = Vec::with_capacity(self.max_units);
-        while commands.recv_many(&mut batch, self.max_units).await > 0 {
+        while commands.blocking_recv_many(&mut batch, self.max_units) > 0 {
             let is_closing = batch
                 .iter()
                 .any(|command| matches!(command, Command::Close));
@@ -116,35 +143,41 @@ impl Writer {
                 // What is queued is still served; nothing new comes in.
                 commands.close();
             }
-            self.serve(batch.drain(..)).await;
+            self.serve(batch.drain(..));
         }
         if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close().await
+            && let Err((_, error)) = connection.close()
         {
             tracing::warn!(%error, "the store was not closed cleanly; it recovers at the next start");
         }
     }
 
     /// Writes one batch and answers it.
-    async fn serve(&mut self, batch: impl ExactSizeIterator<Item = Command>) {
+    fn serve(&mut self, batch: impl ExactSizeIterator<Item = Command>) {
         let chain_before = self.chain.clone();
-        let mut pending = Vec::with_capacity(batch.len());
+        let mut open = Batch {
+            now: self.clock.now(),
+            terms: self.queue.terms(),
+            changes: Vec::new(),
+            pending: Vec::with_capacity(batch.len()),
+            is_single: batch.len() == 1,
+        };
         let mut commands = batch.filter(|command| !matches!(command, Command::Close));
-        let mut outcome = self.begin().await;
+        let mut outcome = self.begin();
         while outcome.is_ok() {
             let Some(command) = commands.next() else {
-                outcome = self.commit(&chain_before).await;
+                outcome = self.commit(&chain_before);
                 break;
             };
-            outcome = self.execute(command, &mut pending).await;
+            outcome = self.execute(command, &mut open);
         }
         let Err(failure) = outcome else {
-            self.answer(pending).await;
+            self.answer(open);
             return;
         };
         self.chain = chain_before;
-        self.roll_back().await;
-        for waiting in pending {
+        self.roll_back();
+        for waiting in open.pending {
             waiting.fail(&failure);
         }
         for command in commands {
@@ -152,59 +185,50 @@ impl Writer {
         }
     }
 
-    async fn begin(&mut self) -> Result<(), Failure> {
+    fn begin(&mut self) -> Result<(), Failure> {
         if self.connection.is_none() {
-            self.connection = Some(self.options.connect().await?);
+            self.connection = Some(self.database.connect()?);
         }
-        self.run_sql(BEGIN).await
+        self.run_sql(BEGIN)
     }
 
-    async fn commit(&mut self, chain_before: &audit::Chain) -> Result<(), Failure> {
+    fn commit(&mut self, chain_before: &audit::Chain) -> Result<(), Failure> {
         if !self.chain.is_same(chain_before) {
-            let keys = Arc::clone(&self.keys);
-            let chain = self.chain.clone();
-            chain.save(self.connection()?, &keys).await?;
+            self.chain.save(self.connection()?, &self.keys)?;
         }
         fault_points::pass("store.before_commit")?;
-        self.run_sql(COMMIT).await?;
+        self.run_sql(COMMIT)?;
         // Past this line the units are durable, whatever happens: only a kill means anything here.
         let _ = fault_points::pass("store.after_commit");
         Ok(())
     }
 
-    async fn roll_back(&mut self) {
+    fn roll_back(&mut self) {
         // SQLite rolls back by itself after some errors, and then there is nothing to undo. A connection that cannot
-        // even say so is given up; the next batch opens another.
-        let Some(mut connection) = self.connection.take() else {
+        // do it is given up; the next batch opens another.
+        let Some(connection) = self.connection.take() else {
             return;
         };
-        let undone = sqlx::query(ROLLBACK).execute(&mut connection).await;
-        let is_usable = match undone {
-            Ok(_) => true,
-            Err(sqlx::Error::Database(_)) => connection.ping().await.is_ok(),
-            Err(_) => false,
-        };
-        if is_usable {
+        if connection.is_autocommit() || connection.execute_batch(ROLLBACK).is_ok() {
             self.connection = Some(connection);
         }
     }
 
     /// Executes one command in the open transaction. `Err` means that the transaction is broken.
-    async fn execute(
-        &mut self,
-        command: Command,
-        pending: &mut Vec<Pending>,
-    ) -> Result<(), Failure> {
+    fn execute(&mut self, command: Command, open: &mut Batch) -> Result<(), Failure> {
         let chain_before = self.chain.clone();
+        let changes_before = open.changes.len();
         // Whatever happens below, whoever asked is answered: a broken transaction by `fail`, a refusal here.
-        if let Err(failure) = self.run_sql(SAVEPOINT).await {
+        if !open.is_single
+            && let Err(failure) = self.run_sql(SAVEPOINT)
+        {
             command.fail(&failure);
             return Err(failure);
         }
         let refusal = match command {
-            Command::Commit(unit, answer) => match self.write(*unit).await {
+            Command::Commit(unit, answer) => match self.write(*unit, open) {
                 Ok(written) => {
-                    pending.push(written.into_pending(answer));
+                    open.pending.push(written.into_pending(answer));
                     None
                 }
                 Err(error) => Some(refuse(error, answer)?),
@@ -214,19 +238,21 @@ impl Writer {
                 lease,
                 limit,
                 answer,
-            } => match self.claim(now, lease, limit).await {
+            } => match self.claim(now, lease, limit, open) {
                 Ok(claims) => {
-                    pending.push(Pending::Claims(claims, answer));
+                    open.pending.push(Pending::Claims(claims, answer));
                     None
                 }
                 Err(error) => Some(refuse(error, answer)?),
             },
-            Command::GiveBack { claim, at, answer } => match self.give_back(&claim, at).await {
+            Command::GiveBack { claim, at, answer } => match self.give_back(&claim, at, open) {
                 Ok(()) => {
-                    pending.push(Pending::Unit {
+                    open.pending.push(Pending::Unit {
                         adoption: None,
+                        exchange: None,
                         unlink: Vec::new(),
                         rings: true,
+                        ready: Vec::new(),
                         answer,
                     });
                     None
@@ -237,13 +263,9 @@ impl Writer {
                 final_before,
                 audit_before,
                 answer,
-            } => match self.expire(final_before, audit_before).await {
-                Ok((unlink, is_more)) => {
-                    pending.push(Pending::Expired {
-                        unlink,
-                        is_more,
-                        answer,
-                    });
+            } => match self.expire(final_before, audit_before) {
+                Ok(expired) => {
+                    open.pending.push(Pending::Expired { expired, answer });
                     None
                 }
                 Err(error) => Some(refuse(error, answer)?),
@@ -252,124 +274,180 @@ impl Writer {
         };
         if let Some(Refused) = refusal {
             self.chain = chain_before;
-            self.run_sql(UNDO_UNIT).await?;
+            open.changes.truncate(changes_before);
+            if open.is_single {
+                self.run_sql(ROLLBACK)?;
+                return self.run_sql(BEGIN);
+            }
+            self.run_sql(UNDO_UNIT)?;
         }
-        self.run_sql(RELEASE).await
+        if open.is_single {
+            return Ok(());
+        }
+        self.run_sql(RELEASE)
     }
 
-    async fn write(&mut self, unit: Prepared) -> Result<Written, UnitError> {
-        let keys = Arc::clone(&self.keys);
-        let node = self.node.clone();
+    fn write(&mut self, unit: Prepared, open: &mut Batch) -> Result<Written, UnitError> {
         let mut chain = self.chain.clone();
         let connection = self.connection()?;
         if let Some(claim) = &unit.done {
-            outbox::complete(&mut *connection, &node, claim).await?;
+            outbox::complete(connection, &self.node, claim, &mut open.changes)?;
         }
+        let mut committed = None;
         if let Some(exchange) = unit.exchange {
+            let id = exchange.committed.exchange.id;
+            let sealed_bytes = exchange.row.sealed_bytes();
             if exchange.is_new {
-                exchange.row.insert(&mut *connection).await?;
+                exchange.row.insert(connection)?;
             } else {
-                exchange.row.update(&mut *connection).await?;
+                exchange.row.update(connection)?;
             }
-            lookup_key::insert(&mut *connection, exchange.id, &exchange.keys).await?;
+            lookup_key::insert(connection, id, &exchange.keys)?;
+            committed = Some(Box::new((exchange.committed, sealed_bytes)));
         }
         for adopted in &unit.adoption.bodies {
-            body::insert(&mut *connection, adopted, unit.owner).await?;
+            body::insert(connection, adopted, unit.owner)?;
         }
         let mut unlink = Vec::new();
         for id in unit.remove {
-            if body::delete(&mut *connection, id).await? {
+            if body::delete(connection, id)? {
                 unlink.push(id);
             }
         }
         let rings = !unit.effects.is_empty();
-        outbox::insert(&mut *connection, &unit.effects).await?;
-        chain.append(connection, &keys, &unit.audit).await?;
+        let mut ready = Vec::new();
+        for effect in unit.effects {
+            let (node, now) = (&self.node, open.now);
+            ready.extend(effect.insert(
+                connection,
+                node,
+                now,
+                &mut open.terms,
+                &mut open.changes,
+            )?);
+        }
+        chain.append(connection, &self.keys, &unit.audit)?;
         self.chain = chain;
         Ok(Written {
             adoption: unit.adoption,
+            exchange: committed,
             unlink,
             rings,
+            ready,
         })
     }
 
-    async fn claim(
-        &mut self,
+    fn claim(
+        &self,
         now: Timestamp,
         lease: Duration,
         limit: usize,
+        open: &mut Batch,
     ) -> Result<Vec<Claim>, UnitError> {
-        let node = self.node.clone();
-        outbox::claim(self.connection()?, &node, now, lease, limit).await
+        let connection = self.connection()?;
+        outbox::claim(connection, &self.node, now, lease, limit, &mut open.changes)
     }
 
-    async fn give_back(&mut self, claim: &Claim, at: Timestamp) -> Result<(), UnitError> {
-        let node = self.node.clone();
-        outbox::give_back(self.connection()?, &node, claim, at).await
+    fn give_back(&self, claim: &Claim, at: Timestamp, open: &mut Batch) -> Result<(), UnitError> {
+        outbox::give_back(self.connection()?, &self.node, claim, at, &mut open.changes)
     }
 
-    async fn expire(
+    fn expire(
         &mut self,
         final_before: Timestamp,
         audit_before: Timestamp,
-    ) -> Result<(Vec<BodyId>, bool), UnitError> {
+    ) -> Result<Expired, UnitError> {
+        let mut chain = self.chain.clone();
         let connection = self.connection()?;
-        let expired = exchange::expired(&mut *connection, final_before, EXPIRED_AT_ONCE).await?;
-        let is_more = i64::try_from(expired.len()) == Ok(EXPIRED_AT_ONCE);
+        let exchanges = exchange::expired(connection, final_before, EXPIRED_AT_ONCE)?;
+        let is_more = i64::try_from(exchanges.len()) == Ok(EXPIRED_AT_ONCE);
         let mut unlink = Vec::new();
-        for id in expired {
-            for body in body::of_exchange(&mut *connection, id).await? {
-                if body::delete(&mut *connection, body).await? {
+        for id in &exchanges {
+            for body in body::of_exchange(connection, *id)? {
+                if body::delete(connection, body)? {
                     unlink.push(body);
                 }
             }
-            exchange::delete(&mut *connection, id).await?;
+            exchange::delete(connection, *id)?;
         }
-        let mut chain = self.chain.clone();
-        let is_more_audit = chain.prune(self.connection()?, audit_before).await?;
+        let is_more_audit = chain.prune(connection, audit_before)?;
         self.chain = chain;
-        Ok((unlink, is_more || is_more_audit))
+        Ok(Expired {
+            exchanges,
+            unlink,
+            is_more: is_more || is_more_audit,
+        })
     }
 
-    async fn answer(&self, pending: Vec<Pending>) {
-        let unlink: Vec<BodyId> = pending.iter().flat_map(Pending::unlink).copied().collect();
-        if !unlink.is_empty() {
-            let bodies = Arc::clone(&self.bodies);
-            // A file that stays is found by the next sweep.
-            let _ = tokio::task::spawn_blocking(move || bodies.unlink(&unlink)).await;
+    /// The transaction is committed: memory follows the rows, and everybody is told.
+    fn answer(&self, open: Batch) {
+        let Batch {
+            changes,
+            mut pending,
+            ..
+        } = open;
+        let mut ready = Vec::new();
+        let mut rings = false;
+        for waiting in &mut pending {
+            rings |= waiting.rings();
+            self.bodies.unlink(waiting.unlink());
+            match waiting {
+                Pending::Unit {
+                    exchange,
+                    ready: leased,
+                    ..
+                } => {
+                    if let Some(committed) = exchange.take() {
+                        let (exchange, sealed_bytes) = *committed;
+                        self.recent.put(exchange, sealed_bytes);
+                    }
+                    ready.append(leased);
+                }
+                Pending::Expired { expired, .. } => {
+                    for id in &expired.exchanges {
+                        self.recent.remove(*id);
+                    }
+                }
+                Pending::Claims(..) => {}
+            }
         }
-        if pending.iter().any(Pending::rings) {
-            self.due.notify_one();
+        self.queue.committed(changes, ready);
+        if rings {
+            self.queue.due.notify_one();
         }
         for waiting in pending {
             waiting.succeed();
         }
     }
 
-    fn connection(&mut self) -> Result<&mut SqliteConnection, Failure> {
+    fn connection(&self) -> Result<&Connection, Failure> {
         self.connection
-            .as_mut()
+            .as_ref()
             .ok_or_else(|| Failure::Other("the store is not connected".to_owned()))
     }
 
-    async fn run_sql(&mut self, statement: &'static str) -> Result<(), Failure> {
-        sqlx::query(statement).execute(self.connection()?).await?;
+    fn run_sql(&self, statement: &'static str) -> Result<(), Failure> {
+        self.connection()?.prepare_cached(statement)?.execute([])?;
         Ok(())
     }
 }
 
 struct Written {
     adoption: Adoption,
+    exchange: Option<Box<(VersionedExchange, usize)>>,
     unlink: Vec<BodyId>,
     rings: bool,
+    ready: Vec<Claim>,
 }
 
 impl Written {
     fn into_pending(self, answer: oneshot::Sender<Result<(), StoreError>>) -> Pending {
         Pending::Unit {
             adoption: Some(self.adoption),
+            exchange: self.exchange,
             unlink: self.unlink,
             rings: self.rings,
+            ready: self.ready,
             answer,
         }
     }
@@ -399,7 +477,8 @@ fn refuse<T>(
 impl Pending {
     fn unlink(&self) -> &[BodyId] {
         match self {
-            Self::Unit { unlink, .. } | Self::Expired { unlink, .. } => unlink,
+            Self::Unit { unlink, .. } => unlink,
+            Self::Expired { expired, .. } => &expired.unlink,
             Self::Claims(..) => &[],
         }
     }
@@ -421,10 +500,8 @@ impl Pending {
             Self::Claims(claims, answer) => {
                 let _ = answer.send(Ok(claims));
             }
-            Self::Expired {
-                is_more, answer, ..
-            } => {
-                let _ = answer.send(Ok(is_more));
+            Self::Expired { expired, answer } => {
+                let _ = answer.send(Ok(expired.is_more));
             }
         }
     }
@@ -535,11 +612,9 @@ mod tests {
             ..StoreConfig::default()
         };
         // Some 800 kB: SQLite itself answers SQLITE_FULL beyond.
-        let store = SqliteStore::open_with(&config, Arc::new(Midnight), "node-a", |options| {
-            options.pragma("max_page_count", "200")
-        })
-        .await
-        .unwrap();
+        let store = SqliteStore::open_with(&config, Arc::new(Midnight), "node-a", Some(200))
+            .await
+            .unwrap();
 
         let mut kept = Vec::new();
         let refused = loop {

@@ -305,18 +305,10 @@ impl CrossingGround<'_> {
     }
 
     /// Changes the database of a stopped or dead bridge, and tells how many rows.
-    pub(crate) fn change_rows(&self, statement: &'static str) -> u64 {
-        use sqlx::{ConnectOptions, Connection, sqlite::SqliteConnectOptions};
-        let options = SqliteConnectOptions::new().filename(self.path().join("data/xdbridge.db"));
-        self.workshop.runtime.block_on(async {
-            let mut connection = options.connect().await.unwrap();
-            let done = sqlx::query(statement)
-                .execute(&mut connection)
-                .await
-                .unwrap();
-            connection.close().await.unwrap();
-            done.rows_affected()
-        })
+    pub(crate) fn change_rows(&self, statement: &'static str) -> usize {
+        let path = self.path().join("data/xdbridge.db");
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection.execute(statement, []).unwrap()
     }
 
     /// Waits until every connection to the next hop that there was has ended.
