@@ -8,7 +8,7 @@ use std::io::{self, Read, Seek, SeekFrom, Write};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::inspect::{Content, InspectError, detect};
+use super::inspect::{Content, InspectError, detect, mail};
 use crate::{
     bridge::{
         destination::{Destinations, MailPolicy},
@@ -24,6 +24,7 @@ use crate::{
         ids::{DirectAddress, MessageId, SoapMessageId},
         limits::Limits,
         metadata::{Level, validate::Container},
+        mime::read,
         soap::{AddressBlock, MetadataLevel, Packaging, REQUEST_ACTION},
         xdm::{self, Institution, XdmDocuments, XdmError},
         xdr::request::{self, OutgoingDocument, OutgoingRequest, ReadError, ReceivedRequest},
@@ -131,6 +132,11 @@ pub fn convert<R: Read + Seek>(
         (Content::Message, Target::Xdr) => Err(ConvertError::NotConvertible {
             what: "the file holds no package",
             instead: "--to xdr takes an XDM package",
+        }),
+        (Content::Mail, Target::Xdr) => from_mail(file, order, limits, out),
+        (Content::Mail, Target::Xdm | Target::Mail) => Err(ConvertError::NotConvertible {
+            what: "the file is a mail",
+            instead: "a mail becomes an ITI-41 request, by --to xdr",
         }),
         (Content::Zip, Target::Xdm) => Err(ConvertError::NotConvertible {
             what: "the file is a package already",
@@ -304,6 +310,49 @@ fn from_package<R: Read + Seek>(
     }
     Ok(Converted {
         documents: submission.documents.len(),
+        findings,
+    })
+}
+
+/// The request that would be posted for a mail.
+fn from_mail<R: Read + Seek>(
+    file: &mut R,
+    order: &Order<'_>,
+    limits: &Limits,
+    out: &mut dyn Write,
+) -> Result<Converted, ConvertError> {
+    let octets = mail::octets_of(file, limits)?;
+    let read = read::read(&octets, limits).map_err(|error| ConvertError::Refused {
+        findings: vec![error.to_finding()],
+    })?;
+    let (named_from, named_to) = mail::addresses(&read);
+    let from = order.from.cloned().or(named_from);
+    let to = match order.recipients {
+        [] => named_to,
+        given => given.to_vec(),
+    };
+    let Some(from) = from.filter(|_| !to.is_empty()) else {
+        return Err(ConvertError::NotConvertible {
+            what: "the mail does not name both a sender and a recipient",
+            instead: "give them by --from and --recipient",
+        });
+    };
+    let plan = mail::planned(&read, &octets, &from, &to, limits);
+    let findings = plan.findings;
+    if plan.failure.is_some() {
+        return Err(ConvertError::Refused { findings });
+    }
+    let [planned] = plan.requests.as_slice() else {
+        return Err(ConvertError::NotConvertible {
+            what: "the mail holds several submissions",
+            instead: "one ITI-41 request carries one",
+        });
+    };
+    let to = format!("https://{HOST}/xdr");
+    let request = planned.request(&to, REQUEST_ACTION);
+    write_request(&request, &mut *planned.documents(&read, limits), out)?;
+    Ok(Converted {
+        documents: planned.outgoing.len(),
         findings,
     })
 }

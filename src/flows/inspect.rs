@@ -1,5 +1,7 @@
 //! What a file holds and whether the bridge would take it: read-only, by the code that the listeners run.
 
+pub(super) mod mail;
+
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
 use jiff::Timestamp;
@@ -41,6 +43,8 @@ pub enum Kind {
     XdrRequest,
     /// An XDM package.
     Xdm,
+    /// A mail that is neither signed nor sealed.
+    Mail,
     /// The answer to an ITI-41 request.
     RegistryResponse,
     /// METADATA.XML of a package.
@@ -53,6 +57,7 @@ impl Kind {
         match self {
             Self::XdrRequest => "xdr-request",
             Self::Xdm => "xdm",
+            Self::Mail => "mail",
             Self::RegistryResponse => "registry-response",
             Self::Metadata => "metadata",
         }
@@ -145,6 +150,8 @@ pub(super) enum Content {
     Message,
     /// A zip archive.
     Zip,
+    /// A mail.
+    Mail,
 }
 
 /// Tells by content what the file is, and goes back to its beginning.
@@ -166,8 +173,8 @@ pub(super) fn detect<R: Read + Seek>(
         return match header.media.as_ref().and_then(mail_kind) {
             _ if header.is_http => Ok(Content::Message),
             None if header.media.is_some() => Ok(Content::Message),
+            Some("mail") | None => Ok(Content::Mail),
             Some(what) => Err(InspectError::NotRead { what }),
-            None => Err(InspectError::NotRead { what: "mail" }),
         };
     }
     if head.trim_ascii_start().starts_with(b"--") {
@@ -258,6 +265,7 @@ pub fn inspect<R: Read + Seek>(
     };
     match detect(file, limits)? {
         Content::Zip => inspect_package(file, &terms),
+        Content::Mail => mail::inspect_mail(file, limits),
         Content::Message => inspect_message(file, &terms),
     }
 }

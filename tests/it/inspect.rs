@@ -216,14 +216,12 @@ fn what_is_cut_short_or_no_message_at_all_ends_with_exit_code_2_and_one_line() {
 }
 
 #[test]
-fn mail_in_any_form_is_named_and_ends_with_exit_code_2() {
+fn sealed_mail_and_notices_are_named_and_end_with_exit_code_2() {
     let folder = TestFolder::new();
     let path = folder.path().join("mail");
     let name = path.to_str().unwrap();
     let report = "multipart/report; boundary=b; report-type=";
     for (content_type, what) in [
-        ("text/plain".to_owned(), "mail"),
-        ("multipart/mixed; boundary=b".to_owned(), "mail"),
         (
             "application/pkcs7-mime; smime-type=enveloped-data".to_owned(),
             "S/MIME",
@@ -242,6 +240,22 @@ fn mail_in_any_form_is_named_and_ends_with_exit_code_2() {
     let output = xdbridge(&["inspect", "no/such/file"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(xdbridge(&["inspect"]).status.code(), Some(2));
+}
+
+// rule: XDR-100, XDR-106
+#[test]
+fn a_plain_mail_and_one_with_a_package_become_requests_that_are_accepted() {
+    let folder = TestFolder::new();
+    for name in ["documents", "xdm"] {
+        let mail = format!("fixtures/mail/{name}.eml");
+        let request = folder.path().join("request.http");
+        let output = convert(&mail, "xdr", &request, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let (received, _) = request_in(&request);
+        assert_eq!(received.documents.len(), 2, "{name}");
+        let output = xdbridge(&["inspect", request.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    }
 }
 
 fn request_in(path: &Path) -> (ReceivedRequest, DocumentsInMemory) {
