@@ -15,16 +15,17 @@ use crate::{
     adapters::{
         certificates::CertificatesConfig, dns::config::DnsConfig, operator::OperatorConfig,
         smtp_client::config::SmtpClientConfig, smtp_server::SmtpServerConfig,
-        soap_server::SoapServerConfig, store::StoreConfig,
+        soap_client::settings::SoapClientConfig, soap_server::SoapServerConfig, store::StoreConfig,
     },
     app::logging::LogConfig,
     bridge::{
         destination::{DestinationConfig, Destinations},
+        endpoint::{EndpointConfig, SourcesConfig, XdrEndpoints},
         exchange::Timers,
         partner::{AddressPattern, PartnerConfig, Partners},
         routing::{RouteConfig, Routes},
     },
-    flows::settings::{AuditSettings, DeliverySettings, NodeSettings},
+    flows::settings::{AuditSettings, DeliverySettings, NodeSettings, NotificationSettings},
     formats::{limits::Limits, xdm::Institution},
 };
 
@@ -53,6 +54,10 @@ pub struct Config {
     pub delivery: DeliverySettings,
     /// `[timers]`.
     pub timers: Timers,
+    /// `[notification]`.
+    pub notification: NotificationSettings,
+    /// `[sources]`.
+    pub sources: SourcesConfig,
     /// `[audit]`.
     pub audit: AuditSettings,
     /// `[node]`.
@@ -70,6 +75,9 @@ pub struct Config {
     /// `[[route]]`, once for each organisation that is known by its identifier alone.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub route: Vec<RouteConfig>,
+    /// `[[endpoint]]`, once for each XDR system that mail is posted to.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub endpoint: Vec<EndpointConfig>,
     /// Where relative paths count from.
     #[serde(skip)]
     base: PathBuf,
@@ -81,6 +89,9 @@ pub struct Config {
 pub struct SoapConfig {
     /// `[soap.server]`.
     pub server: SoapServerConfig,
+    /// `[soap.client]`; needed as soon as there is an endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client: Option<SoapClientConfig>,
 }
 
 /// `[smtp]`.
@@ -228,6 +239,10 @@ impl Config {
         if let Some(server) = &mut self.smtp.server {
             paths.extend([&mut server.certificate, &mut server.key]);
         }
+        if let Some(client) = &mut self.soap.client {
+            paths.extend([&mut client.certificate, &mut client.key]);
+            paths.extend(&mut client.ca_files);
+        }
         paths.extend(&mut self.smtp.client.ca_files);
         paths.extend(&mut self.store.key_files);
         paths.extend(&mut self.operator.certificate);
@@ -244,6 +259,37 @@ impl Config {
         problems
     }
 
+    /// What is wrong with the settings for mail that comes in. They belong together: none of them, or all.
+    fn receiving_problems(&self) -> Vec<String> {
+        let mut problems = XdrEndpoints::read(&self.endpoint).err().unwrap_or_default();
+        if self.endpoint.is_empty() {
+            if self.smtp.server.is_some() {
+                problems.push(
+                    "endpoint: one [[endpoint]] at least; without one no mail could go anywhere"
+                        .to_owned(),
+                );
+            }
+            return problems;
+        }
+        if self.smtp.server.is_none() {
+            problems.push("smtp.server: needed as soon as there is an [[endpoint]]".to_owned());
+        }
+        problems.extend(self.sources.problems());
+        match &self.soap.client {
+            None => {
+                problems.push("soap.client: needed as soon as there is an [[endpoint]]".to_owned());
+            }
+            Some(client) if client.post_timeout >= self.delivery.longest_effect() => {
+                problems.push(
+                    "soap.client.post_timeout: shorter than nine tenths of delivery.lease"
+                        .to_owned(),
+                );
+            }
+            Some(_) => {}
+        }
+        problems
+    }
+
     /// What is wrong with the values by themselves.
     fn value_problems(&self) -> Vec<String> {
         let mut problems = self.store.problems();
@@ -255,6 +301,7 @@ impl Config {
         let destinations = Destinations::read(self.delivery.mail_policy(), &self.destination);
         problems.extend(destinations.err().unwrap_or_default());
         problems.extend(self.domain_problems());
+        problems.extend(self.receiving_problems());
         let mut problem = |key: &str, accepted: &str| problems.push(format!("{key}: {accepted}"));
         if self.partner.is_empty() {
             problem(
@@ -441,11 +488,12 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 23] = [
+        let tables: [&[&str]; 29] = [
             &[],
             &["log"],
             &["soap"],
             &["soap", "server"],
+            &["soap", "client"],
             &["smtp"],
             &["smtp", "server"],
             &["smtp", "client"],
@@ -458,6 +506,8 @@ mod tests {
             &["operator"],
             &["timers"],
             &["delivery"],
+            &["notification"],
+            &["sources"],
             &["audit"],
             &["node"],
             &["institution"],
@@ -465,6 +515,9 @@ mod tests {
             &["partner[]"],
             &["destination[]"],
             &["route[]"],
+            &["endpoint[]"],
+            &["endpoint[]", "policy"],
+            &["endpoint[]", "policy", "defaults"],
         ];
         for path in tables {
             let stated: BTreeSet<&String> = find(&whole, path).keys().collect();
@@ -576,6 +629,7 @@ mod tests {
             "timers.queue_lifetime: ",
             "route[0].address: ",
             "certificates.domains: ",
+            "endpoint: ",
             "partner: ",
             "smtp.client.attempt_timeout: ",
             "smtp.server.max_connections: ",
@@ -591,6 +645,6 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(key));
             assert_eq!(found.count(), 1, "{key} in {problems:?}");
         }
-        assert_eq!(problems.len(), 15, "{problems:?}");
+        assert_eq!(problems.len(), 16, "{problems:?}");
     }
 }

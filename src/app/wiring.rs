@@ -13,19 +13,25 @@ use crate::{
         dns::{self, DnsMailHosts},
         operator::{Measured, OperatorListener, OperatorParts},
         smtp_client::SmtpClient,
+        smtp_server::{SmtpListener, SmtpParts, SmtpServer, SmtpServerConfig},
+        soap_client::{Endpoint, SoapClient},
         soap_server::{Parts, SoapListener, by_certificate},
         store::SqliteStore,
     },
-    bridge::{destination::Destinations, partner::Partners, routing::Routes},
+    bridge::{
+        destination::Destinations, endpoint::XdrEndpoints, partner::Partners, routing::Routes,
+    },
     flows::{
         budget::ByteBudget,
         cpu::CpuPool,
         effects::Effects,
+        keyed::KeyedPlaces,
         outbox::Outbox,
         ports::{
             Audit, Bodies, Clock, Exchanges, FindCertificates, OwnDomains, Readiness, SendMail,
         },
         to_direct::{Readings, SubmissionsUnderWay, ToDirect},
+        to_xdr::ToXdr,
     },
     formats::audit::{AuditKind, AuditOutcome, AuditRecord},
 };
@@ -45,6 +51,7 @@ pub struct Bridge {
     operator_address: SocketAddr,
     xdr: HttpThread,
     operator: HttpThread,
+    mail: Option<SmtpServer>,
     stop: watch::Sender<bool>,
     outbox: AbortOnDrop,
     drain_timeout: Duration,
@@ -62,9 +69,6 @@ impl Bridge {
         measured: Measured,
     ) -> anyhow::Result<Self> {
         let now = clock.now();
-        if config.smtp.server.is_some() {
-            warn!("smtp.server: mail is not received yet, nothing listens there");
-        }
         let certificates = CertificateFiles::load(config.certificates.clone(), now)
             .map_err(|problems| all_problems(&problems))
             .context("certificates")?;
@@ -83,6 +87,7 @@ impl Bridge {
         let smtp = Arc::new(smtp_client(config, &clock)?);
         let budget = ByteBudget::new(config.limits.max_bytes_in_flight);
         let exchanges: Arc<dyn Exchanges> = store.clone();
+        let cpu = CpuPool::start().context("CPU threads")?;
         let to_direct = Arc::new(ToDirect {
             clock: Arc::clone(&clock),
             store: Arc::clone(&exchanges),
@@ -90,7 +95,7 @@ impl Bridge {
             certificates: certificates.clone() as Arc<dyn FindCertificates>,
             own_domains: certificates.clone() as Arc<dyn OwnDomains>,
             mail: smtp.clone() as Arc<dyn SendMail>,
-            cpu: CpuPool::start().context("CPU threads")?,
+            cpu: cpu.clone(),
             limits: Arc::new(config.limits.clone()),
             settings: Arc::new(config.delivery.clone()),
             timers: Arc::new(config.timers.clone()),
@@ -103,6 +108,22 @@ impl Bridge {
             readings: Readings::default(),
         });
 
+        let receiver = match &config.smtp.server {
+            Some(server) => Some((server, Arc::new(to_xdr(config, server, &to_direct)?))),
+            None => None,
+        };
+        let mail_listener = match &receiver {
+            Some((server, to_xdr)) => {
+                let parts = SmtpParts {
+                    mail: to_xdr.clone(),
+                    audit: store.clone() as Arc<dyn Audit>,
+                    budget: budget.clone(),
+                    clock: Arc::clone(&clock),
+                };
+                Some(SmtpListener::bind(server, &config.limits, parts)?)
+            }
+            None => None,
+        };
         let listener = SoapListener::bind(
             &config.soap.server,
             &config.limits,
@@ -131,6 +152,7 @@ impl Bridge {
             store: Arc::clone(&exchanges),
             effects: Arc::new(Effects {
                 to_direct,
+                to_xdr: receiver.map(|(_, to_xdr)| to_xdr),
                 store: Arc::clone(&exchanges),
                 clock: Arc::clone(&clock),
             }),
@@ -147,12 +169,21 @@ impl Bridge {
         let outbox = AbortOnDrop(tokio::spawn(outbox.run(stopping)));
         let xdr = HttpThread::start("xdr", move || listener.into_server())?;
         let operator = HttpThread::start("operator", move || operator.into_server())?;
+        let mail = mail_listener
+            .map(SmtpListener::serve)
+            .transpose()
+            .context("smtp.server")?;
+        if let Some(mail) = &mail {
+            let address = mail.address();
+            info!(smtp = %address, "listening for mail on {address}");
+        }
         info!(xdr = %xdr_address, operator = %operator_address, "listening for XDR on {xdr_address}, for operators on {operator_address}");
         Ok(Self {
             xdr_address,
             operator_address,
             xdr,
             operator,
+            mail,
             stop,
             outbox,
             drain_timeout: config.delivery.drain_timeout,
@@ -173,6 +204,11 @@ impl Bridge {
         self.operator_address
     }
 
+    /// Where mail is received, if it is.
+    pub fn smtp_address(&self) -> Option<SocketAddr> {
+        self.mail.as_ref().map(SmtpServer::address)
+    }
+
     /// The store, for questions.
     pub fn store(&self) -> &Arc<SqliteStore> {
         &self.store
@@ -188,7 +224,13 @@ impl Bridge {
 
     /// Takes no more requests, lets those under way and the effects under way end, and closes the store.
     pub async fn stop(self) -> anyhow::Result<()> {
-        self.xdr.drain().await.context("the XDR listener")?;
+        let receiving = async {
+            if let Some(mail) = self.mail {
+                mail.stop().await;
+            }
+        };
+        let (served, ()) = tokio::join!(self.xdr.drain(), receiving);
+        served.context("the XDR listener")?;
         // Nobody listens any more only if the workers have ended by themselves.
         let _ = self.stop.send(true);
         let mut outbox = self.outbox;
@@ -215,6 +257,48 @@ impl Bridge {
         self.store.close().await;
         Ok(())
     }
+}
+
+/// The flow of received mail: it shares with the other direction what both need of the world.
+fn to_xdr(
+    config: &Config,
+    server: &SmtpServerConfig,
+    to_direct: &ToDirect,
+) -> anyhow::Result<ToXdr> {
+    let endpoints = XdrEndpoints::read(&config.endpoint).map_err(|bad| all_problems(&bad))?;
+    let known: Vec<Endpoint> = endpoints
+        .all()
+        .iter()
+        .map(|endpoint| Endpoint {
+            name: endpoint.name.clone(),
+            url: endpoint.url.clone(),
+            is_idempotent: endpoint.idempotent,
+        })
+        .collect();
+    let client = config.soap.client.as_ref();
+    let client = client.context("soap.client: needed as soon as there is an [[endpoint]]")?;
+    let max_answer_bytes = config.limits.max_metadata_bytes;
+    let clock = Arc::clone(&to_direct.clock);
+    let posts = SoapClient::new(client, &known, clock, max_answer_bytes)?;
+    let first_domain = || config.certificates.domains.first().map(|own| &own.name);
+    let host = server.host_name.as_ref().or_else(first_domain);
+    Ok(ToXdr {
+        clock: Arc::clone(&to_direct.clock),
+        store: Arc::clone(&to_direct.store),
+        bodies: Arc::clone(&to_direct.bodies),
+        own_domains: Arc::clone(&to_direct.own_domains),
+        certificates: Arc::clone(&to_direct.certificates),
+        endpoints: Arc::new(endpoints),
+        sources: Arc::new(config.sources.clone()),
+        posts: Arc::new(posts),
+        mail: Arc::clone(&to_direct.mail),
+        cpu: to_direct.cpu.clone(),
+        limits: Arc::clone(&to_direct.limits),
+        settings: Arc::new(config.notification),
+        timers: Arc::clone(&to_direct.timers),
+        host: host.context("certificates.domains: one at least")?.clone(),
+        under_way: KeyedPlaces::new(1),
+    })
 }
 
 fn smtp_client(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<SmtpClient> {

@@ -1,6 +1,7 @@
 //! What we decide: pure functions over [`crate::formats`]. No I/O, no clock, no async.
 
 pub mod destination;
+pub mod endpoint;
 pub mod exchange;
 pub mod judge;
 pub mod network;

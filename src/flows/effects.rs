@@ -10,6 +10,7 @@ use super::{
     ports::{Claim, Clock, Exchanges, StoreError},
     report,
     to_direct::ToDirect,
+    to_xdr::ToXdr,
 };
 use crate::bridge::exchange::Effect;
 
@@ -17,6 +18,8 @@ use crate::bridge::exchange::Effect;
 pub struct Effects {
     /// Runs those of the direction XDR to Direct.
     pub to_direct: Arc<ToDirect>,
+    /// Runs those of the direction Direct to XDR; `None` where no mail is received.
+    pub to_xdr: Option<Arc<ToXdr>>,
     /// Exchanges, outbox, audit.
     pub store: Arc<dyn Exchanges>,
     /// The time.
@@ -37,10 +40,13 @@ impl RunEffect for Effects {
                 deadlines::passed(&self.store, self.clock.as_ref(), claim).await
             }
             Effect::RemoveBodies => deadlines::remove_bodies(&self.store, claim).await,
-            // No exchange of the direction Direct to XDR can exist yet: nothing accepts mail.
-            Effect::Open | Effect::Post { .. } | Effect::SendMdn { .. } => Err(StoreError::Failed(
-                "this version does not receive Direct messages".into(),
-            )),
+            Effect::Open | Effect::Post { .. } | Effect::SendMdn { .. } => match &self.to_xdr {
+                Some(to_xdr) => to_xdr.deliver(claim).await,
+                // Mail of an earlier configuration: it waits for the next one that has an endpoint.
+                None => Err(StoreError::Failed(
+                    "the configuration has no [[endpoint]] any more".into(),
+                )),
+            },
         }
     }
 }

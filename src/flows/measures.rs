@@ -24,6 +24,17 @@ pub const BYTES_IN_FLIGHT: &str = "xdbridge_bytes_in_flight";
 /// Submissions that were decided. Label: `result` (`accepted`, `repeated` or `refused`).
 pub const SUBMISSIONS: &str = "xdbridge_submissions_total";
 
+/// Received mails that were looked at. Label: `result` (`opened`, `notice` or `untrusted`).
+pub const MAILS: &str = "xdbridge_mails_total";
+
+/// Posts to XDR endpoints that ended. Labels: `endpoint`, `result` (`success`, `partial`, `refused`, `unavailable`,
+/// `deferred` or `lost`).
+pub const POSTS: &str = "xdbridge_posts_total";
+
+/// Notices to senders of mail. Labels: `disposition` (`processed`, `dispatched` or `failed`), `result` (`sent` or
+/// `dropped`).
+pub const NOTICES: &str = "xdbridge_notices_total";
+
 /// Recipients that were settled. Label: `outcome` (`success`, or the token of mdn.md table RT).
 pub const RECIPIENT_OUTCOMES: &str = "xdbridge_recipient_outcomes_total";
 
@@ -51,6 +62,11 @@ pub fn count_alarm(alarm: &'static str) {
     metrics::counter!(ALARMS, "alarm" => alarm).increment(1);
 }
 
+/// Counts a received mail that was looked at.
+pub fn count_mail(result: &'static str) {
+    metrics::counter!(MAILS, "result" => result).increment(1);
+}
+
 /// Tells the recorder what each name means and in which unit it counts.
 pub fn describe() {
     describe_counter!(XDR_REQUESTS, "HTTP answers of the XDR listener");
@@ -73,6 +89,9 @@ pub fn describe() {
         "Client certificates refused in the handshake"
     );
     describe_counter!(SUBMISSIONS, "Submissions that were decided");
+    describe_counter!(MAILS, "Received mails that were looked at");
+    describe_counter!(POSTS, "Posts to XDR endpoints that ended");
+    describe_counter!(NOTICES, "Notices to senders of mail");
     describe_counter!(RECIPIENT_OUTCOMES, "Recipients that were settled");
     describe_counter!(SMTP_SESSIONS, "SMTP sessions that ended");
     describe_gauge!(SMTP_CONNECTIONS, "SMTP connections that are open");

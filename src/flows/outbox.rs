@@ -134,6 +134,7 @@ impl Outbox {
                 let of_domain = places.domains.enter(domain).await;
                 (Some(of_domain), places.sends.acquire().await)
             }
+            Effect::Post { .. } | Effect::SendMdn { .. } => (None, places.sends.acquire().await),
             _ => (None, places.others.acquire().await),
         };
         // A closed lane means that the bridge stops.

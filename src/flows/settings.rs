@@ -109,6 +109,26 @@ impl DeliverySettings {
     }
 }
 
+/// How notices are written to the senders of mail: `[notification]`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NotificationSettings {
+    /// The envelope's sender of notices: `"recipient"`, for whom they speak, or `"null"`, as RFC 8098 has it and some
+    /// Direct systems do not take it. Default `"recipient"` (MDN-30).
+    pub mdn_envelope_sender: MdnEnvelopeSender,
+}
+
+/// The envelope's sender of notices (MDN-30).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MdnEnvelopeSender {
+    /// The recipient for whom the notice speaks.
+    #[default]
+    Recipient,
+    /// `<>`.
+    Null,
+}
+
 /// What the audit keeps: `[audit]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

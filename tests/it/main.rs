@@ -28,6 +28,7 @@ mod packaging;
 mod partners;
 mod readme;
 mod received_trust;
+mod receiving;
 mod recipients;
 mod responses;
 mod resubmission;

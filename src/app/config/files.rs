@@ -46,6 +46,13 @@ pub(super) fn problems(config: &Config, now: Timestamp) -> Vec<String> {
             ("smtp.server.key", &server.key),
         );
     }
+    if let Some(client) = &config.soap.client {
+        check.identity(
+            ("soap.client.certificate", &client.certificate),
+            ("soap.client.key", &client.key),
+        );
+        check.all_certificates("soap.client.ca_files", &client.ca_files);
+    }
     check.all_certificates("smtp.client.ca_files", &config.smtp.client.ca_files);
     let operator = &config.operator;
     if let (Some(certificate), Some(key)) = (&operator.certificate, &operator.key) {

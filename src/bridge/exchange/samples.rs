@@ -85,6 +85,7 @@ pub(super) fn from_xdr(legs: Vec<Leg>, recipients: Vec<Recipient>) -> Exchange {
 /// From Direct, before it begins.
 pub(super) fn from_direct(recipients: &[&str]) -> Exchange {
     let origin = Origin::Direct {
+        envelope_from: None,
         message_id: None,
         from: None,
         digest: None,

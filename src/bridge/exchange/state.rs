@@ -63,6 +63,8 @@ pub enum Origin {
     },
     /// A Direct message: the exchange crosses from Direct to XDR.
     Direct {
+        /// MAIL FROM; `None` for the null reverse-path.
+        envelope_from: Option<DirectAddress>,
         /// The inner Message-ID, if it had one.
         message_id: Option<MessageId>,
         /// The inner From, once it is verified.

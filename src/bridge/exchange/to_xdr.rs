@@ -117,12 +117,19 @@ fn open(life: &mut Life, opening: &Opening) {
     if is_opened(&life.exchange) {
         return;
     }
-    life.exchange.origin = Origin::Direct {
-        message_id: opening.message_id.clone(),
-        from: Some(opening.from.clone()),
-        digest: Some(opening.digest),
-        signer: Some(opening.signer.clone()),
-    };
+    if let Origin::Direct {
+        message_id,
+        from,
+        digest,
+        signer,
+        ..
+    } = &mut life.exchange.origin
+    {
+        message_id.clone_from(&opening.message_id);
+        *from = Some(opening.from.clone());
+        *digest = Some(opening.digest);
+        *signer = Some(opening.signer.clone());
+    }
     life.exchange.wants_final_delivery = opening.wants_final_delivery;
     for (leg, _) in &opening.legs {
         let mut leg = leg.clone();

@@ -10,7 +10,6 @@ use super::{
     ToDirect,
     answer::{self, ReplyTo},
     certificates::Decision,
-    intake::{self, IntakeError, store_error},
     record::{Decided, lookup_keys, refusals},
     refuse::{Stop, cannot_store, not_recorded, refusal},
     resubmission::Earlier,
@@ -26,7 +25,9 @@ use crate::{
     },
     flows::{
         cpu::Urgency,
-        fault_points, measures,
+        fault_points,
+        intake::{self, IntakeError, store_error},
+        measures,
         ports::{ServeXdr, TlsPeer, XdrAnswer, XdrRequest},
     },
     formats::{
@@ -54,11 +55,12 @@ impl ServeXdr for ToDirect {
         };
         // Held until the answer is made: the octets are in flight until then.
         let _reservation = request.reservation;
-        let received = match intake::receive(request.body, Arc::clone(&self.bodies)).await {
-            Ok(received) => received,
-            Err(IntakeError::Interrupted(reason)) => return answer::interrupted(reason),
-            Err(IntakeError::Store(failure)) => return cannot_store(&failure),
-        };
+        let received =
+            match intake::receive(Vec::new(), request.body, Arc::clone(&self.bodies)).await {
+                Ok(received) => received,
+                Err(IntakeError::Interrupted(reason)) => return answer::interrupted(reason),
+                Err(IntakeError::Store(failure)) => return cannot_store(&failure),
+            };
         match self.accept(&caller, received).await {
             Ok(answer) => answer,
             Err(Stop::Refused(refusal)) => self.refused(*refusal).await,

@@ -9,7 +9,6 @@ mod accept;
 mod answer;
 mod certificates;
 mod checks;
-mod intake;
 mod look_up;
 mod readings;
 mod record;

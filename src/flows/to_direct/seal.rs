@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use openssl::x509::X509;
 use tracing::{error, info};
 
-use super::{ToDirect, intake::store_error, readings::Reading};
+use super::{ToDirect, readings::Reading};
 use crate::{
     bridge::{
         destination::MailPolicy,
@@ -16,7 +16,9 @@ use crate::{
     },
     flows::{
         cpu::Urgency,
-        fault_points, measures,
+        fault_points,
+        intake::store_error,
+        measures,
         ports::{Bodies, Claim, StagedBody, StoreError},
         transition::{self, Extras},
     },

@@ -11,9 +11,10 @@ use crate::{
         retry,
     },
     flows::{
-        fault_points, measures,
+        fault_points,
+        intake::store_error,
+        measures,
         ports::{Claim, OutgoingMail, SendResult, StoreError, StoredBody},
-        to_direct::intake::store_error,
         transition::{self, Extras},
     },
     formats::{

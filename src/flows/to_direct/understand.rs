@@ -4,16 +4,16 @@ use std::{io::Read, sync::Arc};
 
 use openssl::sha::Sha256;
 
-use super::{
-    intake::{self, Received},
-    readings::{FactsAndDocuments, Reading},
-};
+use super::readings::{FactsAndDocuments, Reading};
 use crate::{
     bridge::{
         judge::{self, Judgement, Terms},
         routing::Recipients,
     },
-    flows::ports::{Bodies, StagedBody, StoreError},
+    flows::{
+        intake::{self, Received},
+        ports::{Bodies, StagedBody, StoreError},
+    },
     formats::{
         document::{DocumentFacts, DocumentsInMemory},
         finding::Finding,

@@ -14,8 +14,8 @@ pub mod policy;
 mod seal;
 mod verify;
 
-pub use header::{SealHeader, seal_header};
-pub use open::{OpenError, OpenOptions, Opened, open};
+pub use header::{OUTER_SUBJECT, SealHeader, seal_header};
+pub use open::{OpenError, OpenOptions, Opened, is_sealed_for, open, outer_header};
 pub use policy::{ContentCipher, Digest, Legacy};
 pub use seal::{SealError, SealOptions, SigningIdentity, seal, sealed_len_estimate};
 pub use verify::{Leniency, SignerFault, VerifiedSigner};

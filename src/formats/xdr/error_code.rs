@@ -157,6 +157,14 @@ impl ErrorCode {
         }
     }
 
+    /// The code for logs: one that is not known is `other`, since a peer may write anything into it.
+    pub fn known_name(&self) -> &'static str {
+        let mut names = NAMES.iter();
+        names
+            .find(|(code, _)| code == self)
+            .map_or("other", |(_, name)| name)
+    }
+
     /// Whether a repetition of the same request may succeed (mdn.md section 9).
     pub fn is_transient(&self) -> bool {
         matches!(

@@ -70,7 +70,7 @@ pub(crate) struct Pki {
     pub(crate) elm: SigningIdentity,
     pub(crate) ash: SigningIdentity,
     pub(crate) stranger: SigningIdentity,
-    direct_elm: SigningIdentity,
+    pub(crate) direct_elm: SigningIdentity,
     direct_ash: SigningIdentity,
     pub(crate) harbor: SigningIdentity,
     pub(crate) mei: SigningIdentity,
@@ -237,6 +237,11 @@ impl TestBridge {
         self.xdr
     }
 
+    /// Where mail is received; only asked where the test's settings have it.
+    pub(crate) fn smtp_address(&self) -> SocketAddr {
+        self.bridge.as_ref().unwrap().smtp_address().unwrap()
+    }
+
     pub(crate) fn store(&self) -> &Arc<SqliteStore> {
         &self.store
     }
@@ -277,6 +282,15 @@ impl TestBridge {
             let all = self.exchanges();
             let mut recipients = all.iter().flat_map(|exchange| &exchange.recipients);
             recipients.all(|recipient| recipient.state != Queued)
+        });
+    }
+
+    /// Waits until no effect waits or runs, deadlines and clearing up aside: a lease lapses after 40 minutes, a deadline
+    /// comes after 50.
+    pub(crate) fn wait_until_idle(&self) {
+        wait_until("nothing is left to do", || {
+            let due = self.runtime.block_on(self.store.next_due()).unwrap();
+            due.is_none_or(|due| due > now() + Duration::from_secs(45 * 60))
         });
     }
 

@@ -23,6 +23,7 @@ pub(crate) mod postfix;
 )]
 pub(crate) mod process;
 pub(crate) mod raw_zip;
+pub(crate) mod receiving_ground;
 pub(crate) mod request;
 pub(crate) mod saved;
 #[cfg_attr(

@@ -1,6 +1,6 @@
 //! The first step of accept: the body comes in and is recorded as it came.
 
-use std::io::Write;
+use std::{io::Write, sync::Arc};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -15,7 +15,7 @@ use crate::flows::{
 const MAX_BYTES_IN_MEMORY: usize = 32 * 1024;
 
 /// A body that came in whole.
-pub(super) enum Received {
+pub(in crate::flows) enum Received {
     /// Small: not recorded yet.
     InMemory(Bytes),
     /// Recorded, and not yet adopted by an exchange.
@@ -24,7 +24,7 @@ pub(super) enum Received {
 
 /// Why no body came in.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum IntakeError {
+pub(in crate::flows) enum IntakeError {
     /// The sender's side of it.
     #[error(transparent)]
     Interrupted(#[from] BodyInterrupted),
@@ -33,12 +33,13 @@ pub(super) enum IntakeError {
     Store(#[from] StoreError),
 }
 
-/// Takes the body from the listener. A body that does not end well leaves nothing behind.
-pub(super) async fn receive(
+/// Takes the body from the listener, behind what it has put in front of it. A body that does not end well leaves nothing
+/// behind.
+pub(in crate::flows) async fn receive(
+    mut start: Vec<u8>,
     mut chunks: mpsc::Receiver<Result<Bytes, BodyInterrupted>>,
-    bodies: std::sync::Arc<dyn Bodies>,
+    bodies: Arc<dyn Bodies>,
 ) -> Result<Received, IntakeError> {
-    let mut start = Vec::new();
     while let Some(chunk) = chunks.recv().await {
         start.extend_from_slice(&chunk?);
         if start.len() > MAX_BYTES_IN_MEMORY {
@@ -71,14 +72,17 @@ fn record(
 }
 
 /// Records a body that is held in memory.
-pub(super) fn record_small(octets: &[u8], bodies: &dyn Bodies) -> Result<StagedBody, StoreError> {
+pub(in crate::flows) fn record_small(
+    octets: &[u8],
+    bodies: &dyn Bodies,
+) -> Result<StagedBody, StoreError> {
     let mut writer = bodies.create_encrypted()?;
     writer.write_all(octets).map_err(store_error)?;
     writer.finish()
 }
 
 /// What a failed write to the store means.
-pub(super) fn store_error(error: std::io::Error) -> StoreError {
+pub(in crate::flows) fn store_error(error: std::io::Error) -> StoreError {
     match error.downcast::<StoreError>() {
         Ok(store) => store,
         Err(error) if error.kind() == std::io::ErrorKind::StorageFull => StoreError::NoSpace,

@@ -1,0 +1,85 @@
+//! Direct to XDR (deployment model E.1). [`ToXdr`] receives a sealed mail and records it before it says 250. Later, as
+//! the outbox says, it opens the mail, decides whom it trusts, prepares one ITI-41 request for each endpoint and
+//! submission set, posts them, and tells the sender of each recipient what became of it.
+//!
+//! Nothing of a mail's content is used before its signature held and was trusted. Requests and notices are made once and
+//! stored before they are sent first: a repeat is the same, octet by octet.
+
+mod duplicate;
+mod notify;
+mod open;
+mod post;
+mod prepare;
+mod receive;
+
+use std::sync::Arc;
+
+use super::{
+    cpu::CpuPool,
+    deadlines,
+    keyed::KeyedPlaces,
+    ports::{
+        Bodies, Claim, Clock, Exchanges, FindCertificates, OwnDomains, PostXdr, SendMail,
+        StoreError,
+    },
+    settings::NotificationSettings,
+};
+use crate::{
+    bridge::{
+        endpoint::{SourcesConfig, XdrEndpoints},
+        exchange::{Effect, Timers},
+    },
+    formats::{
+        ids::{DomainName, MessageId},
+        limits::Limits,
+    },
+};
+
+/// The use case, with everything that it needs of the world.
+pub struct ToXdr {
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Exchanges, outbox, audit.
+    pub store: Arc<dyn Exchanges>,
+    /// Bodies.
+    pub bodies: Arc<dyn Bodies>,
+    /// The domains that we serve: keys that open mail, and trust anchors.
+    pub own_domains: Arc<dyn OwnDomains>,
+    /// Certificates of the senders, for notices.
+    pub certificates: Arc<dyn FindCertificates>,
+    /// The XDR systems, and whom each serves.
+    pub endpoints: Arc<XdrEndpoints>,
+    /// What senders' domains are called as sources.
+    pub sources: Arc<SourcesConfig>,
+    /// Posts requests.
+    pub posts: Arc<dyn PostXdr>,
+    /// The next hop of notices.
+    pub mail: Arc<dyn SendMail>,
+    /// Threads for XML, zip and CMS.
+    pub cpu: CpuPool,
+    /// Limits on what comes from outside.
+    pub limits: Arc<Limits>,
+    /// How notices are written.
+    pub settings: Arc<NotificationSettings>,
+    /// How long an exchange waits for what.
+    pub timers: Arc<Timers>,
+    /// The host that reports in notices.
+    pub host: DomainName,
+    /// Mails that are being opened now, by Message-ID: two copies of one mail are looked at one after the other.
+    pub under_way: KeyedPlaces<MessageId>,
+}
+
+impl ToXdr {
+    /// Runs one of this flow's effects.
+    pub async fn deliver(&self, claim: &Claim) -> Result<(), StoreError> {
+        match &claim.effect {
+            Effect::Open => self.open(claim).await,
+            Effect::Post { leg, attempt } => self.post(claim, *leg, *attempt).await,
+            Effect::SendMdn {
+                recipient,
+                disposition,
+            } => self.notify(claim, *recipient, *disposition).await,
+            _ => deadlines::complete(&self.store, claim).await,
+        }
+    }
+}

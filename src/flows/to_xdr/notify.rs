@@ -1,0 +1,416 @@
+//! Notify: the sender of a mail is told of one recipient, by an MDN that is made once, stored, and handed to the next
+//! hop.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use openssl::x509::X509;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::ToXdr;
+use crate::{
+    bridge::{
+        exchange::{Event, EventKind, Exchange, MdnToSend, Origin, Recipient, SealedMail},
+        own_domain::OwnDomain,
+        retry,
+        trust::{self, CertificateCandidate, Purpose},
+    },
+    flows::{
+        cpu::Urgency,
+        deadlines, fault_points,
+        intake::store_error,
+        measures,
+        ports::{Bodies, Claim, OutgoingMail, SendResult, StagedBody, StoreError, StoredBody},
+        settings::MdnEnvelopeSender,
+        transition::{self, Extras},
+    },
+    formats::{
+        audit::{AuditKind, AuditOutcome, AuditRecord},
+        ids::{DirectAddress, DomainName, ExchangeId, MessageId},
+        notification::mdn::{Mdn, Notice},
+        smime::{self, SealError, SealHeader, SealOptions, SigningIdentity},
+    },
+};
+
+/// A notice that cannot be delivered is tried for this long, and then dropped (LOOP-2).
+const LIFETIME: SignedDuration = SignedDuration::from_mins(60);
+/// Longest look-up of the sender's certificate.
+const LOOK_UP_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What a notice is about.
+struct Subject<'a> {
+    exchange: &'a Exchange,
+    recipient: &'a Recipient,
+    /// The sender of the mail.
+    to: &'a DirectAddress,
+    message_id: Option<&'a MessageId>,
+    signer: Option<&'a [u8]>,
+    disposition: MdnToSend,
+}
+
+impl<'a> Subject<'a> {
+    fn of(exchange: &'a Exchange, recipient: usize, disposition: MdnToSend) -> Option<Self> {
+        let Origin::Direct {
+            from: Some(to),
+            message_id,
+            signer,
+            ..
+        } = &exchange.origin
+        else {
+            return None;
+        };
+        Some(Self {
+            exchange,
+            recipient: exchange.recipients.get(recipient)?,
+            to,
+            message_id: message_id.as_ref(),
+            signer: signer.as_deref(),
+            disposition,
+        })
+    }
+
+    /// The notice's own Message-ID, the same whenever it is made (MDN-15).
+    fn own_message_id(&self) -> MessageId {
+        let address = &self.recipient.address;
+        let name = format!("{} {}", word(self.disposition), address);
+        let uuid = Uuid::new_v5(&self.exchange.id.0, name.to_lowercase().as_bytes());
+        MessageId::from_uuid(uuid, address.domain())
+    }
+
+    /// When what it tells happened.
+    fn date(&self) -> Timestamp {
+        let outcome = self.recipient.outcome.as_ref().map(|outcome| outcome.at);
+        match self.disposition {
+            MdnToSend::Processed => self.exchange.accepted_at,
+            MdnToSend::Dispatched | MdnToSend::Failed => {
+                outcome.unwrap_or(self.exchange.accepted_at)
+            }
+        }
+    }
+
+    fn reason(&self) -> String {
+        let outcome = self.recipient.outcome.as_ref();
+        let reason = outcome.and_then(|outcome| outcome.failure);
+        reason.map_or_else(String::new, |reason| reason.context())
+    }
+}
+
+impl ToXdr {
+    /// Runs `SendMdn`.
+    pub(super) async fn notify(
+        &self,
+        claim: &Claim,
+        recipient: usize,
+        disposition: MdnToSend,
+    ) -> Result<(), StoreError> {
+        fault_points::pass("notify.before_seal").map_err(store_error)?;
+        let Some(loaded) = self.store.load(claim.exchange).await? else {
+            return deadlines::complete(&self.store, claim).await;
+        };
+        let exchange = loaded.exchange;
+        let Some(subject) = Subject::of(&exchange, recipient, disposition) else {
+            return deadlines::complete(&self.store, claim).await;
+        };
+        let sealed = match subject.recipient.mdns.sealed(disposition) {
+            Some(sealed) => sealed.clone(),
+            None => match self.make(claim, &subject).await? {
+                Ok(sealed) => sealed,
+                Err(cause) => return self.give_up(claim, &subject, cause).await,
+            },
+        };
+        self.send(claim, &subject, &sealed).await
+    }
+
+    /// Makes and stores the notice; the inner error says why nobody can be told.
+    async fn make(
+        &self,
+        claim: &Claim,
+        subject: &Subject<'_>,
+    ) -> Result<Result<SealedMail, &'static str>, StoreError> {
+        let speaker = &subject.recipient.address;
+        let Some(own) = self.own_domains.find(speaker.domain()) else {
+            return Ok(Err("the recipient's domain is not served"));
+        };
+        let now = self.clock.now();
+        let signers = own.signers(speaker, now);
+        if signers.is_empty() {
+            error!(alarm = "no_key", exchange.id = %claim.exchange, domain = %own.name, "no key signs for {}", own.name);
+            measures::count_alarm("no_key");
+            return Ok(Err("no key signs for the recipient"));
+        }
+        let Some(certificate) = self.certificate_of(subject, &own, now).await else {
+            return Ok(Err("no certificate of the sender may be encrypted to"));
+        };
+        let job = SealJob {
+            bodies: Arc::clone(&self.bodies),
+            host: self.host.clone(),
+            recipient: speaker.clone(),
+            to: subject.to.clone(),
+            original_message_id: subject.message_id.cloned(),
+            message_id: subject.own_message_id(),
+            date: subject.date(),
+            disposition: subject.disposition,
+            is_requested: subject.exchange.wants_final_delivery,
+            reason: subject.reason(),
+            signers,
+            certificate,
+            now,
+        };
+        let (sealed, staged) = match self.cpu.run(Urgency::CanWait, move || job.run()).await {
+            Ok(Ok(made)) => made,
+            Ok(Err(SealError::Output(failure))) => return Err(store_error(failure)),
+            Ok(Err(failure)) => {
+                error!(alarm = "seal", exchange.id = %claim.exchange, error = &failure as &dyn std::error::Error, "a notice about exchange {} cannot be made", claim.exchange);
+                measures::count_alarm("seal");
+                return Ok(Err("the notice cannot be sealed"));
+            }
+            Err(_) => return Ok(Err("making the notice panicked")),
+        };
+        fault_points::pass("notify.sealed").map_err(store_error)?;
+        let event = Event {
+            at: now,
+            kind: EventKind::MdnSealed {
+                recipient: speaker.clone(),
+                disposition: subject.disposition,
+                sealed: sealed.clone(),
+            },
+        };
+        let extras = Extras {
+            adopt: vec![staged.id],
+            ..Extras::default()
+        };
+        let after = transition::apply(&self.store, claim.exchange, &[event], extras).await?;
+        fault_points::pass("notify.seal_recorded").map_err(store_error)?;
+        // Another worker may have been first: its bytes are the notice's then.
+        let kept = after
+            .recipient(speaker)
+            .and_then(|recipient| recipient.mdns.sealed(subject.disposition));
+        Ok(Ok(kept.cloned().unwrap_or(sealed)))
+    }
+
+    /// The certificate that a notice to the sender is encrypted to: one that is found and trusted, else that of the
+    /// mail's own signer, if it may encrypt (MDN-28).
+    async fn certificate_of(
+        &self,
+        subject: &Subject<'_>,
+        own: &Arc<OwnDomain>,
+        now: Timestamp,
+    ) -> Option<X509> {
+        let looking = tokio::time::timeout(LOOK_UP_LIMIT, self.certificates.find(subject.to));
+        let found = looking.await.map(|lookup| lookup.candidates);
+        let signer = subject.signer.map(|der| CertificateCandidate {
+            der: der.to_vec(),
+            origin: "signer".to_owned(),
+        });
+        for candidates in [found.unwrap_or_default(), signer.into_iter().collect()] {
+            let (to, own) = (subject.to.clone(), Arc::clone(own));
+            let judging = self.cpu.run(Urgency::CanWait, move || {
+                trust::judge(
+                    &candidates,
+                    &to,
+                    Purpose::Encrypt,
+                    &own.anchors,
+                    &own.intermediates,
+                    &own.allow_legacy,
+                    now,
+                )
+            });
+            if let Some(chosen) = judging.await.ok().and_then(|judged| judged.chosen) {
+                return Some(chosen.certificate);
+            }
+        }
+        None
+    }
+
+    async fn send(
+        &self,
+        claim: &Claim,
+        subject: &Subject<'_>,
+        sealed: &SealedMail,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let mail = OutgoingMail {
+            domain: subject.to.domain().clone(),
+            deadline: now.saturating_add(LIFETIME).unwrap_or(now),
+            envelope_from: match self.settings.mdn_envelope_sender {
+                MdnEnvelopeSender::Recipient => Some(subject.recipient.address.clone()),
+                MdnEnvelopeSender::Null => None,
+            },
+            recipients: vec![subject.to.clone()],
+            header: sealed.header.clone(),
+            body: StoredBody {
+                store: self.bodies.clone(),
+                id: sealed.body,
+                size: sealed.wire_bytes - sealed.header.len() as u64,
+            },
+        };
+        fault_points::pass("notify.before_send").map_err(store_error)?;
+        let results = self.mail.send(&mail).await;
+        fault_points::pass("notify.sent").map_err(store_error)?;
+        match results.into_iter().next() {
+            Some(SendResult::Accepted(receipt)) => {
+                let record = self
+                    .mdn_out(claim, subject, AuditOutcome::Success)
+                    .with("peer", &receipt.peer)
+                    .with("tls", &receipt.tls)
+                    .with("smtp-reply", &receipt.reply);
+                self.done(claim, subject, record, "sent").await
+            }
+            Some(SendResult::Refused { detail, .. }) => {
+                let record = self
+                    .mdn_out(claim, subject, AuditOutcome::Serious)
+                    .with("smtp-reply", detail);
+                self.done(claim, subject, record, "dropped").await
+            }
+            Some(SendResult::Deferred { .. }) | None => self.later(claim, subject).await,
+        }
+    }
+
+    /// Tries again, unless it was tried for long enough (LOOP-2). The waits of [`retry`] fill the lifetime.
+    async fn later(&self, claim: &Claim, subject: &Subject<'_>) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let attempts = claim.attempts.saturating_add(1);
+        let tried: SignedDuration = (1..attempts).map(retry::mean_wait).sum();
+        let end = now.saturating_add(LIFETIME - tried).unwrap_or(now);
+        let random = Uuid::new_v4().as_u64_pair().0;
+        match retry::next_attempt(now, attempts, end, random) {
+            Some(at) if tried < LIFETIME => self.store.give_back(claim, at).await,
+            _ => {
+                let cause = "no next hop took the notice in time";
+                self.give_up(claim, subject, cause).await
+            }
+        }
+    }
+
+    /// Nobody can be told: that is recorded, and never bounced (LOOP-2).
+    async fn give_up(
+        &self,
+        claim: &Claim,
+        subject: &Subject<'_>,
+        cause: &'static str,
+    ) -> Result<(), StoreError> {
+        let record = self
+            .mdn_out(claim, subject, AuditOutcome::Serious)
+            .with("error", cause);
+        self.done(claim, subject, record, "dropped").await
+    }
+
+    async fn done(
+        &self,
+        claim: &Claim,
+        subject: &Subject<'_>,
+        record: AuditRecord,
+        result: &'static str,
+    ) -> Result<(), StoreError> {
+        let event = Event {
+            at: self.clock.now(),
+            kind: EventKind::MdnDone {
+                recipient: subject.recipient.address.clone(),
+                disposition: subject.disposition,
+            },
+        };
+        let extras = Extras {
+            done: Some(claim.clone()),
+            audit: vec![record],
+            ..Extras::default()
+        };
+        transition::apply(&self.store, claim.exchange, &[event], extras).await?;
+        fault_points::pass("notify.recorded").map_err(store_error)?;
+        let disposition = word(subject.disposition);
+        metrics::counter!(measures::NOTICES, "disposition" => disposition, "result" => result)
+            .increment(1);
+        info!(exchange.id = %claim.exchange, domain = %subject.to.domain(), disposition, result, "a notice about exchange {}: {disposition}, {result}", claim.exchange);
+        Ok(())
+    }
+
+    fn mdn_out(&self, claim: &Claim, subject: &Subject<'_>, outcome: AuditOutcome) -> AuditRecord {
+        let id: ExchangeId = claim.exchange;
+        AuditRecord::new(self.clock.now(), AuditKind::MdnOut, outcome)
+            .of(id)
+            .with("disposition", word(subject.disposition))
+            .with("message-id", subject.own_message_id().as_str())
+            .with("from", subject.recipient.address.to_string())
+            .with("destination", subject.to.to_string())
+    }
+}
+
+fn word(disposition: MdnToSend) -> &'static str {
+    match disposition {
+        MdnToSend::Processed => "processed",
+        MdnToSend::Dispatched => "dispatched",
+        MdnToSend::Failed => "failed",
+    }
+}
+
+/// Everything that making a notice needs.
+struct SealJob {
+    bodies: Arc<dyn Bodies>,
+    host: DomainName,
+    recipient: DirectAddress,
+    to: DirectAddress,
+    original_message_id: Option<MessageId>,
+    message_id: MessageId,
+    date: Timestamp,
+    disposition: MdnToSend,
+    is_requested: bool,
+    reason: String,
+    signers: Vec<SigningIdentity>,
+    certificate: X509,
+    now: Timestamp,
+}
+
+impl SealJob {
+    fn run(self) -> Result<(SealedMail, StagedBody), SealError> {
+        let mdn = Mdn {
+            recipient: &self.recipient,
+            to: &self.to,
+            message_id: &self.message_id,
+            date: self.date,
+            original_message_id: self.original_message_id.as_ref(),
+            reporting_host: &self.host,
+            notice: match self.disposition {
+                MdnToSend::Processed => Notice::Processed,
+                MdnToSend::Dispatched => Notice::Dispatched {
+                    is_requested: self.is_requested,
+                },
+                MdnToSend::Failed => Notice::Failed {
+                    reason: &self.reason,
+                },
+            },
+        };
+        let references: Vec<MessageId> = self.original_message_id.iter().cloned().collect();
+        let options = SealOptions::default();
+        let header = smime::seal_header(&SealHeader {
+            from: &self.recipient,
+            to: std::slice::from_ref(&self.to),
+            cc: &[],
+            date: self.date,
+            message_id: &self.message_id,
+            in_reply_to: self.original_message_id.as_ref(),
+            references: &references,
+            subject: smime::OUTER_SUBJECT,
+            cipher: options.cipher,
+        });
+        let output = |failure: StoreError| SealError::Output(std::io::Error::other(failure));
+        let mut writer = self.bodies.create_sealed().map_err(output)?;
+        let random = self.message_id.as_str().split('@').next();
+        let boundary = format!("=_signed_{}", random.unwrap_or_default());
+        smime::seal(
+            &mut writer,
+            &self.signers,
+            &[self.certificate],
+            &options,
+            self.now,
+            &boundary,
+            &mut |out| mdn.write(out),
+        )?;
+        let staged = writer.finish().map_err(output)?;
+        let sealed = SealedMail {
+            body: staged.id,
+            wire_bytes: staged.size + header.len() as u64,
+            header,
+        };
+        Ok((sealed, staged))
+    }
+}

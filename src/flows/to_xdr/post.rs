@@ -1,0 +1,259 @@
+//! Post: a prepared request goes to its endpoint, and what comes of it becomes an event.
+
+use std::{
+    io::{self, Read},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::mpsc;
+use tracing::{error, info};
+use uuid::Uuid;
+
+use super::ToXdr;
+use crate::{
+    bridge::{
+        exchange::{Event, EventKind, Exchange, LegState, PostResult, Reason, XdrLeg},
+        post::{self, PostEnd, PostTerms, PostVerdict},
+        retry,
+    },
+    flows::{
+        deadlines, fault_points,
+        intake::store_error,
+        measures,
+        ports::{Bodies, Claim, PostReport, StoreError, XdrPost},
+        transition::{self, Extras},
+    },
+    formats::{
+        audit::{AuditKind, AuditOutcome, AuditRecord},
+        ids::{BodyId, DirectAddress, LegId},
+    },
+};
+
+/// Attempts end this long before the queue's lifetime does, so that their results are recorded before it decides.
+const MARGIN: SignedDuration = SignedDuration::from_secs(15);
+/// Octets in one piece of a request on its way out.
+const CHUNK_BYTES: usize = 64 * 1024;
+/// Pieces that wait for the connection.
+const CHUNKS_AHEAD: usize = 2;
+
+impl ToXdr {
+    /// Runs `Post`: one attempt.
+    pub(super) async fn post(
+        &self,
+        claim: &Claim,
+        leg: LegId,
+        attempt: u32,
+    ) -> Result<(), StoreError> {
+        let Some(loaded) = self.store.load(claim.exchange).await? else {
+            return deadlines::complete(&self.store, claim).await;
+        };
+        let exchange = loaded.exchange;
+        let Some(xdr) = exchange.leg(leg).and_then(|leg| leg.as_xdr()).cloned() else {
+            return deadlines::complete(&self.store, claim).await;
+        };
+        let is_lost = match xdr.state {
+            LegState::Opened => false,
+            // It was under way when the process died: whether it arrived nobody knows.
+            LegState::Posting => true,
+            _ => return deadlines::complete(&self.store, claim).await,
+        };
+        let report = if is_lost {
+            PostReport {
+                end: PostEnd::AnswerLost,
+                detail: "the bridge stopped while it posted".to_owned(),
+            }
+        } else {
+            self.begin(claim, leg).await?;
+            fault_points::pass("post.started").map_err(store_error)?;
+            let Some(report) = self.attempt(&exchange, &xdr).await else {
+                return self.damaged(claim, leg).await;
+            };
+            fault_points::pass("post.ended").map_err(store_error)?;
+            report
+        };
+        self.conclude(claim, &exchange, &xdr, leg, attempt, &report)
+            .await
+    }
+
+    /// Recorded before the first octet leaves: after a crash nobody would know otherwise.
+    async fn begin(&self, claim: &Claim, leg: LegId) -> Result<(), StoreError> {
+        let event = Event {
+            at: self.clock.now(),
+            kind: EventKind::PostStarted { leg },
+        };
+        transition::apply(&self.store, claim.exchange, &[event], Extras::default()).await?;
+        Ok(())
+    }
+
+    /// `None` if the stored request is damaged: what the endpoint got was cut short by ourselves.
+    async fn attempt(&self, exchange: &Exchange, xdr: &XdrLeg) -> Option<PostReport> {
+        let end = exchange.deadlines.queue;
+        let (chunks, body) = mpsc::channel(CHUNKS_AHEAD);
+        let (bodies, id) = (Arc::clone(&self.bodies), xdr.request.body);
+        let pouring = tokio::task::spawn_blocking(move || pour(bodies.as_ref(), id, &chunks));
+        let post = XdrPost {
+            endpoint: xdr.endpoint.clone(),
+            content_type: xdr.request.content_type.clone(),
+            deadline: end.saturating_sub(MARGIN).unwrap_or(end),
+            body,
+        };
+        let report = self.posts.post(post).await;
+        match pouring.await {
+            Ok(Err(StoreError::DamagedBody { .. })) => None,
+            _ => Some(report),
+        }
+    }
+
+    async fn conclude(
+        &self,
+        claim: &Claim,
+        exchange: &Exchange,
+        xdr: &XdrLeg,
+        leg: LegId,
+        attempt: u32,
+        report: &PostReport,
+    ) -> Result<(), StoreError> {
+        let now = self.clock.now();
+        let recipients: Vec<DirectAddress> = exchange
+            .recipients_of(leg)
+            .map(|recipient| recipient.address.clone())
+            .collect();
+        let end = exchange.deadlines.queue;
+        let random = Uuid::new_v4().as_u64_pair().0;
+        let terms = PostTerms {
+            recipients: &recipients,
+            was_answer_lost: xdr.answer_lost,
+            retry_at: retry::next_attempt(now, attempt, end, random).unwrap_or(end),
+            limits: &self.limits,
+        };
+        let verdict = post::judge(&report.end, &terms);
+        self.tell(claim, xdr, &verdict);
+        let record = exported(now, claim, xdr, attempt, &verdict, report);
+        let event = Event {
+            at: now,
+            kind: EventKind::Posted {
+                leg,
+                attempt,
+                result: verdict.result,
+            },
+        };
+        let extras = Extras {
+            done: Some(claim.clone()),
+            audit: vec![record],
+            ..Extras::default()
+        };
+        transition::apply(&self.store, claim.exchange, &[event], extras).await?;
+        fault_points::pass("post.recorded").map_err(store_error)?;
+        Ok(())
+    }
+
+    fn tell(&self, claim: &Claim, xdr: &XdrLeg, verdict: &PostVerdict) {
+        let endpoint = xdr.endpoint.as_str();
+        let code = verdict.code.as_ref().map_or("", |code| code.known_name());
+        metrics::counter!(measures::POSTS, "endpoint" => xdr.endpoint.clone(), "result" => word(&verdict.result)).increment(1);
+        let is_in_doubt =
+            matches!(verdict.result, PostResult::AnswerLost { .. }) && !xdr.idempotent;
+        if verdict.is_alarming || is_in_doubt {
+            let alarm = if is_in_doubt { "in_doubt" } else { "endpoint" };
+            error!(alarm, exchange.id = %claim.exchange, endpoint, code, cause = verdict.cause, "endpoint {endpoint} and exchange {}: {}", claim.exchange, verdict.cause);
+            measures::count_alarm(alarm);
+        } else {
+            info!(exchange.id = %claim.exchange, endpoint, code, cause = verdict.cause, "posted exchange {} to endpoint {endpoint}: {}", claim.exchange, verdict.cause);
+        }
+    }
+
+    /// The stored request is damaged: it cannot be posted, now or ever.
+    async fn damaged(&self, claim: &Claim, leg: LegId) -> Result<(), StoreError> {
+        error!(alarm = "body_damaged", exchange.id = %claim.exchange, leg.id = %leg, "a request of exchange {} is damaged on disk", claim.exchange);
+        measures::count_alarm("body_damaged");
+        let at = self.clock.now();
+        let kind = EventKind::LegFailed {
+            leg,
+            reason: Reason::Internal,
+        };
+        let record = AuditRecord::new(at, AuditKind::Iti41Export, AuditOutcome::Serious);
+        let extras = Extras {
+            done: Some(claim.clone()),
+            audit: vec![
+                record
+                    .of(claim.exchange)
+                    .with("error", "the stored request is damaged"),
+            ],
+            ..Extras::default()
+        };
+        transition::apply(&self.store, claim.exchange, &[Event { at, kind }], extras).await?;
+        Ok(())
+    }
+}
+
+/// Reads the stored request into the channel, until it ends or nobody wants more.
+fn pour(
+    bodies: &dyn Bodies,
+    id: BodyId,
+    chunks: &mpsc::Sender<io::Result<Bytes>>,
+) -> Result<(), StoreError> {
+    let failed = |failure: StoreError| {
+        let broken = io::Error::other("the stored request cannot be read");
+        // The connection may be gone already.
+        let _ = chunks.blocking_send(Err(broken));
+        Err(failure)
+    };
+    let mut body = match bodies.open(id) {
+        Ok(body) => body,
+        Err(failure) => return failed(failure),
+    };
+    loop {
+        let mut chunk = vec![0; CHUNK_BYTES];
+        match body.read(&mut chunk) {
+            Ok(0) => return Ok(()),
+            Ok(amount) => {
+                chunk.truncate(amount);
+                if chunks.blocking_send(Ok(chunk.into())).is_err() {
+                    return Ok(());
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return failed(store_error(error)),
+        }
+    }
+}
+
+fn word(result: &PostResult) -> &'static str {
+    match result {
+        PostResult::Success => "success",
+        PostResult::Partial { .. } => "partial",
+        PostResult::Refused => "refused",
+        PostResult::Unavailable { .. } => "unavailable",
+        PostResult::Deferred => "deferred",
+        PostResult::AnswerLost { .. } => "lost",
+    }
+}
+
+fn exported(
+    at: Timestamp,
+    claim: &Claim,
+    xdr: &XdrLeg,
+    attempt: u32,
+    verdict: &PostVerdict,
+    report: &PostReport,
+) -> AuditRecord {
+    let outcome = match &verdict.result {
+        PostResult::Success | PostResult::Deferred => AuditOutcome::Success,
+        PostResult::Unavailable { .. } | PostResult::Partial { .. } => AuditOutcome::Minor,
+        PostResult::Refused | PostResult::AnswerLost { .. } => AuditOutcome::Serious,
+    };
+    let record = AuditRecord::new(at, AuditKind::Iti41Export, outcome)
+        .of(claim.exchange)
+        .with("endpoint", &xdr.endpoint)
+        .with("message-id", xdr.soap_message_id.as_str())
+        .with("attempt", attempt.to_string())
+        .with("result", word(&verdict.result))
+        .with("cause", verdict.cause)
+        .with("detail", &report.detail);
+    match &verdict.code {
+        Some(code) => record.with("code", code.known_name()),
+        None => record,
+    }
+}

@@ -1,0 +1,298 @@
+//! Receive: a mail comes in, is found to be sealed for us, and is recorded; only then it is answered 250.
+
+use std::{io::Read, sync::Arc};
+
+use async_trait::async_trait;
+use openssl::x509::X509;
+use tracing::{error, info};
+
+use super::ToXdr;
+use crate::{
+    bridge::{
+        exchange::{Event, EventKind, Exchange, Origin, Recipient, step},
+        own_domain::OwnDomain,
+        trust,
+    },
+    flows::{
+        cpu::Urgency,
+        fault_points,
+        intake::{self, IntakeError, Received, record_small, store_error},
+        measures,
+        ports::{
+            Bodies, ExchangeWrite, MailAnswer, MailRecipient, MailTransaction, RecipientAnswer,
+            ServeMail, SmtpPeer, StagedBody, StoreError, UnitOfWork,
+        },
+    },
+    formats::{
+        audit::{AuditKind, AuditOutcome, AuditRecord},
+        ids::{DirectAddress, DomainName, ExchangeId},
+        limits::Limits,
+        smime::{self, OpenError, SigningIdentity},
+    },
+};
+
+/// The mail is no S/MIME envelope (RCV-R1).
+const NOT_ENCRYPTED: MailAnswer = MailAnswer::Refused {
+    code: 550,
+    enhanced: "5.7.1",
+    text: "S/MIME encryption required",
+};
+/// It is one in a form that nobody can read.
+const NOT_READABLE: MailAnswer = MailAnswer::Refused {
+    code: 554,
+    enhanced: "5.6.0",
+    text: "the S/MIME envelope cannot be read",
+};
+/// It is sealed for somebody else (RCV-R2).
+const NOT_FOR_US: MailAnswer = MailAnswer::Refused {
+    code: 550,
+    enhanced: "5.7.5",
+    text: "not encrypted to a certificate of this system",
+};
+/// Mail to the postmaster alone has nobody to go to.
+const NO_POSTMASTER: MailAnswer = MailAnswer::Refused {
+    code: 550,
+    enhanced: "5.7.1",
+    text: "send to the postmaster's published address",
+};
+
+#[async_trait]
+impl ServeMail for ToXdr {
+    fn serves(&self, domain: &DomainName) -> bool {
+        self.own_domains.find(domain).is_some()
+    }
+
+    async fn recipient(&self, address: &DirectAddress) -> RecipientAnswer {
+        let Some(own) = self.own_domains.find(address.domain()) else {
+            return RecipientAnswer::Unknown;
+        };
+        if self.endpoints.find(address).is_none() {
+            return RecipientAnswer::Unknown;
+        }
+        let opens =
+            |identity: &SigningIdentity| trust::binds(&identity.certificate, address).is_some();
+        if own.identities.iter().any(opens) {
+            RecipientAnswer::Served
+        } else {
+            RecipientAnswer::Unconfigured
+        }
+    }
+
+    async fn serve(&self, transaction: MailTransaction) -> MailAnswer {
+        let recipients: Vec<DirectAddress> = transaction
+            .recipients
+            .iter()
+            .filter_map(|recipient| match recipient {
+                MailRecipient::Address { address, .. } => Some(address.clone()),
+                MailRecipient::Postmaster => None,
+            })
+            .collect();
+        let envelope = Envelope {
+            id: transaction.id,
+            from: transaction.envelope_from,
+            recipients,
+            peer: transaction.peer,
+        };
+        // Held until the answer is made: the octets are in flight until then.
+        let _reservation = transaction.reservation;
+        let start = transaction.trace.into_bytes();
+        let received = intake::receive(start, transaction.body, Arc::clone(&self.bodies)).await;
+        let received = match received {
+            Ok(received) => received,
+            // The listener answers by itself.
+            Err(IntakeError::Interrupted(_)) => return MailAnswer::UNAVAILABLE,
+            Err(IntakeError::Store(failure)) => return cannot_store(&failure),
+        };
+        if envelope.recipients.is_empty() {
+            return NO_POSTMASTER;
+        }
+        match self.accept(&envelope, received).await {
+            Ok(answer) => answer,
+            Err(failure) => cannot_store(&failure),
+        }
+    }
+}
+
+/// What the transaction said.
+struct Envelope {
+    id: String,
+    from: Option<DirectAddress>,
+    recipients: Vec<DirectAddress>,
+    peer: SmtpPeer,
+}
+
+impl ToXdr {
+    async fn accept(
+        &self,
+        envelope: &Envelope,
+        received: Received,
+    ) -> Result<MailAnswer, StoreError> {
+        let identities = identities(&self.domains_of(&envelope.recipients));
+        let (bodies, limits) = (Arc::clone(&self.bodies), Arc::clone(&self.limits));
+        let looking = self.cpu.run(Urgency::PeerWaits, move || {
+            look(received, &identities, &bodies, &limits)
+        });
+        let staged = match looking.await {
+            Ok(Ok(staged)) => staged,
+            Ok(Err(NotTaken::Refused(answer))) => return Ok(answer),
+            Ok(Err(NotTaken::Store(failure))) => return Err(failure),
+            Err(panicked) => {
+                error!(
+                    alarm = "panic",
+                    error = &panicked as &dyn std::error::Error,
+                    "looking at a received mail panicked"
+                );
+                measures::count_alarm("panic");
+                return Ok(NOT_READABLE);
+            }
+        };
+        fault_points::pass("receive.before_record").map_err(store_error)?;
+        let exchange = self.record(envelope, &staged).await?;
+        // The exchange is ours from the commit on, whatever happens: only a kill means anything here.
+        let _ = fault_points::pass("receive.before_answer");
+        info!(
+            exchange.id = %exchange,
+            size_bytes = staged.size,
+            recipients = envelope.recipients.len(),
+            "received a mail as exchange {exchange}"
+        );
+        Ok(MailAnswer::Accepted)
+    }
+
+    /// Writes the exchange with its body, effects and audit row in one transaction.
+    async fn record(
+        &self,
+        envelope: &Envelope,
+        staged: &StagedBody,
+    ) -> Result<ExchangeId, StoreError> {
+        let now = self.clock.now();
+        let recipients = envelope.recipients.iter();
+        let exchange = Exchange {
+            id: ExchangeId::random(),
+            origin: Origin::Direct {
+                envelope_from: envelope.from.clone(),
+                message_id: None,
+                from: None,
+                digest: None,
+                signer: None,
+            },
+            is_begun: false,
+            accepted_at: now,
+            deadlines: self.timers.deadlines(now),
+            body: staged.id,
+            wants_final_delivery: false,
+            displayed_is_delivery: true,
+            legs: Vec::new(),
+            recipients: recipients
+                .map(|address| Recipient::queued(address.clone(), Vec::new(), None))
+                .collect(),
+            final_at: None,
+        };
+        let id = exchange.id;
+        let kind = EventKind::Accepted;
+        let (exchange, effects) = step(&exchange, &Event { at: now, kind });
+        let audit = vec![imported(envelope, now).of(id)];
+        let unit = UnitOfWork {
+            exchange: Some(ExchangeWrite::Insert {
+                exchange,
+                keys: Vec::new(),
+            }),
+            adopt: vec![staged.id],
+            effects: effects.into_iter().map(|effect| (id, effect)).collect(),
+            audit,
+            ..UnitOfWork::default()
+        };
+        self.store.commit(unit).await?;
+        Ok(id)
+    }
+
+    /// The served domains of these addresses, each once.
+    pub(super) fn domains_of(&self, addresses: &[DirectAddress]) -> Vec<Arc<OwnDomain>> {
+        let mut domains: Vec<Arc<OwnDomain>> = Vec::new();
+        for address in addresses {
+            if let Some(own) = self.own_domains.find(address.domain())
+                && domains.iter().all(|other| other.name != own.name)
+            {
+                domains.push(own);
+            }
+        }
+        domains
+    }
+}
+
+/// Every key of these domains: a mail may be sealed to any of them.
+pub(super) fn identities(domains: &[Arc<OwnDomain>]) -> Vec<SigningIdentity> {
+    let all = domains.iter().flat_map(|domain| &domain.identities);
+    all.cloned().collect()
+}
+
+/// Why a mail is not recorded.
+enum NotTaken {
+    Refused(MailAnswer),
+    Store(StoreError),
+}
+
+/// Whether the mail is sealed for one of `identities`, without a private key's work; what is goes to the store.
+fn look(
+    received: Received,
+    identities: &[SigningIdentity],
+    bodies: &Arc<dyn Bodies>,
+    limits: &Limits,
+) -> Result<StagedBody, NotTaken> {
+    let staged = match received {
+        Received::InMemory(octets) => {
+            check(&octets, identities, limits).map_err(NotTaken::Refused)?;
+            return record_small(&octets, bodies.as_ref()).map_err(NotTaken::Store);
+        }
+        Received::Staged(staged) => staged,
+    };
+    let octets = read_whole(bodies, &staged).map_err(NotTaken::Store)?;
+    check(&octets, identities, limits).map_err(NotTaken::Refused)?;
+    Ok(staged)
+}
+
+fn read_whole(bodies: &Arc<dyn Bodies>, staged: &StagedBody) -> Result<Vec<u8>, StoreError> {
+    let mut octets = Vec::with_capacity(usize::try_from(staged.size).unwrap_or_default());
+    let mut body = bodies.open(staged.id)?;
+    body.read_to_end(&mut octets).map_err(store_error)?;
+    Ok(octets)
+}
+
+/// The refusals in the session (smtp.md section 5).
+fn check(octets: &[u8], identities: &[SigningIdentity], limits: &Limits) -> Result<(), MailAnswer> {
+    let certificates: Vec<&X509> = identities.iter().map(|own| &own.certificate).collect();
+    match smime::is_sealed_for(octets, &certificates, limits) {
+        Ok(()) => Ok(()),
+        Err(OpenError::NotEncrypted) => Err(NOT_ENCRYPTED),
+        Err(OpenError::NotForUs) => Err(NOT_FOR_US),
+        Err(_) => Err(NOT_READABLE),
+    }
+}
+
+fn cannot_store(failure: &StoreError) -> MailAnswer {
+    error!(
+        alarm = "store",
+        error = failure as &dyn std::error::Error,
+        "a received mail cannot be recorded"
+    );
+    measures::count_alarm("store");
+    match failure {
+        StoreError::NoSpace => MailAnswer::NO_ROOM,
+        _ => MailAnswer::UNAVAILABLE,
+    }
+}
+
+fn imported(envelope: &Envelope, now: jiff::Timestamp) -> AuditRecord {
+    let from = envelope.from.as_ref().map(ToString::to_string);
+    let tls = envelope.peer.tls.as_ref();
+    AuditRecord::new(now, AuditKind::Iti32Import, AuditOutcome::Success)
+        .with("queue-id", &envelope.id)
+        .with("from", from.unwrap_or_default())
+        .with("recipients", envelope.recipients.len().to_string())
+        .with("peer", envelope.peer.address.to_string())
+        .with("helo", &envelope.peer.helo)
+        .with(
+            "tls",
+            tls.map_or("none".to_owned(), |tls| tls.version.clone()),
+        )
+}

@@ -1,0 +1,260 @@
+//! A Direct message reaches an XDR endpoint, and its sender is told of each recipient once.
+
+use std::io::Cursor;
+
+use xdbridge::{
+    bridge::exchange::{LegState, Reason, RecipientState},
+    formats::{
+        audit::AuditKind,
+        document::DocumentsInMemory,
+        ids::MessageId,
+        limits::Limits,
+        notification::mdn::Disposition,
+        soap::MetadataLevel,
+        xdr::request::{ReadOptions, ReceivedRequest, read},
+    },
+};
+
+use crate::support::{
+    bridge::pki,
+    receiving_ground::{
+        ADA, FINAL_DELIVERY, LETTER, ReceivingGround, SENDER, TEAM, letter, response, sealed,
+        success,
+    },
+    scripted_xdr::{Act, Seen},
+    wait_until,
+};
+
+/// The request as the endpoint reads it, and its documents.
+fn understood(seen: &Seen) -> (ReceivedRequest, Vec<Vec<u8>>) {
+    let content_type = seen
+        .head
+        .lines()
+        .find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-type")
+                .then(|| value.trim())
+        })
+        .unwrap();
+    let mut documents = DocumentsInMemory::default();
+    let request = read(
+        content_type,
+        &mut Cursor::new(&seen.body),
+        &Limits::default(),
+        &ReadOptions::default(),
+        &mut documents,
+    )
+    .unwrap();
+    assert_eq!(request.findings, []);
+    let octets = documents.documents.into_iter().map(|(_, octets)| octets);
+    (request, octets.collect())
+}
+
+// rule: RCV-9, RCV-10, DST-1, DST-3, MDN-12, MDN-27, MDN-28, MDN-30, COR-4, XDR-104, XDR-107, XDR-110
+#[test]
+fn a_mail_is_posted_and_its_sender_learns_that_it_was_processed_and_dispatched() {
+    let ground = ReceivingGround::start(|_| success());
+    let reply = ground.deliver(
+        &letter("m1@direct.harbor.example", &[ADA], FINAL_DELIVERY),
+        &[ADA],
+    );
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    let exchange = ground.settled();
+    let [posted] = &ground.posted()[..] else {
+        panic!("{} posts", ground.posted().len());
+    };
+    let (request, documents) = understood(posted);
+    assert_eq!(documents, [LETTER]);
+    let block = request.address_block.unwrap();
+    assert_eq!(block.from.to_string(), SENDER);
+    assert_eq!(block.to, [ADA.parse().unwrap()]);
+    assert_eq!(request.metadata_level, Some(MetadataLevel::Minimal));
+    let leg = exchange.legs[0].as_xdr().unwrap();
+    assert_eq!(leg.state, LegState::Delivered);
+    assert_eq!(
+        request.addressing.message_id.as_ref(),
+        Some(&leg.soap_message_id)
+    );
+
+    let notices = ground.notices(2);
+    let told: Vec<_> = notices
+        .iter()
+        .map(|notice| (notice.report.disposition, notice.report.is_final_delivery))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (Some(Disposition::Processed), false),
+            (Some(Disposition::Dispatched), true)
+        ]
+    );
+    let original: MessageId = "m1@direct.harbor.example".parse().unwrap();
+    for notice in &notices {
+        assert_eq!(notice.report.original_message_id.as_ref(), Some(&original));
+        assert_eq!(notice.report.final_recipients, [ADA.parse().unwrap()]);
+        assert_eq!((&*notice.from, &*notice.envelope_from), (ADA, ADA));
+    }
+    assert_ne!(notices[0].message_id, notices[1].message_id);
+    assert_eq!(exchange.recipients[0].state, RecipientState::Dispatched);
+}
+
+// rule: DST-4, MDN-10
+#[test]
+fn without_a_request_for_final_delivery_processed_is_all_that_is_said() {
+    let ground = ReceivingGround::start(|_| success());
+    let options = "Disposition-Notification-Options: X-DIRECT-FINAL-DESTINATION-DELIVERY=true\r\n";
+    ground.deliver(&letter("m2@direct.harbor.example", &[ADA], options), &[ADA]);
+    ground.settled();
+    ground.notices(1);
+    ground.bridge.wait_until_idle();
+    let notices = ground.notices_now();
+    assert_eq!(notices.len(), 1);
+    assert_eq!(notices[0].report.disposition, Some(Disposition::Processed));
+}
+
+// rule: RT-13, MDN-25, DST-5
+#[test]
+fn what_the_endpoint_refuses_is_told_as_failed_with_the_reason() {
+    let error = "<rs:RegistryErrorList><rs:RegistryError errorCode=\"XDSUnknownPatientId\" codeContext=\"Ada Quill\" \
+         severity=\"urn:oasis:names:tc:ebxml-regrep:ErrorSeverityType:Error\"/></rs:RegistryErrorList>";
+    let ground = ReceivingGround::start(move |_| response("Failure", error));
+    ground.deliver(&letter("m3@direct.harbor.example", &[ADA], ""), &[ADA]);
+    let exchange = ground.settled();
+    let outcome = exchange.recipients[0].outcome.as_ref().unwrap();
+    assert_eq!(outcome.failure, Some(Reason::XdrRefused));
+    let notices = ground.notices(2);
+    let told: Vec<_> = notices.iter().map(|n| n.report.disposition).collect();
+    assert_eq!(
+        told,
+        [Some(Disposition::Processed), Some(Disposition::Failed)]
+    );
+    let text = String::from_utf8_lossy(&notices[1].entity);
+    assert!(text.contains("Error: xdrRefused: "), "{text}");
+    assert!(!text.contains("Quill"), "the endpoint's words stay here");
+}
+
+// rule: COR-1, MR-3
+#[test]
+fn recipients_of_one_endpoint_share_a_request_and_each_gets_notices_of_its_own() {
+    let ground = ReceivingGround::start(|_| success());
+    let both = [ADA, TEAM];
+    ground.deliver(&letter("m4@direct.harbor.example", &both, ""), &both);
+    ground.settled();
+    assert_eq!(ground.posted().len(), 1);
+    let (request, _) = understood(&ground.posted()[0]);
+    assert_eq!(request.address_block.unwrap().to.len(), 2);
+    let mut froms: Vec<String> = ground.notices(2).into_iter().map(|n| n.from).collect();
+    froms.sort();
+    assert_eq!(froms, both);
+}
+
+// rule: RCV-R1, RCV-R2, RCV-2
+#[test]
+fn what_is_not_sealed_for_us_is_refused_in_the_session() {
+    let ground = ReceivingGround::start(|_| success());
+    let plain = letter("m5@direct.harbor.example", &[ADA], "");
+    let reply = ground.send(SENDER, &[ADA], plain.as_bytes());
+    assert!(reply.starts_with("550 5.7.1"), "{reply}");
+    let for_others = sealed(&plain, &[&pki().harbor], &pki().mei);
+    let reply = ground.send(SENDER, &[ADA], &for_others);
+    assert!(reply.starts_with("550 5.7.5"), "{reply}");
+    let reply = ground.send(SENDER, &["nobody@direct.gone.example"], &for_others);
+    assert!(reply.starts_with("550 5.7.1"), "{reply}");
+    let broken = "From: x\r\nContent-Type: application/pkcs7-mime\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\nMIIB\r\n";
+    let reply = ground.send(SENDER, &[ADA], broken.as_bytes());
+    assert!(reply.starts_with("554 5.6.0"), "{reply}");
+    ground.bridge.assert_nothing_stored();
+}
+
+// rule: RCV-R4, RCV-R5, RCV-R6, DST-2, T-4, T-13c
+#[test]
+fn what_is_not_trusted_is_neither_posted_nor_answered() {
+    for (name, from, to, signer) in [
+        ("signed by another trusted domain", SENDER, ADA, &pki().mei),
+        (
+            "another envelope sender",
+            "x@direct.harbor.example",
+            ADA,
+            &pki().harbor,
+        ),
+        (
+            "forwarded behind the sender's back",
+            SENDER,
+            TEAM,
+            &pki().harbor,
+        ),
+    ] {
+        let ground = ReceivingGround::start(|_| success());
+        let letter = letter("m6@direct.harbor.example", &[ADA], FINAL_DELIVERY);
+        let reply = ground.send(from, &[to], &sealed(&letter, &[signer], &pki().direct_elm));
+        assert!(reply.starts_with("250"), "{name}: {reply}");
+        let exchange = ground.settled();
+        assert_eq!(
+            exchange.recipients[0].state,
+            RecipientState::Rejected,
+            "{name}"
+        );
+        assert!(!ground.is_opened(), "{name}");
+        ground.bridge.wait_until_idle();
+        assert!(ground.posted().is_empty(), "{name}");
+        assert!(ground.notices_now().is_empty(), "{name}");
+        let alerts = ground.bridge.audit_of(AuditKind::SecurityAlert);
+        assert!(!alerts.is_empty(), "{name}");
+    }
+}
+
+// rule: DST-6, MDN-15, T-22
+#[test]
+fn the_same_mail_again_is_not_posted_again_and_its_notices_are_repeated_as_they_were() {
+    let ground = ReceivingGround::start(|_| success());
+    let letter = letter("m7@direct.harbor.example", &[ADA], FINAL_DELIVERY);
+    ground.deliver(&letter, &[ADA]);
+    ground.settled();
+    ground.notices(2);
+    // Sealed anew: other octets outside, the same signed content.
+    let reply = ground.deliver(&letter, &[ADA]);
+    assert!(reply.starts_with("250"), "{reply}");
+    let notices = ground.notices(4);
+    assert_eq!(ground.posted().len(), 1);
+    for first in &notices[..2] {
+        let mut repeated = notices[2..].iter();
+        let again = repeated.find(|again| again.message_id == first.message_id);
+        assert_eq!(again.unwrap().entity, first.entity);
+    }
+    // Another content under the same Message-ID is another mail.
+    let other = letter.replace("Please see", "Please do see");
+    ground.deliver(&other, &[ADA]);
+    wait_until("the other mail is posted", || ground.posted().len() == 2);
+}
+
+// rule: MDN-14, LOOP-1, RCV-8, XDR-112
+#[test]
+fn a_notice_is_never_posted_and_never_answered() {
+    let ground = ReceivingGround::start(|_| success());
+    let report = "multipart/report; report-type=disposition-notification; boundary";
+    let mdn = letter("m8@direct.harbor.example", &[ADA], FINAL_DELIVERY)
+        .replace("multipart/mixed; boundary", report);
+    ground.deliver(&mdn, &[ADA]);
+    let exchange = ground.settled();
+    assert!(exchange.legs.is_empty());
+    ground.bridge.wait_until_idle();
+    assert!(ground.posted().is_empty() && ground.notices_now().is_empty());
+}
+
+// rule: RT-15
+#[test]
+fn a_lost_answer_is_in_doubt_unless_the_endpoint_knows_what_it_had() {
+    let script = |number| match number {
+        0 => Act::CloseAfterBody,
+        _ => success(),
+    };
+    let ground = ReceivingGround::start(script);
+    ground.deliver(&letter("m9@direct.harbor.example", &[ADA], ""), &[ADA]);
+    let exchange = ground.settled();
+    let outcome = exchange.recipients[0].outcome.as_ref().unwrap();
+    assert_eq!(outcome.failure, Some(Reason::InDoubt));
+    assert_eq!(ground.posted().len(), 1);
+    let notices = ground.notices(2);
+    assert_eq!(notices[1].report.disposition, Some(Disposition::Failed));
+}

@@ -1,0 +1,308 @@
+//! A bridge that receives mail: a Direct peer that seals and sends, an XDR endpoint of any conduct, and the peer's own
+//! mailbox for what it is told.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+
+use openssl::{
+    ssl::{SslConnector, SslMethod, SslStream},
+    x509::X509,
+};
+use xdbridge::{
+    adapters::{
+        clock::SystemClock, smtp_server::SmtpServerConfig, soap_client::settings::SoapClientConfig,
+    },
+    bridge::{
+        endpoint::EndpointConfig,
+        exchange::{Exchange, Origin},
+    },
+    flows::ports::Clock,
+    formats::{
+        limits::Limits,
+        mime::read::{self, Mail},
+        notification::mdn::ReceivedMdn,
+        smime::{OpenOptions, SealHeader, SealOptions, SigningIdentity, open, seal, seal_header},
+    },
+};
+
+use super::{
+    bridge::{TestBridge, as_tls, as_tls_ca, pki, runtime, write_identity},
+    mailbox,
+    scripted_smtp::ScriptedSmtp,
+    scripted_xdr::{Act, ScriptedXdr, Seen},
+    smtp_server_ground::{Peer, stuffed},
+    tls::connect_plain,
+    wait_until,
+};
+
+/// A peer's user, whose domain has a certificate.
+pub(crate) const SENDER: &str = "rui.silva@direct.harbor.example";
+/// Somebody whose mail the bridge takes.
+pub(crate) const ADA: &str = "ada.quill@direct.elm.example";
+/// Somebody else there.
+pub(crate) const TEAM: &str = "care.team@direct.elm.example";
+
+/// The bridge and what is around it.
+pub(crate) struct ReceivingGround {
+    pub(crate) bridge: TestBridge,
+    pub(crate) endpoint: ScriptedXdr,
+    /// Where the peer gets its mail.
+    pub(crate) mailbox: ScriptedSmtp,
+}
+
+/// A notice that the peer got.
+pub(crate) struct Notice {
+    /// MAIL FROM.
+    pub(crate) envelope_from: String,
+    /// From of the signed header.
+    pub(crate) from: String,
+    /// Its Message-ID.
+    pub(crate) message_id: String,
+    /// The report.
+    pub(crate) report: ReceivedMdn,
+    /// The whole signed entity.
+    pub(crate) entity: Vec<u8>,
+}
+
+/// RegistryResponse Success, as an endpoint answers.
+pub(crate) fn success() -> Act {
+    response("Success", "")
+}
+
+/// A RegistryResponse with this status and these RegistryErrors.
+pub(crate) fn response(status: &str, errors: &str) -> Act {
+    Act::soap(
+        200,
+        format!(
+            "<s:Envelope xmlns:s=\"http://www.w3.org/2003/05/soap-envelope\"><s:Header/><s:Body>\
+             <rs:RegistryResponse xmlns:rs=\"urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0\" \
+             status=\"urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:{status}\">{errors}\
+             </rs:RegistryResponse></s:Body></s:Envelope>"
+        ),
+    )
+}
+
+impl ReceivingGround {
+    /// A bridge whose one endpoint does with the n-th request what `script` says.
+    pub(crate) fn start(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Self {
+        Self::start_with(script, |_| {})
+    }
+
+    /// The same with another endpoint in the configuration.
+    pub(crate) fn start_with(
+        script: impl Fn(usize) -> Act + Send + Sync + 'static,
+        change: impl FnOnce(&mut EndpointConfig),
+    ) -> Self {
+        let runtime = runtime();
+        let mailbox = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
+        let mailbox = runtime.block_on(mailbox.start());
+        let endpoint = ScriptedXdr::start(&as_tls(&pki().mail_host), &as_tls_ca(), script);
+        let next_hops = [("direct.harbor.example", mailbox.address())];
+        let url = endpoint.url();
+        let clock = std::sync::Arc::new(SystemClock);
+        let bridge = TestBridge::start_with(runtime, &next_hops, clock, |config| {
+            let folder = config.soap.server.certificate.parent().unwrap().to_owned();
+            let client = write_identity(&folder, "client", &pki().elm);
+            config.soap.client = Some(SoapClientConfig {
+                certificate: client.certificate,
+                key: client.key,
+                ca_files: vec![folder.join("ca.pem")],
+                read_timeout: std::time::Duration::from_secs(1),
+                ..SoapClientConfig::default()
+            });
+            config.smtp.server = Some(SmtpServerConfig {
+                bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+                host_name: Some("bridge.elm.example".parse().unwrap()),
+                certificate: config.soap.server.certificate.clone(),
+                key: config.soap.server.key.clone(),
+                ..SmtpServerConfig::default()
+            });
+            config.sources.gateway_oid = Some("2.999.1".parse().unwrap());
+            let mut endpoint = EndpointConfig {
+                name: "ehr".to_owned(),
+                url,
+                serves: vec!["direct.elm.example".to_owned()],
+                ..EndpointConfig::default()
+            };
+            change(&mut endpoint);
+            config.endpoint = vec![endpoint];
+        });
+        Self {
+            bridge,
+            endpoint,
+            mailbox,
+        }
+    }
+
+    /// Sends a mail over STARTTLS, as a peer's mail system would, and gives the reply to its data, or to the first
+    /// command that was refused.
+    pub(crate) fn send(&self, from: &str, to: &[&str], mail: &[u8]) -> String {
+        let address = self.bridge.smtp_address();
+        let mut peer = starttls(Peer {
+            stream: connect_plain(address),
+        });
+        let mut commands = vec![format!("MAIL FROM:<{from}>")];
+        commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
+        for command in commands {
+            let reply = peer.ask(&command);
+            if !reply.starts_with("250") {
+                return reply;
+            }
+        }
+        let reply = peer.ask("DATA");
+        if !reply.starts_with("354") {
+            return reply;
+        }
+        peer.send(stuffed(mail));
+        peer.reply()
+    }
+
+    /// Seals `message` as the sender's domain does, to the bridge's domain, and sends it to `to`.
+    pub(crate) fn deliver(&self, message: &str, to: &[&str]) -> String {
+        self.send(
+            SENDER,
+            to,
+            &sealed(message, &[&pki().harbor], &pki().direct_elm),
+        )
+    }
+
+    /// The one exchange.
+    pub(crate) fn exchange(&self) -> Exchange {
+        self.bridge.exchange()
+    }
+
+    /// Waits until nothing is open, and gives the one exchange.
+    pub(crate) fn settled(&self) -> Exchange {
+        wait_until("the exchange is final", || {
+            let exchanges = self.bridge.exchanges();
+            !exchanges.is_empty() && exchanges.iter().all(Exchange::is_final)
+        });
+        self.exchange()
+    }
+
+    /// Waits until the sender was told `count` notices.
+    pub(crate) fn notices(&self, count: usize) -> Vec<Notice> {
+        wait_until("the sender is told", || {
+            mailbox::received(&self.mailbox).len() >= count
+        });
+        self.notices_now()
+    }
+
+    /// What the sender was told so far.
+    pub(crate) fn notices_now(&self) -> Vec<Notice> {
+        let envelopes = self.mailbox.transcripts().into_iter();
+        let mut froms = envelopes
+            .flat_map(|transcript| transcript.commands)
+            .filter_map(|command| {
+                let path = command.strip_prefix("MAIL FROM:<")?;
+                Some(path.split('>').next()?.to_owned())
+            });
+        let received = mailbox::received(&self.mailbox);
+        received
+            .iter()
+            .map(|mail| notice(&mail.message, froms.next().unwrap()))
+            .collect()
+    }
+
+    /// What the endpoint got.
+    pub(crate) fn posted(&self) -> Vec<Seen> {
+        self.endpoint.seen()
+    }
+
+    /// Whether the mail was opened: its sender is known.
+    pub(crate) fn is_opened(&self) -> bool {
+        let origin = self.exchange().origin;
+        matches!(origin, Origin::Direct { from: Some(_), .. })
+    }
+}
+
+/// Greets, and takes TLS.
+fn starttls(mut peer: Peer<TcpStream>) -> Peer<SslStream<TcpStream>> {
+    assert!(peer.reply().starts_with("220"));
+    peer.ask("EHLO mx.harbor.example");
+    assert!(peer.ask("STARTTLS").starts_with("220"));
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    let ca = pki().authority.certificate.clone();
+    connector.cert_store_mut().add_cert(ca).unwrap();
+    let stream = connector.build().connect("localhost", peer.stream).unwrap();
+    let mut peer = Peer { stream };
+    peer.ask("EHLO mx.harbor.example");
+    peer
+}
+
+/// Opens a notice with the sender's key.
+fn notice(message: &[u8], envelope_from: String) -> Notice {
+    let identities = std::slice::from_ref(&pki().harbor);
+    let opened = open(message, identities, &OpenOptions::default()).unwrap();
+    let limits = Limits::default();
+    let inner = read::wrapped_message(&opened.entity, &limits)
+        .unwrap()
+        .unwrap();
+    let mail: Mail<'_> = read::read(&inner, &limits).unwrap();
+    let leaves = mail.leaves();
+    let report = leaves
+        .iter()
+        .find(|part| part.media_type() == "message/disposition-notification")
+        .unwrap();
+    Notice {
+        envelope_from,
+        from: mail.header.from[0].address.to_string(),
+        message_id: mail.header.message_id.as_ref().unwrap().to_string(),
+        report: ReceivedMdn::read(&report.decoded(64 * 1024).unwrap()).unwrap(),
+        entity: opened.entity.clone(),
+    }
+}
+
+/// A message as a peer seals it: wrapped, signed by `signers`, encrypted to `to`.
+pub(crate) fn sealed(message: &str, signers: &[&SigningIdentity], to: &SigningIdentity) -> Vec<u8> {
+    let entity = format!("Content-Type: message/rfc822\r\n\r\n{message}");
+    sealed_entity(&entity, signers, &to.certificate)
+}
+
+/// A MIME entity, signed and encrypted as it is.
+pub(crate) fn sealed_entity(entity: &str, signers: &[&SigningIdentity], to: &X509) -> Vec<u8> {
+    let options = SealOptions::default();
+    let signers: Vec<SigningIdentity> = signers.iter().map(|signer| (*signer).clone()).collect();
+    let mut mail = seal_header(&SealHeader {
+        from: &SENDER.parse().unwrap(),
+        to: &[ADA.parse().unwrap()],
+        cc: &[],
+        date: SystemClock.now(),
+        message_id: &"outer@direct.harbor.example".parse().unwrap(),
+        in_reply_to: None,
+        references: &[],
+        subject: "Encrypted message",
+        cipher: options.cipher,
+    })
+    .into_bytes();
+    seal(
+        &mut mail,
+        &signers,
+        std::slice::from_ref(to),
+        &options,
+        SystemClock.now(),
+        "=_signed",
+        &mut |out| out.write_all(entity.as_bytes()),
+    )
+    .unwrap();
+    mail
+}
+
+/// A message with one text attachment, from the sender to `to`; `more` are further header lines.
+pub(crate) fn letter(message_id: &str, to: &[&str], more: &str) -> String {
+    format!(
+        "From: Rui Silva <{SENDER}>\r\nTo: {}\r\nSubject: Letter\r\n\
+         Date: Sun, 22 Nov 2026 07:59:00 +0000\r\nMessage-ID: <{message_id}>\r\nMIME-Version: 1.0\r\n{more}\
+         Content-Type: multipart/mixed; boundary=\"b\"\r\n\r\n\
+         --b\r\nContent-Type: text/plain\r\n\r\nPlease see the attachment.\r\n\
+         --b\r\nContent-Type: application/pdf; name=\"letter.pdf\"\r\n\
+         Content-Disposition: attachment; filename=\"letter.pdf\"\r\n\
+         Content-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQKJSBsZXR0ZXIK\r\n--b--\r\n",
+        to.join(", ")
+    )
+}
+
+/// The attachment of [`letter`].
+pub(crate) const LETTER: &[u8] = b"%PDF-1.4\n% letter\n";
+/// Asks for a notice of final delivery.
+pub(crate) const FINAL_DELIVERY: &str =
+    "Disposition-Notification-Options: X-DIRECT-FINAL-DESTINATION-DELIVERY=optional,true\r\n";
