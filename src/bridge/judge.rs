@@ -97,6 +97,7 @@ pub fn judge(
     findings.extend(request.findings.iter().cloned());
     let context = validate::Context {
         documents: request.packaging.has_documents().then_some(&*documents),
+        unusable_documents: &request.unusable_documents,
         has_recipient: shared.has_recipient || request.address_block.is_some(),
         ..shared
     };
@@ -180,6 +181,7 @@ fn context<'a>(level: Level, container: Container, terms: &Terms<'_>) -> validat
         level,
         profile: terms.partner.profile,
         documents: None,
+        unusable_documents: &[],
         patient_id_mismatch_is_warning: terms.partner.patient_id_mismatch
             == PatientIdMismatch::Warn,
         max_document_entries: terms.limits.max_document_entries,
@@ -314,7 +316,10 @@ fn addresses(
 /// A delivery notification is about an earlier message of ours and never goes out as mail (XDR-125). Nothing is sent to
 /// XDR endpoints yet, so there is none that it could be about.
 fn stray_notification(request: &ReceivedRequest) -> Option<Finding> {
-    request.notification_relates_to.as_ref().map(|_| {
+    // A disposition as XML is known for what it is though nothing says what it is about.
+    let is_disposition =
+        || request.documents.len() == 1 && request.findings.iter().any(|f| f.rule == "XDR-122");
+    (request.notification_relates_to.is_some() || is_disposition()).then(|| {
         Finding::error(
             "XDR-125",
             ErrorCode::XdsRepositoryError,
@@ -508,6 +513,40 @@ mod tests {
     fn a_delivery_notification_about_nothing_of_ours_is_refused() {
         let found = judged(NOTIFICATION, &Limits::default(), None);
         assert_eq!(errors(&found), ["XDR-125"]);
+
+        let start = NOTIFICATION.find("<direct:notification").unwrap();
+        let end = start + NOTIFICATION[start..].find("/>").unwrap() + "/>".len();
+        let text = format!("{}{}", &NOTIFICATION[..start], &NOTIFICATION[end..]);
+        assert_eq!(errors(&judged(&text, &Limits::default(), None)), [""; 0]);
+        let at = text.find("PGRp").unwrap();
+        let end = text.find("</xds:Document>").unwrap();
+        let xml = "<d:messageDisposition xmlns:d='urn:direct:addressing'/>";
+        let text = format!("{}{xml}{}", &text[..at], &text[end..]);
+        assert_eq!(
+            errors(&judged(&text, &Limits::default(), None)),
+            ["XDR-125"]
+        );
+    }
+
+    // rule: SOAP-24, SOAP-29, XDR-24, XDR-25
+    #[test]
+    fn a_document_that_cannot_be_used_is_not_also_told_to_be_missing() {
+        let limits = Limits::default();
+        let id = "<xds:Document id=\"urn:uuid:0f4a6c1e-2d3b-4c5d-8e6f-7a8b9c0d1e2f\">";
+        for (from, to, expected) in [
+            (">PENs", ">P.Ns", &["SOAP-29"][..]),
+            ("Pgo=<", "<x/><", &["SOAP-24"]),
+            // What belongs to nothing is told whatever else is wrong with it; and then its entry has none.
+            (
+                &format!("{id}PENs"),
+                "<xds:Document id=\"other\">P.Ns",
+                &["SOAP-29", "XDR-24", "XDR-25"],
+            ),
+        ] {
+            assert!(FULL.contains(from), "{from}");
+            let found = judged(&FULL.replace(from, to), &limits, None);
+            assert_eq!(errors(&found), expected);
+        }
     }
 
     // rule: LIM-14

@@ -203,7 +203,7 @@ fn table() -> Vec<Row> {
                     "XDSRepositoryError",
                     "Document(Document1)".to_owned(),
                 ),
-                (Error, "XDSMissingDocument", any()),
+                // The part that nothing names now.
                 (Error, "XDSMissingDocumentMetadata", any()),
             ],
         ),

@@ -108,6 +108,26 @@ pub(crate) fn read_addressing(
     })
 }
 
+/// What a request should carry and can do without (SOAP-63, SOAP-64).
+pub(crate) fn tell_missing(blocks: &[Element], findings: &mut Vec<Finding>) {
+    for (rule, local, text) in [
+        (
+            "SOAP-63",
+            "MessageID",
+            "it is missing, so that the answer relates to no message; it is required where an answer is expected",
+        ),
+        (
+            "SOAP-64",
+            "ReplyTo",
+            "it is missing, which means the anonymous address; it should be written",
+        ),
+    ] {
+        if !blocks.iter().any(|block| block.is(names::WSA, local)) {
+            findings.push(Finding::warning(rule, format!("wsa:{local}"), text));
+        }
+    }
+}
+
 /// Whether the request is one that is served here (SOAP-60, SOAP-87).
 pub(crate) fn check_request(addressing: &Addressing, actions: &[&str]) -> Result<(), Fault> {
     if addressing.action.is_empty() {

@@ -46,6 +46,8 @@ pub struct ReceivedRequest {
     pub metadata: KeptXml,
     /// The documents in the order of their `xds:Document` elements; those with an error finding are left out.
     pub documents: Vec<DocumentPart>,
+    /// The ids of those that are left out: they came, and a finding says what is wrong with them.
+    pub unusable_documents: Vec<String>,
     /// What is wrong or odd about packaging, envelope and documents. An error refuses the submission (SOAP-92).
     pub findings: Vec<Finding>,
 }

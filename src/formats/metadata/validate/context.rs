@@ -48,6 +48,8 @@ pub struct Context<'a> {
     pub profile: Profile,
     /// The documents that came with the metadata; `None` if the metadata is judged alone.
     pub documents: Option<&'a [BoundDocument]>,
+    /// The ids of documents that came and cannot be used, as another finding says: they are not missing.
+    pub unusable_documents: &'a [String],
     /// Per partner: differing patient ids are carried on with a Warning (MD-92).
     pub patient_id_mismatch_is_warning: bool,
     /// Most DocumentEntries (LIM-4).
@@ -69,6 +71,7 @@ impl Context<'_> {
             level,
             profile: Profile::default(),
             documents: None,
+            unusable_documents: &[],
             patient_id_mismatch_is_warning: false,
             max_document_entries: Limits::default().max_document_entries,
             has_recipient: true,

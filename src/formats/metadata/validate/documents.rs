@@ -52,6 +52,11 @@ fn by_id<'a>(scope: &Scope<'a>) -> Option<HashMap<&'a str, &'a BoundDocument>> {
     Some(pairs.collect())
 }
 
+/// The ids of documents that something else is wrong with.
+fn unusable<'a>(scope: &Scope<'a>) -> impl Iterator<Item = &'a str> + use<'a> {
+    scope.context.unusable_documents.iter().map(String::as_str)
+}
+
 fn some_document(scope: &Scope<'_>, report: &mut Report<'_>) {
     let is_empty = scope.context.documents.is_some_and(<[_]>::is_empty)
         && scope.metadata.document_entries().is_empty();
@@ -67,8 +72,9 @@ fn entries_have_documents(scope: &Scope<'_>, report: &mut Report<'_>) {
     let Some(documents) = by_id(scope) else {
         return;
     };
+    let unusable: HashSet<&str> = unusable(scope).collect();
     for entry in scope.of_kind(ObjectKind::DocumentEntry) {
-        if !documents.contains_key(entry.id()) {
+        if !documents.contains_key(entry.id()) && !unusable.contains(entry.id()) {
             report.refuse(
                 entry.at("document"),
                 "no document came for this DocumentEntry; its id must be equal to the entry's",
@@ -82,10 +88,16 @@ fn documents_have_entries(scope: &Scope<'_>, report: &mut Report<'_>) {
         .of_kind(ObjectKind::DocumentEntry)
         .map(Object::id)
         .collect();
-    for document in scope.context.documents.unwrap_or_default() {
-        if !open.remove(document.document_id.as_str()) {
+    let documents = scope.context.documents.unwrap_or_default();
+    let usable = documents.iter().map(|d| d.document_id.as_str());
+    // A second document of one id is told by XDR-8; whether it has an entry was asked of the first.
+    let mut asked = HashSet::new();
+    let unusable = unusable(scope).filter(|id| documents.iter().all(|d| d.document_id != **id));
+    let all = usable.chain(unusable.filter(|id| asked.insert(*id)));
+    for id in all {
+        if !open.remove(id) {
             report.refuse(
-                format!("Document({}).id", short(&document.document_id)),
+                format!("Document({}).id", short(id)),
                 "no DocumentEntry of this id that has no document yet; there must be one",
             );
         }

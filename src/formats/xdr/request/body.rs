@@ -36,8 +36,8 @@ pub(super) enum Content {
     Inline(DocumentKey),
     /// In the part that the Include names.
     Include(Href),
-    /// Nowhere; a finding says why.
-    Unusable,
+    /// Nowhere; a finding says why. The parts that its Includes name are accounted for by it.
+    Unusable(Vec<Href>),
 }
 
 /// What an Include names, without `cid:`. It is decoded once, however many parts there are to compare it with.
@@ -73,6 +73,17 @@ thread_local! {
     pub(super) static DECODED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
+impl Content {
+    /// The same of a document that is refused.
+    fn refused(self) -> Self {
+        match self {
+            Self::Inline(_) => Self::Unusable(Vec::new()),
+            Self::Include(href) => Self::Unusable(vec![href]),
+            Self::Unusable(hrefs) => Self::Unusable(hrefs),
+        }
+    }
+}
+
 impl FoundDocument {
     pub(super) fn error(&self, rule: &'static str, code: ErrorCode, text: &str) -> Finding {
         Finding::error(rule, code, location(&self.id), text)
@@ -96,11 +107,11 @@ pub(super) fn cut(id: &str) -> String {
 }
 
 /// The finding for a document over the limit (LIM-2).
-pub(super) fn document_too_large(location: &str, limits: &Limits) -> Finding {
+pub(super) fn document_too_large(id: &str, limits: &Limits) -> Finding {
     Finding::error(
         "LIM-2",
         ErrorCode::XdsRepositoryOutOfResources,
-        location,
+        location(id),
         format!(
             "the document is larger than {} octets",
             limits.max_document_bytes
@@ -261,7 +272,7 @@ impl Documents<'_, '_> {
                 ));
                 self.found.push(FoundDocument {
                     id: String::new(),
-                    content: Content::Unusable,
+                    content: Content::Unusable(Vec::new()),
                 });
             }
             return self.pass_over(pull);
@@ -270,8 +281,9 @@ impl Documents<'_, '_> {
         if has_other_attributes(pull, &["id"]) {
             self.warn("an attribute of xds:Document other than id is ignored");
         }
-        let content = self.read_content(pull, &id)?;
+        let mut content = self.read_content(pull, &id)?;
         if id.is_empty() {
+            content = content.refused();
             self.findings.push(Finding::error(
                 "XDR-25",
                 ErrorCode::XdsMissingDocumentMetadata,
@@ -279,6 +291,7 @@ impl Documents<'_, '_> {
                 "xds:Document needs the id of its ExtrinsicObject",
             ));
         } else if !self.ids.insert(id.clone()) {
+            content = content.refused();
             self.findings.push(Finding::error(
                 "XDR-8",
                 ErrorCode::XdsRepositoryMetadataError,
@@ -305,7 +318,7 @@ impl Documents<'_, '_> {
             DocumentKey::Inline(self.inline),
             self.limits.max_document_bytes,
         );
-        let mut include: Option<Href> = None;
+        let mut includes: Vec<Href> = Vec::new();
         let mut has_space = false;
         let mut problem = None;
         loop {
@@ -319,11 +332,13 @@ impl Documents<'_, '_> {
                 Node::Text => text.feed(pull.text().as_bytes(), self.sink)?,
                 Node::Start if pull.is(names::XOP, "Include") => {
                     let href = pull.attribute("", "href");
-                    if include.is_some() {
+                    if !includes.is_empty() {
                         problem = Some(("SOAP-23", "xop:Include must stand alone"));
                     }
                     match href.as_deref().and_then(strip_cid) {
-                        Some(content_id) => include = Some(Href::of(content_id)),
+                        // There are not more parts that it could name.
+                        Some(_) if includes.len() >= self.limits.max_mtom_parts => {}
+                        Some(content_id) => includes.push(Href::of(content_id)),
                         None => {
                             problem =
                                 Some(("SOAP-24", "xop:Include needs an href that begins with cid:"))
@@ -358,12 +373,18 @@ impl Documents<'_, '_> {
             pull.unwatch();
         }
         pull.unwatch();
-        if include.is_some() && text.has_begun() {
+        if !includes.is_empty() && text.has_begun() {
             problem = Some(("SOAP-23", "xop:Include must stand alone"));
+        }
+        if text.has_stray {
+            problem = Some((
+                "SOAP-24",
+                "text beside the XML of a messageDisposition, which must stand alone",
+            ));
         }
         let has_text = text.has_begun();
         // An element without content is a document without octets.
-        let outcome = if has_text || include.is_none() && problem.is_none() {
+        let outcome = if has_text || includes.is_empty() && problem.is_none() {
             self.inline += 1;
             text.end(self.sink)?
         } else {
@@ -378,12 +399,11 @@ impl Documents<'_, '_> {
                     location(id),
                     "the text of the document is not base64 with valid padding",
                 ));
-                return Ok(Content::Unusable);
+                return Ok(Content::Unusable(includes));
             }
             Outcome::TooLarge => {
-                self.findings
-                    .push(document_too_large(&location(id), self.limits));
-                return Ok(Content::Unusable);
+                self.findings.push(document_too_large(id, self.limits));
+                return Ok(Content::Unusable(includes));
             }
         }
         if let Some((rule, what)) = problem {
@@ -393,16 +413,16 @@ impl Documents<'_, '_> {
                 location(id),
                 what,
             ));
-            return Ok(Content::Unusable);
+            return Ok(Content::Unusable(includes));
         }
-        if include.is_some() && has_space {
+        if !includes.is_empty() && has_space {
             self.findings.push(Finding::warning(
                 "SOAP-23",
                 location(id),
                 "white space around xop:Include, which should stand alone",
             ));
         }
-        Ok(match include {
+        Ok(match includes.pop() {
             Some(href) => Content::Include(href),
             None => Content::Inline(DocumentKey::Inline(self.inline.saturating_sub(1))),
         })
@@ -421,6 +441,10 @@ struct InlineText {
     decoder: Option<Base64Decoder>,
     size: u64,
     outcome: Outcome,
+    /// Octets came that were no base64 from the beginning.
+    is_plain: bool,
+    /// Text followed them.
+    has_stray: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -438,6 +462,8 @@ impl InlineText {
             decoder: None,
             size: 0,
             outcome: Outcome::Whole,
+            is_plain: false,
+            has_stray: false,
         }
     }
 
@@ -446,8 +472,12 @@ impl InlineText {
     }
 
     fn feed(&mut self, text: &[u8], sink: &mut dyn DocumentSink) -> Result<(), ReadError> {
-        if self.decoder.is_none() {
+        if self.decoder.is_none() || self.is_plain {
             if text.iter().all(|b| is_space(*b)) {
+                return Ok(());
+            }
+            if self.is_plain {
+                self.has_stray = true;
                 return Ok(());
             }
             sink.begin(self.key).map_err(ReadError::Sink)?;
@@ -466,6 +496,7 @@ impl InlineText {
     fn take_plain(&mut self, octets: &[u8], sink: &mut dyn DocumentSink) -> Result<(), ReadError> {
         sink.begin(self.key).map_err(ReadError::Sink)?;
         self.decoder = Some(Base64Decoder::new());
+        self.is_plain = true;
         self.pass(octets, sink).map_err(ReadError::Sink)
     }
 

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     DocumentPart, ReadError,
-    body::{self, Content, Href, OneDocument},
+    body::{self, Content, FoundDocument, Href, OneDocument},
     read::{Envelope, Reading, Wire, from_io, is_known_charset},
 };
 use crate::formats::{
@@ -123,7 +123,7 @@ impl Reading<'_> {
             .iter()
             .filter_map(|document| match &document.content {
                 Content::Include(href) => Some(href),
-                Content::Inline(_) | Content::Unusable => None,
+                Content::Inline(_) | Content::Unusable(_) => None,
             });
         hrefs.flat_map(Href::names).map(str::to_owned).collect()
     }
@@ -217,29 +217,38 @@ impl Reading<'_> {
             .finish(&mut |piece| document.write(piece))
             .map_err(from_decoder)?;
         if document.end().map_err(ReadError::Sink)? {
-            let location = header.content_id.as_deref().unwrap_or_default();
-            self.findings.push(body::document_too_large(
-                &format!("part {location}"),
-                self.limits,
-            ));
+            self.too_large.insert(key);
         }
         Ok(())
     }
 
-    /// Ties every Document to its octets (SOAP-22, SOAP-24, SOAP-28, SOAP-32).
+    /// A document that something is wrong with came all the same: nobody is to be told that it is missing.
+    fn leave_out(&mut self, document: FoundDocument) {
+        if !document.id.is_empty() {
+            self.unusable.push(document.id);
+        }
+    }
+
+    /// Ties every Document to its octets (SOAP-22, SOAP-24, SOAP-28, SOAP-32, LIM-2).
     pub(super) fn bind(&mut self, parts: &[SeenPart], root_id: Option<&str>) {
         let by_id: HashMap<&str, DocumentKey> = parts
             .iter()
             .filter_map(|part| part.content_id.as_deref().map(|id| (id, part.key)))
             .collect();
+        let part_of = |href: &Href| href.names().find_map(|name| by_id.get_key_value(name));
         let mut used = HashSet::new();
+        // Parts of documents that something else is wrong with.
+        let mut of_refused = HashSet::new();
         for document in std::mem::take(&mut self.found) {
             let key = match &document.content {
                 Content::Inline(key) => *key,
-                Content::Unusable => continue,
+                Content::Unusable(hrefs) => {
+                    of_refused.extend(hrefs.iter().filter_map(part_of).map(|(_, key)| *key));
+                    self.leave_out(document);
+                    continue;
+                }
                 Content::Include(href) => {
-                    let Some((name, key)) = href.names().find_map(|name| by_id.get_key_value(name))
-                    else {
+                    let Some((name, key)) = part_of(href) else {
                         let is_root = href.names().any(|name| root_id == Some(name));
                         self.findings.push(if is_root {
                             document.error(
@@ -254,6 +263,7 @@ impl Reading<'_> {
                                 "xop:Include names no part of the package",
                             )
                         });
+                        self.leave_out(document);
                         continue;
                     };
                     if !used.insert(*key) && !self.options.shared_parts {
@@ -262,6 +272,13 @@ impl Reading<'_> {
                             ErrorCode::XdsRepositoryError,
                             "several documents name one part",
                         ));
+                        self.leave_out(document);
+                        continue;
+                    }
+                    if self.too_large.contains(key) {
+                        let finding = body::document_too_large(&document.id, self.limits);
+                        self.findings.push(finding);
+                        self.leave_out(document);
                         continue;
                     }
                     if href.decoded.is_some() && *name == href.written {
@@ -285,12 +302,14 @@ impl Reading<'_> {
                     "multipart/related",
                     "a part without Content-ID is ignored",
                 ),
-                Some(id) if !used.contains(&part.key) => self.findings.push(Finding::error(
-                    "SOAP-28",
-                    ErrorCode::XdsMissingDocumentMetadata,
-                    format!("part {}", body::cut(id)),
-                    "no xop:Include names this part",
-                )),
+                Some(id) if !used.contains(&part.key) && !of_refused.contains(&part.key) => {
+                    self.findings.push(Finding::error(
+                        "SOAP-28",
+                        ErrorCode::XdsMissingDocumentMetadata,
+                        format!("part {}", body::cut(id)),
+                        "no xop:Include names this part",
+                    ))
+                }
                 Some(_) => {}
             }
         }

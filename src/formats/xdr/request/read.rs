@@ -1,13 +1,16 @@
 //! Reading a request from the wire: MTOM part by part, or a simple SOAP envelope.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::{
+    collections::HashSet,
+    io::{self, BufRead, BufReader, Read},
+};
 
 use super::{
     DocumentPart, Packaging, ReadError, ReadOptions, ReceivedRequest,
     body::{self, FoundDocument},
 };
 use crate::formats::{
-    document::DocumentSink,
+    document::{DocumentKey, DocumentSink},
     finding::Finding,
     limits::Limits,
     soap::{
@@ -132,6 +135,10 @@ pub(super) struct Reading<'s> {
     origin: Origin,
     pub(super) found: Vec<FoundDocument>,
     pub(super) documents: Vec<DocumentPart>,
+    /// Parts beyond the limit of one document (LIM-2).
+    pub(super) too_large: HashSet<DocumentKey>,
+    /// The ids of documents that are left out.
+    pub(super) unusable: Vec<String>,
 }
 
 impl<'s> Reading<'s> {
@@ -150,6 +157,8 @@ impl<'s> Reading<'s> {
             origin: Origin::default(),
             found: Vec::new(),
             documents: Vec::new(),
+            too_large: HashSet::new(),
+            unusable: Vec::new(),
         }
     }
 
@@ -171,6 +180,7 @@ impl<'s> Reading<'s> {
                 notification_relates_to: envelope.direct.relates_to,
                 metadata: envelope.metadata,
                 documents: self.documents,
+                unusable_documents: self.unusable,
                 findings: self.findings,
             }),
             Err(ReadError::Fault(mut fault)) => {
@@ -231,6 +241,7 @@ impl<'s> Reading<'s> {
         envelope::check_must_understand(&blocks, self.options.saml_ignored, &mut self.findings)?;
         let addressing = addressing::read_addressing(&blocks, &mut self.findings)?;
         addressing::check_request(&addressing, &[REQUEST_ACTION, NHIN_REQUEST_ACTION])?;
+        addressing::tell_missing(&blocks, &mut self.findings);
         let direct = addressing::read_direct(
             &blocks,
             self.options.strict_address_block,

@@ -439,6 +439,20 @@ fn what_is_wrong_with_documents_is_a_finding_and_no_fault() {
     }
 }
 
+// rule: SOAP-63, SOAP-64, XDR-141
+#[test]
+fn a_request_without_message_id_or_reply_to_is_read_and_told() {
+    for (local, rule) in [("MessageID", "SOAP-63"), ("ReplyTo", "SOAP-64")] {
+        let start = EXAMPLE_1.find(&format!("<wsa:{local}")).unwrap();
+        let close = format!("</wsa:{local}>");
+        let end = EXAMPLE_1.find(&close).unwrap() + close.len();
+        let text = format!("{}{}", &EXAMPLE_1[..start], &EXAMPLE_1[end..]);
+        let (request, _) = read_simple(&text).unwrap();
+        assert_eq!(rules(&request), [rule, "SOAP-11"]);
+        assert_eq!(request.addressing.reply_to, None);
+    }
+}
+
 // rule: SOAP-111, SOAP-114, SOAP-116, SOAP-118, SOAP-119, XDR-69
 #[test]
 fn what_edges_write_differently_in_the_address_block_is_read_with_a_warning() {
@@ -505,6 +519,12 @@ fn a_disposition_as_plain_xml_is_read() {
         plain.as_bytes()
     );
     assert_eq!(rules(&request), ["XDR-122", "SOAP-11"]);
+
+    // Text beside it is neither XML nor the base64 of the same octets.
+    let beside = format!("{} {plain}QUJD{}", &EXAMPLE_3[..at], &EXAMPLE_3[end..]);
+    let (request, _) = read_simple(&beside).unwrap();
+    assert_eq!(rules(&request), ["XDR-122", "SOAP-24", "SOAP-11"]);
+    assert_eq!(request.documents, []);
 }
 
 // rule: XDR-2, XDR-89

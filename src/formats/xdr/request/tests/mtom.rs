@@ -211,6 +211,53 @@ fn each_part_belongs_to_one_document() {
     );
 }
 
+// rule: LIM-2, SOAP-23, SOAP-24, SOAP-28
+#[test]
+fn a_document_that_is_refused_came_and_its_parts_are_accounted_for() {
+    let xop = "xmlns:xop='http://www.w3.org/2004/08/xop/include'";
+    let two = format!(
+        "<xds:Document id='Document01'><xop:Include {xop} href='cid:d@x'/><xop:Include {xop} href='cid:e@x'/></xds:Document>"
+    );
+    let limits = Limits {
+        max_document_bytes: 3,
+        ..Limits::default()
+    };
+    for (documents, rule) in [
+        (two, "SOAP-23"),
+        (
+            include("Document01", "cid:d@x") + &include("Document02", "cid:e@x"),
+            "LIM-2",
+        ),
+        (
+            include("Document01", "cid:no@x") + &include("Document02", "cid:d@x"),
+            "SOAP-24",
+        ),
+    ] {
+        let body = envelope(&documents);
+        let parts = [
+            (ROOT, &*body),
+            (
+                "Content-ID: <d@x>",
+                if rule == "LIM-2" { "four" } else { "d" },
+            ),
+            ("Content-ID: <e@x>", "e"),
+        ];
+        let octets = package(&parts[..if rule == "SOAP-24" { 2 } else { 3 }]);
+        let options = ReadOptions::default();
+        let (request, _) = read_with(CONTENT_TYPE, octets.as_bytes(), &limits, &options).unwrap();
+        assert_eq!(rules(&request), [rule]);
+        assert_eq!(request.findings[0].location, "Document(Document01)");
+        assert_eq!(request.unusable_documents, ["Document01"]);
+        let usable = request.documents.iter().map(|d| d.document_id.as_str());
+        let others = if rule == "SOAP-23" {
+            vec![]
+        } else {
+            vec!["Document02"]
+        };
+        assert_eq!(usable.collect::<Vec<_>>(), others);
+    }
+}
+
 // rule: SOAP-22
 #[test]
 fn an_href_is_decoded_once_however_many_parts_there_are() {
