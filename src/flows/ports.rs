@@ -188,7 +188,8 @@ pub trait Exchanges: Send + Sync {
     /// One exchange with its version.
     async fn load(&self, id: ExchangeId) -> Result<Option<VersionedExchange>, StoreError>;
 
-    /// The exchanges that carry `key`, oldest first.
+    /// The exchanges that carry `key`, oldest first. Of an id that its sender chose, and may use again and again, some
+    /// at most; what we made or computed finds all of them.
     async fn find(&self, key: &LookupKey) -> Result<Vec<ExchangeId>, StoreError>;
 
     /// Takes up to `limit` effects that are due and not leased, and leases them until `now + lease`.
@@ -266,6 +267,13 @@ pub enum LookupKey {
         partner: String,
         /// The id.
         id: String,
+    },
+    /// A partner's submission by its digest: what it says and carries, whoever wrote it (XDR-50).
+    Submission {
+        /// The partner's name.
+        partner: String,
+        /// The digest.
+        digest: [u8; 32],
     },
     /// A partner's SubmissionSet.uniqueId.
     SubmissionSet {

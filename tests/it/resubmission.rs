@@ -6,12 +6,15 @@ use std::sync::{
 };
 
 use tokio::runtime::Runtime;
-use xdbridge::bridge::exchange::{Reason, RecipientState};
+use xdbridge::{
+    bridge::exchange::{Exchange, Reason, RecipientState},
+    formats::{audit::AuditKind, finding::Severity, xdr::response::Status},
+};
 
 use crate::support::{
     bridge::{
-        ASH, ELM, INTAKE, RUI, TestBridge, as_tls, assert_plain_success, fault, pki,
-        registry_response, runtime,
+        ASH, ELM, INTAKE, RUI, TestBridge, UNKNOWN, UNTRUSTED, as_tls, assert_plain_success,
+        entries, fault, pki, registry_response, runtime,
     },
     mailbox::received,
     request::{Posted, TestRequest},
@@ -168,6 +171,60 @@ fn a_repetition_tries_only_the_recipients_that_failed_and_those_not_named_before
     assert_eq!(first.state, RecipientState::Bounced);
     let second = exchanges[1].recipient(&INTAKE.parse().unwrap()).unwrap();
     assert_eq!(second.state, RecipientState::Relayed);
+}
+
+// rule: XDR-50, XDR-32, XDR-125
+#[test]
+fn a_recipient_that_is_refused_again_is_told_again_and_nothing_new_is_recorded() {
+    let (bridge, server) = ground();
+    let mut request = TestRequest::new(ELM, &[RUI, UNKNOWN]);
+    let told = |request: &TestRequest| {
+        let response = bridge.submit(&request.mtom());
+        assert_eq!(response.status, Status::Success);
+        let entries = entries(&response).into_iter();
+        entries.map(|entry| (entry.0, entry.3)).collect::<Vec<_>>()
+    };
+    let unknown = (Severity::Warning, UNKNOWN.to_owned());
+    for _ in 0..3 {
+        assert_eq!(told(&request), [unknown.clone()]);
+        bridge.wait_until_sent();
+    }
+    assert_eq!(bridge.exchanges().len(), 1);
+    assert_eq!(bridge.audit_of(AuditKind::Recipient).len(), 2);
+
+    // One who is refused and was not named before has an outcome that must be reported, once.
+    request.to.push(UNTRUSTED.to_owned());
+    let untrusted = (Severity::Warning, UNTRUSTED.to_owned());
+    for _ in 0..2 {
+        assert_eq!(told(&request), [unknown.clone(), untrusted.clone()]);
+    }
+    let all = bridge.exchanges();
+    let names = |exchange: &Exchange| {
+        let recipients = exchange.recipients.iter();
+        let addresses = recipients.map(|recipient| recipient.address.to_string());
+        addresses.collect::<Vec<_>>()
+    };
+    let named: Vec<Vec<String>> = all.iter().map(names).collect();
+    assert_eq!(named, [vec![RUI, UNKNOWN], vec![UNTRUSTED]]);
+    assert_eq!(recipients_of_mails(&server), [[RUI]]);
+}
+
+// rule: XDR-50, NHIN-54
+#[test]
+fn a_repetition_is_recognised_among_many_submissions_with_its_message_id() {
+    let (bridge, server) = ground();
+    let first = TestRequest::new(ELM, &[RUI]);
+    assert_plain_success(&bridge.submit(&first.simple()));
+    // More than are looked at by an id that a sender chose.
+    for _ in 0..20 {
+        let mut other = TestRequest::new(ELM, &[RUI]);
+        other.message_id = first.message_id.clone();
+        assert_plain_success(&bridge.submit(&other.simple()));
+    }
+    bridge.wait_until_sent();
+    assert_plain_success(&bridge.submit(&first.simple()));
+    assert_eq!(bridge.exchanges().len(), 21);
+    assert_eq!(recipients_of_mails(&server).len(), 21);
 }
 
 /// The same envelope in the words of another stack: other prefixes, in the metadata too, and other white space there.

@@ -155,6 +155,23 @@ async fn keys_lead_to_their_exchanges(ground: &dyn Ground) {
             .is_empty()
     );
 
+    // Of an id that a sender uses for everything some are found, of a submission all.
+    let submission = LookupKey::Submission {
+        partner: "a".into(),
+        digest: [7; 32],
+    };
+    let constant = LookupKey::SoapMessageId {
+        partner: "a".into(),
+        id: "urn:constant".into(),
+    };
+    for second in 20..60 {
+        let one = exchange("a", time(second));
+        let keys = vec![submission.clone(), constant.clone()];
+        store.commit(insert(&one, keys)).await.unwrap();
+    }
+    assert_eq!(find(submission).await.len(), 40);
+    assert_eq!(find(constant).await.len(), 16);
+
     let any = |text: &str| LookupKey::Any(text.to_owned());
     assert_eq!(find(any("urn:uuid:1")).await, [older.id, newer.id]);
     assert_eq!(find(any("2.999.5")).await, [others.id, newer.id]);

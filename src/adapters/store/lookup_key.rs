@@ -1,5 +1,7 @@
 //! The table `lookup_key`: keyed hashes of the ids that exchanges are found by. The ids themselves are not kept.
 
+use std::borrow::Cow;
+
 use rusqlite::{Connection, params};
 
 use super::{
@@ -9,7 +11,7 @@ use super::{
 };
 use crate::{
     flows::ports::{LookupKey, StoreError},
-    formats::ids::ExchangeId,
+    formats::{document::hex, ids::ExchangeId},
 };
 
 pub(super) const INSERT: &str = "INSERT INTO lookup_key (hash, exchange, any_hash) VALUES (?1, ?2, ?3) \
@@ -17,6 +19,11 @@ pub(super) const INSERT: &str = "INSERT INTO lookup_key (hash, exchange, any_has
 pub(super) const FIND: &str = "SELECT exchange.id FROM lookup_key \
      JOIN exchange ON exchange.id = lookup_key.exchange \
      WHERE lookup_key.hash = ?1 ORDER BY exchange.accepted_at, exchange.id";
+/// An id that a sender chose may be one constant for all that it ever sends (NHIN-54): the index gives some of them,
+/// and none of the others is looked at.
+pub(super) const FIND_SOME: &str = "SELECT exchange.id FROM \
+     (SELECT exchange FROM lookup_key WHERE hash = ?1 LIMIT 16) AS found \
+     JOIN exchange ON exchange.id = found.exchange ORDER BY exchange.accepted_at, exchange.id";
 pub(super) const FIND_ANY: &str = "SELECT DISTINCT exchange.id, exchange.accepted_at \
      FROM lookup_key JOIN exchange ON exchange.id = lookup_key.exchange \
      WHERE lookup_key.any_hash = ?1 ORDER BY exchange.accepted_at, exchange.id";
@@ -33,7 +40,7 @@ impl Row {
         let current = keys.current();
         Self {
             hash: hash(current, key),
-            any_hash: any_hash(current, bare_text(key)),
+            any_hash: any_hash(current, &bare_text(key)),
         }
     }
 }
@@ -63,7 +70,11 @@ pub(super) fn find(
     for key_in_use in all.into_iter().rev() {
         let statement = match key {
             LookupKey::Any(_) => FIND_ANY,
-            _ => FIND,
+            LookupKey::SoapMessageId { .. } | LookupKey::SubmissionSet { .. } => FIND_SOME,
+            LookupKey::Submission { .. }
+            | LookupKey::MessageId(_)
+            | LookupKey::ReceivedMail(_)
+            | LookupKey::Post { .. } => FIND,
         };
         let ids = ids(connection, statement, &hash(key_in_use, key)).map_err(read_failed)?;
         for id in ids.into_iter().map(|id| ExchangeId(id.0)) {
@@ -88,6 +99,9 @@ fn hash(key: &Key, of: &LookupKey) -> [u8; 32] {
             key.lookups
                 .of(&[b"soap", partner.as_bytes(), id.as_bytes()])
         }
+        LookupKey::Submission { partner, digest } => {
+            key.lookups.of(&[b"submission", partner.as_bytes(), digest])
+        }
         LookupKey::SubmissionSet { partner, id } => {
             key.lookups.of(&[b"set", partner.as_bytes(), id.as_bytes()])
         }
@@ -105,11 +119,12 @@ fn any_hash(key: &Key, text: &str) -> [u8; 32] {
     key.lookups.of(&[b"any", text.as_bytes()])
 }
 
-fn bare_text(key: &LookupKey) -> &str {
+fn bare_text(key: &LookupKey) -> Cow<'_, str> {
     match key {
+        LookupKey::Submission { digest, .. } => hex(digest).into(),
         LookupKey::SoapMessageId { id, .. }
         | LookupKey::SubmissionSet { id, .. }
-        | LookupKey::Post { id, .. } => id,
-        LookupKey::MessageId(id) | LookupKey::ReceivedMail(id) | LookupKey::Any(id) => id,
+        | LookupKey::Post { id, .. } => id.into(),
+        LookupKey::MessageId(id) | LookupKey::ReceivedMail(id) | LookupKey::Any(id) => id.into(),
     }
 }

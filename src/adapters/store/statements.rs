@@ -44,6 +44,7 @@ fn no_statement_of_a_flow_reads_a_whole_table() {
         (exchange::LIST_OPEN_OF_PARTNER, "exchange_open"),
         (exchange::EXPIRED, "exchange_final"),
         (lookup_key::FIND, "PRIMARY KEY"),
+        (lookup_key::FIND_SOME, "PRIMARY KEY"),
         (lookup_key::FIND_ANY, "lookup_key_any"),
         (outbox::LAPSE, "outbox_queue"),
         (outbox::CLAIM, "outbox_queue"),

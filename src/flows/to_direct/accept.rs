@@ -236,7 +236,16 @@ impl ToDirect {
                 .await;
             Decided::New { address, decision }
         });
-        let mut decided = join_all(deciding).await;
+        let mut decided: Vec<Decided> = join_all(deciding).await;
+        for recipient in &mut decided {
+            if let Decided::New { address, decision } = recipient
+                && let Decision::Refused(reason) = decision
+                && earlier.names(address)
+            {
+                let (address, reason) = (address.clone(), *reason);
+                *recipient = Decided::Again { address, reason };
+            }
+        }
         let refused = recipients.refused.into_iter();
         decided.extend(refused.map(|value| Decided::NoAddress {
             written: value.written,

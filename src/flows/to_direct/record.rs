@@ -36,6 +36,12 @@ pub(super) enum Decided {
     },
     /// An earlier exchange of the same submission holds it.
     Before { address: DirectAddress },
+    /// It was refused, or failed, in an earlier exchange of the same submission, and is refused again: that was told
+    /// before, and nothing new is to be recorded.
+    Again {
+        address: DirectAddress,
+        reason: Reason,
+    },
     /// A value that is no address.
     NoAddress {
         written: Redacted<String>,
@@ -47,7 +53,7 @@ impl Decided {
     pub(super) fn as_new(&self) -> Option<(&DirectAddress, &Decision)> {
         match self {
             Self::New { address, decision } => Some((address, decision)),
-            Self::Before { .. } | Self::NoAddress { .. } => None,
+            Self::Before { .. } | Self::Again { .. } | Self::NoAddress { .. } => None,
         }
     }
 
@@ -62,6 +68,7 @@ impl Decided {
                 decision: Decision::Refused(reason),
                 ..
             }
+            | Self::Again { reason, .. }
             | Self::NoAddress { reason, .. } => Some(*reason),
             Self::New { .. } | Self::Before { .. } => None,
         }
@@ -70,7 +77,9 @@ impl Decided {
     /// The address, or the value that should have been one: it goes back to its sender alone.
     pub(super) fn location(&self) -> String {
         match self {
-            Self::New { address, .. } | Self::Before { address } => address.to_string(),
+            Self::New { address, .. } | Self::Before { address } | Self::Again { address, .. } => {
+                address.to_string()
+            }
             Self::NoAddress { written, .. } => written.expose().clone(),
         }
     }
@@ -270,13 +279,19 @@ fn resolved(
     }
 }
 
-/// The ids that a repetition is recognised by; they never match across partners (XDR-50).
+/// What a repetition is recognised by, and ids that should not be used for anything else; they never match across partners (XDR-50).
 pub(super) fn lookup_keys(caller: &Caller, understood: &Understood) -> Vec<LookupKey> {
     let partner = caller.partner.name.clone();
-    let mut keys = vec![LookupKey::SubmissionSet {
-        partner: partner.clone(),
-        id: unique_id(understood).to_owned(),
-    }];
+    let mut keys = vec![
+        LookupKey::Submission {
+            partner: partner.clone(),
+            digest: understood.digest,
+        },
+        LookupKey::SubmissionSet {
+            partner: partner.clone(),
+            id: unique_id(understood).to_owned(),
+        },
+    ];
     if let Some(id) = &understood.reading.request.addressing.message_id {
         keys.push(LookupKey::SoapMessageId {
             partner,

@@ -30,7 +30,8 @@ pub(super) struct Earlier {
 }
 
 impl Earlier {
-    /// Looks for earlier exchanges of this partner with one of the keys.
+    /// Looks for earlier exchanges of this partner with one of the keys: every one of the same submission, and some of
+    /// those that share an id with it.
     pub(super) async fn find(
         store: &dyn Exchanges,
         keys: &[LookupKey],
@@ -39,33 +40,33 @@ impl Earlier {
         window: Duration,
     ) -> Result<Self, StoreError> {
         let mut earlier = Self::default();
-        let mut seen: Vec<ExchangeId> = Vec::new();
+        let is_recent = |exchange: &Exchange| {
+            let final_at = exchange.final_at;
+            final_at.is_none_or(|at| is_within(at, now, window))
+        };
         for key in keys {
             for id in store.find(key).await? {
-                let is_same_seen = seen.contains(&id);
+                if earlier.same.iter().any(|exchange| exchange.id == id) {
+                    continue;
+                }
                 let Some(found) = store.load(id).await? else {
                     continue;
                 };
-                let exchange = found.exchange;
-                let is_recent = exchange
-                    .final_at
-                    .is_none_or(|at| is_within(at, now, window));
                 let Origin::Xdr {
                     digest: of_earlier, ..
-                } = &exchange.origin
+                } = &found.exchange.origin
                 else {
                     continue;
                 };
-                if !is_recent {
+                if !is_recent(&found.exchange) {
                     continue;
                 }
-                if of_earlier != digest {
+                if of_earlier == digest {
+                    earlier.same.push(found.exchange);
+                } else {
                     earlier.id_was_used_otherwise = true;
                     earlier.message_id_was_used_otherwise |=
                         matches!(key, LookupKey::SoapMessageId { .. });
-                } else if !is_same_seen {
-                    seen.push(id);
-                    earlier.same.push(exchange);
                 }
             }
         }
@@ -83,6 +84,12 @@ impl Earlier {
                 .is_some_and(|outcome| outcome.failure.is_some());
             (!has_failed).then_some(recipient)
         })
+    }
+
+    /// Whether an earlier exchange has this recipient.
+    pub(super) fn names(&self, address: &DirectAddress) -> bool {
+        let mut all = self.same.iter();
+        all.any(|exchange| exchange.recipient(address).is_some())
     }
 
     /// The latest earlier exchange.
