@@ -186,7 +186,7 @@ fn a_recipient_that_is_refused_again_is_told_again_and_nothing_new_is_recorded()
     };
     let unknown = (Severity::Warning, UNKNOWN.to_owned());
     for _ in 0..3 {
-        assert_eq!(told(&request), [unknown.clone()]);
+        assert_eq!(told(&request), std::slice::from_ref(&unknown));
         bridge.wait_until_sent();
     }
     assert_eq!(bridge.exchanges().len(), 1);
