@@ -44,7 +44,7 @@ pub fn submission_from_xdm(set: &XdmSet) -> Result<XdrSubmission, ConversionErro
         if entry.slot("URI").is_some() {
             edit.remove_slot(&entry.id, "URI");
         }
-        let kept = entry.slots.iter().map(|slot| slot.name.as_str());
+        let kept = entry.slots().iter().map(|slot| slot.name.as_str());
         for name in kept.filter(|name| is_received_uri(name)) {
             let restored = if name == RECEIVED_URI {
                 "URI"
@@ -125,7 +125,7 @@ mod tests {
             + &slot("title", "x")
             + &slot("URI", "DOC00001.XML");
         let submission = submission_from_xdm(&set(&slots)).unwrap();
-        let slots = &submission.metadata.document_entries()[0].slots;
+        let slots = submission.metadata.document_entries()[0].slots();
         let names: Vec<&str> = slots.iter().map(|slot| slot.name.as_str()).collect();
         assert_eq!(names, ["URI", "title"]);
         assert_eq!(slots[0].values, ["http://repo.example/1"]);

@@ -695,9 +695,14 @@ fn is_whole(request: &str) -> bool {
         && metadata.document_entries().iter().all(|entry| {
             !entry.id.is_empty()
                 && ids.insert(entry.id.to_lowercase())
-                && ["URI", "hash", "size"]
-                    .iter()
-                    .all(|name| entry.slots.iter().filter(|slot| slot.name == *name).count() < 2)
+                && ["URI", "hash", "size"].iter().all(|name| {
+                    entry
+                        .slots()
+                        .iter()
+                        .filter(|slot| slot.name == *name)
+                        .count()
+                        < 2
+                })
         })
 }
 

@@ -150,7 +150,7 @@ fn describe(metadata: &Metadata, findings: &[Finding]) -> String {
         reading.all("intendedRecipient", &set.intended_recipients);
         reading.authors(&set.authors);
         reading.limited(set.is_limited);
-        reading.slots(&set.slots);
+        reading.slots(set.slots());
     }
     for entry in metadata.document_entries() {
         reading.object("DocumentEntry", &entry.id);
@@ -196,7 +196,7 @@ fn describe(metadata: &Metadata, findings: &[Finding]) -> String {
         reading.all("referenceIdList", &entry.reference_ids);
         reading.authors(&entry.authors);
         reading.limited(entry.is_limited);
-        reading.slots(&entry.slots);
+        reading.slots(entry.slots());
     }
     for folder in metadata.folders() {
         reading.object("Folder", &folder.id);
@@ -311,7 +311,7 @@ fn a_new_slot_stands_after_the_last_one_and_nothing_else_changes() {
         panic!("two entries went in");
     };
     assert_eq!(first.uri.as_deref(), Some("DOC00001.XML"));
-    assert_eq!(first.slots.last().unwrap().name, "URI");
+    assert_eq!(first.slots().last().unwrap().name, "URI");
     assert_eq!(second.hash.as_deref(), Some("<&\"é>"));
     assert!(
         judge(&edited, Level::Full, Container::Xdr)

@@ -212,7 +212,7 @@ fn slots(sent: &Metadata, received: &Metadata) -> Check {
     };
     for entry in sent.document_entries() {
         let other = entry_of(received, &entry.id);
-        for slot in &entry.slots {
+        for slot in entry.slots() {
             // In a package the URI names the file there; the one that was sent waits beside it.
             let name = match slot.name.as_str() {
                 "URI" => RECEIVED_URI,
@@ -223,7 +223,7 @@ fn slots(sent: &Metadata, received: &Metadata) -> Check {
         }
     }
     if let (Some(set), other) = (sent.submission_set(), received.submission_set()) {
-        for slot in &set.slots {
+        for slot in set.slots() {
             let found = other.and_then(|set| set.slot(&slot.name));
             look("set", &slot.name, &slot.values, found);
         }
@@ -454,8 +454,8 @@ mod tests {
         };
         let set = sent.metadata.submission_set().unwrap();
         let entries = sent.metadata.document_entries();
-        let mut objects = vec![(set.id.clone(), names(&set.slots))];
-        objects.extend(entries.iter().map(|e| (e.id.clone(), names(&e.slots))));
+        let mut objects = vec![(set.id.clone(), names(set.slots()))];
+        objects.extend(entries.iter().map(|e| (e.id.clone(), names(e.slots()))));
         let mut tried = 0;
         for (id, names) in objects {
             for name in names {

@@ -20,7 +20,7 @@ pub fn losses(metadata: &Metadata, most: usize) -> Vec<Finding> {
         Finding::warning(
             "XDR-27",
             format!("Folder({})", first.id),
-            "folders do not reach destinations that get the documents alone",
+            "folders do not reach destinations that get the documents alone; they should get packages",
         )
         .with_code(ErrorCode::PartialFolderContentNotProcessed)
     });
@@ -32,7 +32,7 @@ pub fn losses(metadata: &Metadata, most: usize) -> Vec<Finding> {
             Finding::warning(
                 "XDR-28",
                 format!("Association({}).associationType", association.id),
-                "relationships do not reach destinations that get the documents alone",
+                "relationships do not reach destinations that get the documents alone; they should get packages",
             )
             .with_code(relationship_code(&association.kind))
         });
@@ -40,7 +40,7 @@ pub fn losses(metadata: &Metadata, most: usize) -> Vec<Finding> {
         Finding::warning(
             "XDR-29",
             location,
-            "extra metadata does not reach destinations that get the documents alone",
+            "extra metadata does not reach destinations that get the documents alone; they should get packages",
         )
         .with_code(ErrorCode::XdsExtraMetadataNotSaved)
     });
@@ -65,18 +65,23 @@ fn first_extra_slot(metadata: &Metadata) -> Option<String> {
     let entries = metadata
         .document_entries()
         .iter()
-        .map(|object| (ObjectKind::DocumentEntry, &object.id, &object.slots));
+        .map(|object| (ObjectKind::DocumentEntry, &object.id, object.slots()));
     let sets = metadata
         .submission_sets()
         .iter()
-        .map(|object| (ObjectKind::SubmissionSet, &object.id, &object.slots));
+        .map(|object| (ObjectKind::SubmissionSet, &object.id, object.slots()));
     let folders = metadata
         .folders()
         .iter()
-        .map(|object| (ObjectKind::Folder, &object.id, &object.slots));
+        .map(|object| (ObjectKind::Folder, &object.id, object.slots()));
+    let associations = metadata
+        .associations()
+        .iter()
+        .map(|object| (ObjectKind::Association, &object.id, object.slots()));
     entries
         .chain(sets)
         .chain(folders)
+        .chain(associations)
         .find(|(kind, _, slots)| slots.iter().any(|slot| is_extra(*kind, &slot.name)))
         .map(|(kind, id, _)| format!("{}({id})", kind.as_str()))
 }
@@ -177,6 +182,20 @@ mod tests {
         let extra = slot("urn:example:ward") + &slot("urn:example:bed");
         let two = entry("a", &extra) + &entry("b", &extra);
         assert_eq!(codes(&submission(&two)), ["XDSExtraMetadataNotSaved"]);
+        let link = |slots: &str| {
+            format!(
+                "<Association id=\"l\" associationType=\"HasMember\" sourceObject=\"s\" targetObject=\"a\">{slots}\
+                 </Association>"
+            )
+        };
+        assert_eq!(
+            codes(&submission(&link(&slot("SubmissionSetStatus")))),
+            [""; 0]
+        );
+        assert_eq!(
+            codes(&submission(&link(&slot("urn:example:reason")))),
+            ["XDSExtraMetadataNotSaved"]
+        );
     }
 
     // rule: XDR-34

@@ -16,7 +16,7 @@ pub fn direct_metadata(conversion: &Conversion<'_>) -> Result<Metadata, Conversi
     let documents = entry_documents(conversion)?;
     for document in &documents {
         let (entry, facts) = (document.entry, document.facts);
-        let received = entry.slots.iter().map(|slot| slot.name.as_str());
+        let received = entry.slots().iter().map(|slot| slot.name.as_str());
         for name in received.filter(|name| is_received_uri(name)) {
             edit.rename_slot(&entry.id, name, &format!("{name}{RECEIVED_AGAIN}"));
         }

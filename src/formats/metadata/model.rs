@@ -71,8 +71,6 @@ pub struct DocumentEntry {
     pub availability_status: Option<String>,
     /// Whether it carries the limitedMetadata label.
     pub is_limited: bool,
-    /// Every slot of the object in document order, those above and extra ones (MD-8).
-    pub slots: Vec<Slot>,
     pub(super) registry: RegistryObject,
 }
 
@@ -100,8 +98,6 @@ pub struct SubmissionSet {
     pub availability_status: Option<String>,
     /// Whether it carries the limitedMetadata label.
     pub is_limited: bool,
-    /// Every slot of the object in document order.
-    pub slots: Vec<Slot>,
     pub(super) registry: RegistryObject,
 }
 
@@ -124,8 +120,6 @@ pub struct Folder {
     pub availability_status: Option<String>,
     /// Whether it carries the limitedMetadata label.
     pub is_limited: bool,
-    /// Every slot of the object in document order.
-    pub slots: Vec<Slot>,
     pub(super) registry: RegistryObject,
 }
 
@@ -182,14 +176,18 @@ impl DocumentEntry {
             home_community_id: of.xml("home"),
             availability_status: of.xml("status"),
             is_limited: registry.is_labelled(uuid::LIMITED_METADATA),
-            slots: registry.slots.clone(),
             registry,
         }
     }
 
+    /// Every slot in document order, extra ones too (MD-8).
+    pub fn slots(&self) -> &[Slot] {
+        &self.registry.slots
+    }
+
     /// The values of the slot `name`, as they stand in the XML.
     pub fn slot(&self, name: &str) -> Option<&[String]> {
-        slot(&self.slots, name)
+        slot(self.slots(), name)
     }
 }
 
@@ -215,14 +213,18 @@ impl SubmissionSet {
             home_community_id: of.xml("home"),
             availability_status: of.xml("status"),
             is_limited: registry.is_labelled(uuid::LIMITED_METADATA),
-            slots: registry.slots.clone(),
             registry,
         }
     }
 
+    /// Every slot in document order, extra ones too (MD-8).
+    pub fn slots(&self) -> &[Slot] {
+        &self.registry.slots
+    }
+
     /// The values of the slot `name`, as they stand in the XML.
     pub fn slot(&self, name: &str) -> Option<&[String]> {
-        slot(&self.slots, name)
+        slot(self.slots(), name)
     }
 }
 
@@ -241,14 +243,18 @@ impl Folder {
             home_community_id: of.xml("home"),
             availability_status: of.xml("status"),
             is_limited: registry.is_labelled(uuid::LIMITED_METADATA),
-            slots: registry.slots.clone(),
             registry,
         }
     }
 
+    /// Every slot in document order, extra ones too (MD-8).
+    pub fn slots(&self) -> &[Slot] {
+        &self.registry.slots
+    }
+
     /// The values of the slot `name`, as they stand in the XML.
     pub fn slot(&self, name: &str) -> Option<&[String]> {
-        slot(&self.slots, name)
+        slot(self.slots(), name)
     }
 }
 
@@ -264,6 +270,11 @@ impl Association {
             documentation: of.code(uuids::ASSOCIATION_DOCUMENTATION),
             registry,
         }
+    }
+
+    /// Every slot in document order, extra ones too (MD-8).
+    pub fn slots(&self) -> &[Slot] {
+        &self.registry.slots
     }
 
     /// Whether it is a HasMember (MD-31 to MD-33).
