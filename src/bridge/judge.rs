@@ -19,6 +19,7 @@ use crate::formats::{
     limits::Limits,
     metadata::{
         Level, Metadata, MetadataError, SubmissionSet,
+        hl7::IntendedRecipient,
         validate::{self, BoundDocument, Container},
     },
     soap::MetadataLevel,
@@ -115,16 +116,17 @@ pub fn judge(
         recipients: None,
         findings: Vec::new(),
     };
-    let further = judgement.address(request, terms);
-    // What is wrong with sender and recipients of bad metadata is mostly what is wrong with the metadata.
+    let mut further = judgement.address(request, terms);
+    // The mail of a package names its sender and recipients.
+    if container == Container::Xdr {
+        findings.extend(judgement.disagreement(request, terms));
+        further.retain(|finding| !is_told_already(finding, findings.told()));
+        findings.extend(further);
+    }
+    findings.extend(stray_notification(request));
+    findings.extend(judgement.too_large(terms));
+    // What is refused loses nothing on its way.
     if !findings.refuses() {
-        // The mail of a package names its sender and recipients.
-        if container == Container::Xdr {
-            findings.extend(judgement.disagreement(request, terms));
-            findings.extend(further);
-        }
-        findings.extend(stray_notification(request));
-        findings.extend(judgement.too_large(terms));
         findings.extend(judgement.losses(terms));
     }
     judgement.findings = findings.finish();
@@ -228,19 +230,23 @@ impl Judgement {
         if routing::sender(None, set).is_ok_and(|author| author != block.from) {
             findings.push(warning(
                 "author",
-                "the first author with an address is not direct:from, which is the sender",
+                "the first author with an address is not direct:from, which is the sender; they should be the same",
             ));
         }
-        let named = routing::recipients(&[], set, terms.routes, usize::MAX);
-        let is_same = |named: &Recipients| {
-            let (named, to): (HashSet<_>, HashSet<_>) =
-                (named.addresses.iter().collect(), block.to.iter().collect());
-            named == to
+        let max_recipients = terms.limits.max_recipients;
+        let is_other = match routing::recipients(&[], set, terms.routes, max_recipients) {
+            Ok(named) => {
+                let (named, to): (HashSet<_>, HashSet<_>) =
+                    (named.addresses.iter().collect(), block.to.iter().collect());
+                named != to
+            }
+            // More than there may be are others than those of the block.
+            Err(errors) => errors.iter().any(|error| error.rule == "LIM-9"),
         };
-        if named.is_ok_and(|named| !is_same(&named)) {
+        if is_other {
             findings.push(warning(
                 "intendedRecipient",
-                "the addresses are not those of direct:to, who are the recipients",
+                "the addresses are not those of direct:to, who are the recipients; they should be the same",
             ));
         }
         findings
@@ -286,9 +292,33 @@ impl Judgement {
                 "LIM-14",
                 ErrorCode::XdsRepositoryOutOfResources,
                 "Submission.Document",
-                format!("the mail would have some {wire_bytes} octets; {max_bytes} are the most"),
+                format!(
+                    "the mail would have some {wire_bytes} octets; at most {max_bytes} are accepted"
+                ),
             )
         })
+    }
+}
+
+/// Whether a finding about sender or recipients says in other words what a rule of metadata has refused: each defect is
+/// told once.
+fn is_told_already(finding: &Finding, told: &[Finding]) -> bool {
+    let is_refused = |rule, attribute| {
+        let mut errors = told.iter().filter(|told| told.is_error());
+        errors.any(|told| {
+            told.rule == rule
+                && told.location.starts_with("SubmissionSet(")
+                && told.location.ends_with(attribute)
+        })
+    };
+    match (finding.rule, &finding.value) {
+        ("XDR-60", None) => is_refused("MD-23", ".intendedRecipient"),
+        ("XDR-60", Some(value)) => {
+            let is_malformed = || IntendedRecipient::read(value.expose()).check().is_err();
+            is_refused("XDR-61", ".intendedRecipient") && is_malformed()
+        }
+        ("XDR-65" | "ADR-7", _) => is_refused("MD-45", ".author.authorTelecommunication"),
+        _ => false,
     }
 }
 
@@ -475,6 +505,61 @@ mod tests {
         let found = judged(&text, &Limits::default(), None);
         assert_eq!(errors(&found), ["XDR-65", "XDR-60"]);
         assert!(found.from.is_none() && found.recipients.is_none());
+    }
+
+    /// The full example without its addressBlock.
+    fn without_block() -> String {
+        let (start, end) = ("<direct:addressBlock", "</direct:addressBlock>");
+        let from = FULL.find(start).unwrap();
+        let to = FULL.find(end).unwrap() + end.len();
+        format!("{}{}", &FULL[..from], &FULL[to..])
+    }
+
+    // rule: XDR-34, XDR-60, XDR-65, ADR-7, LIM-14
+    #[test]
+    fn what_is_wrong_with_metadata_sender_recipients_and_size_is_told_at_once() {
+        let text = without_block()
+            .replace("\"creationTime\"", "\"urn:example:time\"")
+            .replace("authorTelecommunication", "authorRole")
+            .replace("^^Internet^ngozi.okafor@direct.elm.example.org", "Nurse")
+            .replace(
+                "^^Internet^rui.silva@direct.harbor.example.org",
+                "^^Internet^rui",
+            );
+        let limits = Limits {
+            max_sealed_bytes: 10_000,
+            ..Limits::default()
+        };
+        let found = judged(&text, &limits, None);
+        assert_eq!(errors(&found), ["MD-94", "XDR-65", "XDR-60"]);
+        let text = FULL.replace("\"creationTime\"", "\"urn:example:time\"");
+        assert_eq!(errors(&judged(&text, &limits, None)), ["MD-94", "LIM-14"]);
+    }
+
+    // rule: XDR-34
+    #[test]
+    fn what_a_rule_of_metadata_refuses_is_not_told_of_sender_and_recipients_again() {
+        let limits = Limits::default();
+        let text = without_block()
+            .replace("^^Internet^ngozi.okafor@direct.elm.example.org", "ngozi")
+            .replace("^^Internet^rui.silva@direct.harbor.example.org", "rui");
+        assert_eq!(errors(&judged(&text, &limits, None)), ["MD-45", "XDR-61"]);
+        let text = without_block().replace("\"intendedRecipient\"", "\"urn:example:nobody\"");
+        let partner = Partner {
+            profile: validate::Profile::Minimal,
+            ..Partner::default()
+        };
+        let terms = Terms {
+            partner: &partner,
+            limits: &limits,
+            routes: &Routes::default(),
+            destinations: &Destinations::default(),
+            level: None,
+            from: None,
+            to: &[],
+            now: None,
+        };
+        assert_eq!(errors(&judged_by(&text, &terms)), ["MD-23"]);
     }
 
     // rule: SOAP-66, SOAP-120, XDR-141

@@ -3,6 +3,8 @@
 //! A recipient in a domain that this bridge serves itself is routed like any other (MR-5): only where its sealed mail
 //! is handed to, our own accept step instead of SMTP, differs, and that is the sending flow's matter.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::exchange::Reason;
@@ -158,8 +160,8 @@ pub fn sender(
 }
 
 /// The recipients of a submission, by the precedence of XDR-60: `direct:to` alone; else the intendedRecipient values
-/// with an e-mail address; else those that a route maps to one. At most `max_recipients` (LIM-9). The errors are the
-/// whole Failure to answer.
+/// with an e-mail address; else those that a route maps to one. At most `max_recipients` (LIM-9), and no more are kept
+/// while they are counted. The errors are the whole Failure to answer.
 pub fn recipients(
     block_to: &[DirectAddress],
     submission_set: &SubmissionSet,
@@ -167,41 +169,24 @@ pub fn recipients(
     max_recipients: usize,
 ) -> Result<Recipients, Vec<Finding>> {
     let location = format!("SubmissionSet({}).intendedRecipient", submission_set.id);
-    let too_many = || {
-        vec![Finding::error(
+    let mut found = Collected::up_to(max_recipients);
+    let counted = match block_to {
+        [] => found.take_metadata(submission_set, routes, &location),
+        given => given.iter().try_for_each(|to| found.take(to.clone())),
+    };
+    if counted.is_err() {
+        return Err(vec![Finding::error(
             "LIM-9",
             ErrorCode::XdsRepositoryOutOfResources,
             &location,
-            format!("more than {max_recipients} recipients in one submission"),
-        )]
-    };
-    let found = if block_to.is_empty() {
-        by_metadata(submission_set, routes, &location).map_err(|errors| {
-            if errors.len() > max_recipients {
-                too_many()
-            } else {
-                errors
-            }
-        })?
-    } else {
-        Recipients {
-            addresses: block_to.to_vec(),
-            ..Recipients::default()
-        }
-    };
-    let addresses = each_once(found.addresses);
-    if addresses.len() + found.refused.len() > max_recipients {
-        return Err(too_many());
+            format!("too many recipients; at most {max_recipients} are accepted in one submission"),
+        )]);
     }
-    Ok(Recipients { addresses, ..found })
-}
-
-fn by_metadata(
-    submission_set: &SubmissionSet,
-    routes: &Routes,
-    location: &str,
-) -> Result<Recipients, Vec<Finding>> {
-    if submission_set.intended_recipients.is_empty() {
+    let found = found.recipients;
+    if !found.addresses.is_empty() {
+        return Ok(found);
+    }
+    if found.refused.is_empty() {
         return Err(vec![Finding::error(
             "XDR-60",
             ErrorCode::XdsRepositoryMetadataError,
@@ -210,76 +195,102 @@ fn by_metadata(
              ||^^Internet^user@domain",
         )]);
     }
-    let mut with_address = Vec::new();
-    let mut broken = Vec::new();
-    let mut without_address = Vec::new();
-    for text in &submission_set.intended_recipients {
-        let value = IntendedRecipient::read(text);
-        match value.address() {
-            Some(Ok(address)) => with_address.push(address),
-            Some(Err(_)) => {
-                let telecommunication = value.telecommunication.map(|xtn| xtn.email);
-                broken.push(refused(
-                    telecommunication.unwrap_or_else(|| text.clone()),
-                    Reason::BadAddress,
-                ));
-            }
-            None => without_address.push((text, value)),
+    let errors = found.refused.iter().map(|value| {
+        let code = value.reason.recipient_error_code();
+        Finding::error("XDR-60", code, &location, value.reason.context())
+            .with_value(value.written.expose())
+    });
+    Err(errors.collect())
+}
+
+/// More recipients than the limit: no more are looked at.
+struct TooMany;
+
+/// Recipients while they are found, each once (XDR-69).
+struct Collected {
+    recipients: Recipients,
+    seen: HashSet<DirectAddress>,
+    seen_refused: HashSet<String>,
+    max: usize,
+}
+
+impl Collected {
+    fn up_to(max: usize) -> Self {
+        Self {
+            recipients: Recipients::default(),
+            seen: HashSet::new(),
+            seen_refused: HashSet::new(),
+            max,
         }
     }
-    let is_routed = with_address.is_empty();
-    let mut found = Recipients {
-        addresses: with_address,
-        refused: broken,
-        findings: Vec::new(),
-    };
-    for (text, value) in without_address {
-        if !is_routed {
+
+    fn check_count(&self) -> Result<(), TooMany> {
+        match self.seen.len() + self.seen_refused.len() > self.max {
+            true => Err(TooMany),
+            false => Ok(()),
+        }
+    }
+
+    fn take(&mut self, address: DirectAddress) -> Result<(), TooMany> {
+        if self.seen.insert(address.clone()) {
+            self.recipients.addresses.push(address);
+        }
+        self.check_count()
+    }
+
+    fn refuse(&mut self, written: &str, reason: Reason) -> Result<(), TooMany> {
+        if self.seen_refused.insert(written.to_owned()) {
+            self.recipients.refused.push(RefusedValue {
+                written: Redacted::new(written.to_owned()),
+                reason,
+            });
+        }
+        self.check_count()
+    }
+
+    fn take_metadata(
+        &mut self,
+        submission_set: &SubmissionSet,
+        routes: &Routes,
+        location: &str,
+    ) -> Result<(), TooMany> {
+        let mut without_address = Vec::new();
+        for text in &submission_set.intended_recipients {
+            let value = IntendedRecipient::read(text);
+            match value.address() {
+                Some(Ok(address)) => self.take(address)?,
+                Some(Err(_)) => {
+                    let telecommunication = value.telecommunication.as_ref();
+                    let written = telecommunication.map_or(text.as_str(), |xtn| &xtn.email);
+                    self.refuse(written, Reason::BadAddress)?;
+                }
+                None => without_address.push(text),
+            }
+        }
+        if self.recipients.addresses.is_empty() {
+            for text in without_address {
+                match routes.find(&IntendedRecipient::read(text)) {
+                    Some(address) => self.take(address.clone())?,
+                    None => self.refuse(text, Reason::UnknownRecipient)?,
+                }
+            }
+        } else if let Some(first) = without_address.first() {
             // Where e-mail addresses are given, they alone are the recipients (XDR-60).
+            let count = without_address.len();
             let passed_over = Finding::warning(
                 "XDR-60",
                 location,
-                "a value without an e-mail address beside values with one is no recipient",
+                format!(
+                    "{count} values without an e-mail address beside values with one, passed over; a recipient should \
+                     have one, such as ||^^Internet^user@domain"
+                ),
             );
-            found.findings.push(passed_over.with_value(text));
-            continue;
+            self.recipients
+                .findings
+                .push(passed_over.with_value(*first));
         }
-        match routes.find(&value) {
-            Some(address) => found.addresses.push(address.clone()),
-            None => found
-                .refused
-                .push(refused(text.clone(), Reason::UnknownRecipient)),
-        }
+        Ok(())
     }
-    if found.addresses.is_empty() {
-        let errors = found.refused.iter().map(|value| {
-            Finding::error(
-                "XDR-60",
-                ErrorCode::UnknownRecipient,
-                location,
-                value.reason.context(),
-            )
-            .with_value(value.written.expose())
-        });
-        return Err(errors.collect());
-    }
-    Ok(found)
-}
-
-fn refused(written: String, reason: Reason) -> RefusedValue {
-    RefusedValue {
-        written: Redacted::new(written),
-        reason,
-    }
-}
-
-/// Equal addresses collapse to the first one (XDR-69).
-fn each_once(addresses: Vec<DirectAddress>) -> Vec<DirectAddress> {
-    let mut seen = std::collections::HashSet::new();
-    addresses
-        .into_iter()
-        .filter(|address| seen.insert(address.clone()))
-        .collect()
 }
 
 #[cfg(test)]
@@ -443,6 +454,42 @@ mod tests {
         assert_eq!(written(&found), ["A@hisp.example", "b@hisp.example"]);
         let error = &recipients(&to, &set, &elm(), 1).unwrap_err()[0];
         assert_eq!(error.code, Some(ErrorCode::XdsRepositoryOutOfResources));
+    }
+
+    // rule: LIM-9
+    #[test]
+    fn values_that_name_nobody_count_as_recipients_each_once() {
+        let many = |form: &str, count: usize| -> Vec<String> {
+            let number = |n: usize| form.replace("{n}", &n.to_string());
+            (0..count).map(number).collect()
+        };
+        for form in [
+            "||^^Internet^no address {n}",
+            "Nobody {n}",
+            "||^^Internet^r{n}@a.example",
+        ] {
+            let values = many(form, 101);
+            let values: Vec<&str> = values.iter().map(String::as_str).collect();
+            let errors = recipients(&[], &submission_set(&values, &[]), &elm(), 100).unwrap_err();
+            let codes: Vec<_> = errors.iter().map(|error| error.code.as_ref()).collect();
+            assert_eq!(
+                codes,
+                [Some(&ErrorCode::XdsRepositoryOutOfResources)],
+                "{form}"
+            );
+            let twice = [&values[..100], &values[..100]].concat();
+            let found = recipients(&[], &submission_set(&twice, &[]), &elm(), 100);
+            let count = found.map_or_else(|errors| errors.len(), |found| found.addresses.len());
+            assert_eq!(count, 100, "{form}");
+        }
+        // Beside addresses the others are no recipients, however many there are.
+        let mut values = many("Nobody {n}", 1_000);
+        values.push("||^^Internet^ada@a.example".to_owned());
+        let values: Vec<&str> = values.iter().map(String::as_str).collect();
+        let found = recipients(&[], &submission_set(&values, &[]), &elm(), 1).unwrap();
+        assert_eq!(written(&found), ["ada@a.example"]);
+        assert_eq!(found.findings.len(), 1);
+        assert!(found.findings[0].text.starts_with("1000 values"));
     }
 
     // rule: XDR-65

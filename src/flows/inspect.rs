@@ -474,13 +474,17 @@ impl Inspection {
                 .take()
                 .filter(|from| judgement.from.as_ref() == Some(from));
         }
+        let is_refused = finding::refuses(&judgement.findings);
         let findings = judgement.findings.into_iter().map(|finding| Finding {
             location: format!("{place}{}", finding.location),
             ..finding
         });
         self.findings.extend(findings);
         if let Some(recipients) = judgement.recipients {
-            self.findings.extend(refused_values(&recipients, place));
+            // Recipients are decided once the submission itself is good.
+            if !is_refused {
+                self.findings.extend(refused_values(&recipients, place));
+            }
             for address in recipients.addresses {
                 if !self.recipients.contains(&address) {
                     self.recipients.push(address);

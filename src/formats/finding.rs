@@ -140,6 +140,11 @@ impl Findings {
         at.is_some()
     }
 
+    /// What is told so far.
+    pub fn told(&self) -> &[Finding] {
+        &self.told
+    }
+
     /// Whether the message is refused already.
     pub fn refuses(&self) -> bool {
         self.left_out_errors > 0 || refuses(&self.told)
