@@ -139,6 +139,63 @@ fn without_an_address_block_the_intended_recipients_are_served() {
     assert_eq!(opened(&mails[0].message, &pki().harbor).from, ELM);
 }
 
+// rule: ADR-7, XDR-32, XDR-60, XDR-61
+#[test]
+fn a_broken_address_in_full_metadata_refuses_its_recipient_and_no_other() {
+    let (bridge, server) = ground(|_| {});
+    let mut request = TestRequest::new(ELM, &[]);
+    request.from = None;
+    request.intended_recipients = ["no address", "intake@[192.0.2.7]", RUI]
+        .map(|address| format!("||^^Internet^{address}"))
+        .to_vec();
+    let response = bridge.submit(&request.mtom());
+    assert_eq!(response.status, Status::Success);
+    let expected = [
+        entry(Warning, "badAddress", "no address"),
+        entry(Warning, "badAddress", "intake@[192.0.2.7]"),
+    ];
+    assert_eq!(entries(&response), expected);
+    bridge.wait_until_sent();
+    let mails = received(&server);
+    assert_eq!(mails.len(), 1);
+    assert_eq!(mails[0].recipients, [RUI]);
+
+    // Where nobody else is named, the submission fails for each of them.
+    request.intended_recipients.pop();
+    let response = bridge.submit(&request.mtom());
+    assert_eq!(response.status, Status::Failure);
+    let expected = [
+        entry(Error, "badAddress", "no address"),
+        entry(Error, "badAddress", "intake@[192.0.2.7]"),
+    ];
+    assert_eq!(entries(&response), expected);
+
+    // With an addressBlock nobody is found by it: it is content like any other, and crosses.
+    let mut request = TestRequest::new(ELM, &[RUI]);
+    request.intended_recipients = vec!["||^^Internet^no address".to_owned()];
+    assert_plain_success(&bridge.submit(&request.mtom()));
+}
+
+// rule: ADR-7, XDR-32
+#[test]
+fn an_atomic_partner_s_broken_address_refuses_the_submission() {
+    let (bridge, server) = ground(|config| config.partner[0].partial = Partial::Atomic);
+    let mut request = TestRequest::new(ELM, &[]);
+    request.from = None;
+    request.intended_recipients = vec![
+        format!("||^^Internet^{RUI}"),
+        "||^^Internet^no address".to_owned(),
+    ];
+    let response = bridge.submit(&request.mtom());
+    assert_eq!(response.status, Status::Failure);
+    assert_eq!(
+        entries(&response),
+        [entry(Error, "badAddress", "no address")]
+    );
+    bridge.assert_nothing_stored();
+    assert!(server.transcripts().is_empty());
+}
+
 // rule: XDR-60, XDR-32
 #[test]
 fn an_organisation_that_no_route_leads_to_is_an_unknown_recipient() {

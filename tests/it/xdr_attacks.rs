@@ -422,8 +422,9 @@ fn hostile_values_are_refused_and_never_get_into_a_mail() {
             "XDSRepositoryOutOfResources",
         ),
         ("Nobody {n}", "XDSRepositoryOutOfResources"),
-        // By full metadata's rules this is no XTN, of which the first 50 are told.
-        ("||^^Internet^no address {n}", "XDSRepositoryMetadataError"),
+        ("||^^Internet^no address {n}", "XDSRepositoryOutOfResources"),
+        // This is no XTN, of which the first 50 are told.
+        ("||^^Fax^{n}", "XDSRepositoryMetadataError"),
     ] {
         let values: String = (0..10_000)
             .map(|n| {

@@ -285,6 +285,15 @@ impl Xcn {
         Ok(())
     }
 
+    /// Whether the id may be another's elsewhere, and nobody is named who gave it: component 9 is expected then. An OID,
+    /// a UUID and any other URI are unique by themselves.
+    pub fn lacks_authority(&self) -> bool {
+        let is_unique = |id: &str| {
+            id.contains(':') || id.parse::<Oid>().is_ok() || uuid::Uuid::try_parse(id).is_ok()
+        };
+        !self.id.is_empty() && self.authority.is_empty() && !is_unique(&self.id)
+    }
+
     /// `Given Family`, for display beside an address (XDR-68); `None` without a name.
     pub fn display_name(&self) -> Option<String> {
         let name = format!("{} {}", self.given, self.family);
@@ -452,10 +461,15 @@ impl Xtn {
         )
     }
 
+    /// Whether it is meant as an e-mail address and as nothing else, be it a good one or not.
+    pub fn is_email_alone(&self) -> bool {
+        self.is_email() && self.telephone.is_empty()
+    }
+
     /// Whether it is an e-mail address in a form that is read all the same: a display name around it (XDR-67),
     /// `Internet` in another case, another use code.
     pub fn is_loose_email(&self) -> bool {
-        self.is_email() && self.telephone.is_empty() && is_addr_spec(self.bare_email())
+        self.is_email_alone() && is_addr_spec(self.bare_email())
     }
 }
 

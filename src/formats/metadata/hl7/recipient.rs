@@ -48,6 +48,17 @@ impl IntendedRecipient {
         self.telecommunication.as_ref()?.address()
     }
 
+    /// Whether it is in the form of XDR-61 but for an e-mail address that cannot be used. Such an address refuses its
+    /// own recipient, never the submission (ADR-7).
+    pub fn is_address_broken(&self) -> bool {
+        let is_alone = self.telecommunication.as_ref();
+        let is_alone = is_alone.is_some_and(Xtn::is_email_alone);
+        let is_rest_good = self
+            .check()
+            .map_or_else(|error| error.rule == "XDR-63", |()| true);
+        is_alone && is_rest_good && matches!(self.address(), Some(Err(_)))
+    }
+
     /// Whether it is in the form of XDR-61, and each part in its own.
     pub fn check(&self) -> Result<(), Hl7Error> {
         let is_filled = self.organisation.is_some()

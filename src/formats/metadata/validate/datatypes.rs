@@ -16,6 +16,8 @@ use super::{
 pub enum DataType {
     Text,
     Dtm,
+    /// A DTM with nothing left out.
+    DtmToTheSecond,
     Cx,
     Cxi,
     Xcn,
@@ -34,6 +36,8 @@ pub enum DataType {
     PatientInfo,
     HomeCommunity,
     Status,
+    /// Whether the document can be had at once.
+    Availability,
 }
 
 /// What a check says of one value.
@@ -78,6 +82,12 @@ pub(super) static ROWS: &[Row] = &[
         "MD-9",
         "homeCommunityId as urn:oid:, status Approved",
         home_and_status,
+    ),
+    refuses_if_strict(
+        "MD-95",
+        ObjectKind::DocumentEntry,
+        "documentAvailability as one of its two URNs",
+        availabilities,
     ),
     tells(
         "XDR-64",
@@ -136,13 +146,25 @@ pub(super) fn good_if(is_good: bool, expected: &'static str) -> Verdict {
 }
 
 fn dtms(scope: &Scope<'_>, report: &mut Report<'_>) {
-    each(scope, report, DataType::Dtm, |value| {
+    let judge = |value: &str| {
         good_if(
             is_dtm(value),
             "not a time; accepted are the digits YYYY[MM[DD[hh[mm[ss]]]]] of a real day, in UTC, \
              without fraction or offset",
         )
-    });
+    };
+    each(scope, report, DataType::Dtm, judge);
+    each(
+        scope,
+        report,
+        DataType::DtmToTheSecond,
+        |value| match judge(value) {
+            Good if value.len() < 14 => {
+                RefusedIfStrict("a time that is not told to the second; accepted are 14 digits")
+            }
+            verdict => verdict,
+        },
+    );
 }
 
 fn oids(scope: &Scope<'_>, report: &mut Report<'_>) {
@@ -258,6 +280,19 @@ fn home_and_status(scope: &Scope<'_>, report: &mut Report<'_>) {
             Tolerated(
                 "a status other than Approved, carried as it is; it should be Approved or left out",
             )
+        }
+    });
+}
+
+fn availabilities(scope: &Scope<'_>, report: &mut Report<'_>) {
+    each(scope, report, DataType::Availability, |value| {
+        let state = value.strip_prefix("urn:ihe:iti:2010:DocumentAvailability:");
+        match state {
+            Some("Online" | "Offline") => Good,
+            _ => RefusedIfStrict(
+                "an unknown availability; accepted are urn:ihe:iti:2010:DocumentAvailability:Online and the same with \
+                 Offline",
+            ),
         }
     });
 }

@@ -71,7 +71,15 @@ fn cxs(scope: &Scope<'_>, report: &mut Report<'_>) {
 }
 
 fn xcns(scope: &Scope<'_>, report: &mut Report<'_>) {
-    let judge = |value: &str| of_hl7(Xcn::read(value).check());
+    let judge = |value: &str| {
+        let person = Xcn::read(value);
+        match person.check() {
+            Ok(()) if person.lacks_authority() => Tolerated(
+                "an Id without an assigning authority, which is not known to be unique; component 9 should be &OID&ISO",
+            ),
+            checked => of_hl7(checked),
+        }
+    };
     each(scope, report, DataType::Xcn, judge);
     each_author_slot(scope, report, "authorPerson", judge);
 }
@@ -106,6 +114,10 @@ fn recipients(scope: &Scope<'_>, report: &mut Report<'_>) {
             .as_ref()
             .is_some_and(Xtn::is_loose_email);
         match recipient.check() {
+            _ if recipient.is_address_broken() => Tolerated(
+                "an e-mail address that cannot be used, which refuses its recipient alone, where it names one; it \
+                 should be ^^Internet^user@domain",
+            ),
             Ok(()) => Good,
             Err(error) if error.rule == "XDR-63" && is_loose => Tolerated(
                 "an e-mail address in a form that is only tolerated; it should be ^^Internet^user@domain",

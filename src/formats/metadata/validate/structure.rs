@@ -301,17 +301,24 @@ fn upper_case(scope: &Scope<'_>, report: &mut Report<'_>) {
 }
 
 fn inner_ids(scope: &Scope<'_>, report: &mut Report<'_>) {
+    let missing = |count| {
+        format!(
+            "{count} Classifications or ExternalIdentifiers without id; each must have one of its own"
+        )
+    };
+    let loose = scope.metadata.registry.loose_classifications.iter();
+    let count = loose.filter(|loose| loose.id.is_none()).count();
+    if count > 0 {
+        report.warn("Submission.id", missing(count));
+    }
     for object in &scope.objects {
         let registry = object.registry;
         let classified = registry.classifications.iter().map(|c| &c.id);
         let identified = registry.external_identifiers.iter().map(|i| &i.id);
         let ids = classified.chain(identified);
-        let missing = ids.filter(|id| id.is_none()).count();
-        if missing > 0 {
-            report.warn(
-                object.at("id"),
-                format!("{missing} Classifications or ExternalIdentifiers without id; each must have one of its own"),
-            );
+        let count = ids.filter(|id| id.is_none()).count();
+        if count > 0 {
+            report.warn(object.at("id"), missing(count));
         }
     }
 }

@@ -32,6 +32,8 @@ const LIMITED: &str = r#"
 <rim:Classification id="limited3" classificationNode="urn:uuid:5003a9db-8d8d-49e6-bf0c-990e34ac7707" classifiedObject="Set01"/>
 <rim:Classification id="limited4" classificationNode="urn:uuid:2c144a76-29a9-4b7c-af54-b25409fe7d03" classifiedObject="Folder01"/>
 "#;
+/// The extra slot of the first entry, as far as its last value goes.
+const WARDS: &str = r#"name="urn:example:ward"><rim:ValueList><rim:Value>Ward 4 – Süd</rim:Value><rim:Value>病棟四"#;
 const END_OF_LIST: &str = "</rim:RegistryObjectList>";
 
 const LEVELS: [Level; 3] = [Level::Full, Level::Limited, Level::Minimal];
@@ -59,6 +61,7 @@ enum As {
 }
 
 /// One thing wrong, and the finding that it gives.
+#[derive(Clone, Copy)]
 struct Case {
     rule: &'static str,
     /// What is changed in the good submission. `{257}` stands for so many letters.
@@ -289,6 +292,7 @@ fn every_case_is_about_a_row() {
     for case in cases()
         .map(|case| case.rule)
         .chain(good::CASES.iter().map(|good| good.0))
+        .chain(good::AROUND.iter().map(|good| good.rule))
     {
         assert!(rules().any(|rule| rule.id == case), "{case}");
     }
@@ -309,20 +313,25 @@ fn the_good_submission_gives_no_finding_of_any_row_at_any_level() {
 #[test]
 fn what_is_just_still_right_gives_no_finding_of_its_row() {
     for rule in rules() {
-        let its: Vec<_> = good::CASES
-            .iter()
-            .filter(|good| good.0 == rule.id)
+        let edited = good::CASES.iter().map(|(id, edits)| {
+            assert!(!edits.is_empty(), "{id} has the good submission itself");
+            case(id, edits, "")
+        });
+        let around = good::AROUND.iter().copied();
+        let its: Vec<Case> = edited
+            .chain(around)
+            .filter(|good| good.rule == rule.id)
             .collect();
         assert!(
             !its.is_empty(),
             "{} has no case that is just still right",
             rule.id
         );
-        for (_, edits) in its {
+        for good in its {
             for level in rule.levels {
-                let findings = case(rule.id, edits, "").findings(*level, Profile::FullStrict);
+                let findings = good.findings(*level, Profile::FullStrict);
                 let found = findings.iter().find(|found| found.rule == rule.id);
-                assert_eq!(found, None, "{level:?} {edits:?}");
+                assert_eq!(found, None, "{level:?} {:?}", good.edits);
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What is just still right: each with the rule that must have nothing to say about it.
 
-use super::{Edits, NO_EDITS};
+use super::{Case, Edits, NO_EDITS, WARDS, case};
 
 const SET_LABEL: &str = r#"<rim:Classification id="label1" classificationNode="urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd" classifiedObject="Set01"/>"#;
 const FOLDER_LABEL: &str = r#"<rim:Classification id="label2" classificationNode="urn:uuid:d9d542f3-6cc4-48b6-8870-ea235fbc94c2" classifiedObject="Folder01"/>"#;
@@ -27,11 +27,25 @@ pub(super) const CASES: &[(&str, Edits)] = &[
             r#"<rs:RequestSlotList xmlns:rs="urn:oasis:names:tc:ebxml-regrep:xsd:rs:3.0"/><rim:RegistryObjectList><rim:ObjectRef id="urn:uuid:99999999-0000-4000-8000-000000000001"/>"#,
         )],
     ),
-    ("LIM-4", NO_EDITS),
     ("MD-6", LABELS_CHANGE_PLACES),
     // Only UUIDs have a case.
     ("MD-7", &[(r#"id="Link02""#, r#"id="LINK02""#)]),
-    ("XDR-6", NO_EDITS),
+    // Whose ids are UUIDs has ids.
+    (
+        "XDR-6",
+        &[(
+            r#"id="c02""#,
+            r#"id="urn:uuid:5e6f7081-92a3-4b4c-8d5e-6f708192a3b4""#,
+        )],
+    ),
+    // ObjectRefs and slots are no Classifications.
+    (
+        "XDR-6",
+        &[(
+            "<rim:RegistryObjectList>",
+            "<rim:RegistryObjectList><rim:ObjectRef/>",
+        )],
+    ),
     ("MD-86", &[("urn:uuid:7edca82f", "urn:uuid:7EDCA82F")]),
     ("MD-87", &[(r#"mimeType="text/xml""#, r#"mimeType="a/b""#)]),
     (
@@ -56,7 +70,14 @@ pub(super) const CASES: &[(&str, Edits)] = &[
         ],
     ),
     ("MD-1", &[("<rim:Value>Ward 4 – Süd", "<rim:Value>0")]),
-    ("MD-21", NO_EDITS),
+    // In upper case it is the same label.
+    (
+        "MD-21",
+        &[(
+            r#"id="limited2" classificationNode="urn:uuid:ab9b591b"#,
+            r#"id="limited2" classificationNode="urn:uuid:AB9B591B"#,
+        )],
+    ),
     // Any text is a coding scheme (MD-60).
     ("MD-2", &[("2.16.840.1.113883.5.25", "local scheme")]),
     // An extra slot is no author's, and allowed.
@@ -64,7 +85,17 @@ pub(super) const CASES: &[(&str, Edits)] = &[
         "MD-3",
         &[(r#"name="authorRole""#, r#"name="urn:example:rank""#)],
     ),
-    ("MD-4", NO_EDITS),
+    // An ExternalIdentifier of another scheme has its own Name.
+    (
+        "MD-4",
+        &[
+            ("urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427", "urn:other"),
+            (
+                r#"value="XDSDocumentEntry.patientId""#,
+                r#"value="otherId""#,
+            ),
+        ],
+    ),
     // What is required if known can never be missed (MD-20).
     (
         "MD-94",
@@ -104,7 +135,12 @@ pub(super) const CASES: &[(&str, Edits)] = &[
             "<rim:Value>0.0</rim:Value>",
         )],
     ),
-    ("MD-50", NO_EDITS),
+    (
+        "MD-50",
+        &[(r#"id="urn:uuid:2b3c4d5e"#, r#"id="urn:uuid:2B3C4D5E"#)],
+    ),
+    // Without that prefix it is a symbol.
+    ("MD-50", &[(r#"id="Link02""#, r#"id="urn:example:2b3c""#)]),
     (
         "MD-51",
         &[(
@@ -170,6 +206,21 @@ pub(super) const CASES: &[(&str, Edits)] = &[
         "MD-43",
         &[("881^Okafor^Ngozi^^^Dr^^^&amp;2.999.20.1&amp;ISO", "^Okafor")],
     ),
+    // What is unique by itself needs no authority.
+    (
+        "MD-43",
+        &[(
+            "881^Okafor^Ngozi^^^Dr^^^&amp;2.999.20.1&amp;ISO",
+            "2.999.20.1.881^Okafor",
+        )],
+    ),
+    (
+        "MD-95",
+        &[(
+            WARDS,
+            r#"name="documentAvailability"><rim:ValueList><rim:Value>urn:ihe:iti:2010:DocumentAvailability:Offline"#,
+        )],
+    ),
     (
         "MD-44",
         &[(
@@ -234,7 +285,14 @@ pub(super) const CASES: &[(&str, Edits)] = &[
     ("MD-62", &[("20260302141500", "202603")]),
     // Clocks differ by minutes.
     ("MD-62", &[("20260302141500", "20260302144500")]),
-    ("MD-30", NO_EDITS),
+    // An unknown type is a type, and a target elsewhere is a target.
+    (
+        "MD-30",
+        &[(
+            "urn:ihe:iti:2007:AssociationType:RPLC",
+            "urn:example:AssociationType:other",
+        )],
+    ),
     (
         "MD-97",
         &[(
@@ -277,8 +335,14 @@ pub(super) const CASES: &[(&str, Edits)] = &[
             r#"<rim:Association id="more" associationType="urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember" sourceObject="Set01" targetObject="urn:uuid:99999999-0000-4000-8000-000000000009"><rim:Slot name="SubmissionSetStatus"><rim:ValueList><rim:Value>Reference</rim:Value></rim:ValueList></rim:Slot></rim:Association></rim:RegistryObjectList>"#,
         )],
     ),
-    // A Folder's HasMember does not count.
-    ("MD-88", NO_EDITS),
+    // A Folder's HasMember does not count, and a relationship is none.
+    (
+        "MD-88",
+        &[(
+            r#"AssociationType:RPLC" sourceObject="Document02" targetObject="urn:uuid:99999999-0000-4000-8000-000000000001""#,
+            r#"AssociationType:XFRM" sourceObject="Document02" targetObject="Document01""#,
+        )],
+    ),
     (
         "MD-91",
         &[(
@@ -303,9 +367,6 @@ pub(super) const CASES: &[(&str, Edits)] = &[
         "MD-92",
         &[("urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427", "urn:other")],
     ),
-    ("XDR-12", NO_EDITS),
-    ("XDR-24", NO_EDITS),
-    ("XDR-25", NO_EDITS),
     (
         "XDR-21",
         &[(
@@ -321,4 +382,19 @@ pub(super) const CASES: &[(&str, Edits)] = &[
         "XDR-22",
         &[(r#"name="size""#, r#"name="urn:example:size""#)],
     ),
+];
+
+/// The same where it hangs on what comes with the metadata.
+pub(super) const AROUND: &[Case] = &[
+    // There are two.
+    case("LIM-4", NO_EDITS, "").context(|context| context.max_document_entries = 2),
+    // Entries whose documents did not come are XDR-24's.
+    case("XDR-12", NO_EDITS, "").documents(|documents| documents.clear()),
+    // In another order than their entries.
+    case("XDR-24", NO_EDITS, "").documents(|documents| documents.reverse()),
+    // Metadata that is judged alone misses no documents.
+    case("XDR-24", NO_EDITS, "").context(|context| context.documents = None),
+    case("XDR-25", NO_EDITS, "").documents(|documents| documents.reverse()),
+    // An entry too many is no document too many.
+    case("XDR-25", NO_EDITS, "").documents(|documents| documents.truncate(1)),
 ];

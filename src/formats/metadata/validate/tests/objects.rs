@@ -8,7 +8,7 @@ pub(super) const CASES: &[Case] = &[
     case("MD-87", &[(r#" mimeType="text/xml""#, r#" mimeType=" ""#)], "DocumentEntry(Document01).mimeType").also(&["XDR-64"]),
     case("MD-98", &[(r#"value="Referral note é""#, r#"value="{129}""#)], "DocumentEntry(Document01).title"),
     case("MD-98", &[(r#"value="Referral for Ada Quill""#, r#"value="{257}""#)], "SubmissionSet(Set01).title"),
-    case("XDR-5", &[(r#"<rim:Slot name="legalAuthenticator"><rim:ValueList><rim:Value>881^Okafor^Ngozi</rim:Value></rim:ValueList></rim:Slot>"#, "<rim:VersionInfo/><rim:Slot name=\"legalAuthenticator\"><rim:ValueList><rim:Value>881^Okafor^Ngozi</rim:Value></rim:ValueList></rim:Slot>")], "DocumentEntry(Document01).line 4"),
+    case("XDR-5", &[(r#"<rim:Slot name="legalAuthenticator"><rim:ValueList><rim:Value>881^Okafor^Ngozi^^^^^^&amp;2.999.20.1&amp;ISO</rim:Value></rim:ValueList></rim:Slot>"#, "<rim:VersionInfo/><rim:Slot name=\"legalAuthenticator\"><rim:ValueList><rim:Value>881^Okafor^Ngozi^^^^^^&amp;2.999.20.1&amp;ISO</rim:Value></rim:ValueList></rim:Slot>")], "DocumentEntry(Document01).line 4"),
     case("XDR-7", &[("<rim:Value>Ward 4", "<rim:Value>{257}Ward 4")], "DocumentEntry(Document01).urn:example:ward"),
     case("XDR-7", &[("<rim:Description/>", r#"<rim:Description><rim:LocalizedString value="{1025}"/></rim:Description>"#)], "SubmissionSet(Set01).comments"),
     case("MD-1", &[("<rim:Value>en-US</rim:Value>", "<rim:Value/>")], "DocumentEntry(Document01).languageCode").also(&["MD-94"]),

@@ -21,4 +21,5 @@ pub(super) const CASES: &[Case] = &[
     case("MD-7", &[(r#"classificationScheme="urn:uuid:f0306f51"#, r#"classificationScheme="urn:uuid:F0306F51"#)], "DocumentEntry(Document01).classificationScheme"),
     case("MD-7", &[(r#"id="label2" classificationNode="urn:uuid:d9d542f3"#, r#"id="label2" classificationNode="urn:uuid:D9D542F3"#)], "Classification(label2).classificationNode"),
     case("XDR-6", &[(r#" id="c02""#, "")], "DocumentEntry(Document01).id"),
+    case("XDR-6", &[(r#"<rim:Classification id="label2""#, "<rim:Classification")], "Submission.id"),
 ];
