@@ -75,6 +75,7 @@ pub fn read_options(partner: &Partner) -> ReadOptions {
         saml_ignored: partner.saml == Saml::Ignored,
         shared_parts: partner.shared_parts,
         strict_address_block: partner.strict_address_block,
+        validate_schema: partner.validate_schema,
     }
 }
 

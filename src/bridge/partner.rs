@@ -46,9 +46,9 @@ pub struct PartnerConfig {
     pub require_mtom: bool,
     /// Whether several documents may be one part of an MTOM message. Default false (SOAP-32).
     pub shared_parts: bool,
-    /// Whether a request is also judged by our schemas, so that whatever they do not allow is refused: elements out of
-    /// order, unknown elements and attributes, missing ids. It costs a second tree of the metadata, never of the
-    /// documents. Default false (MD-99, XDR-5).
+    /// Whether a request is also judged by our schemas, header blocks and all, so that whatever they do not allow is
+    /// refused: elements out of order, unknown elements and attributes, missing ids. It costs a second tree of the
+    /// metadata and one of the header, never of the documents. Default false (MD-99, XDR-5).
     pub validate_schema: bool,
     /// What happens to a wsse:Security header that must be understood: `"refuse"` or `"ignored"`. Default
     /// `"refuse"` (SOAP-148).

@@ -10,16 +10,10 @@ impl Metadata {
         let document = parse(self.xml.as_str())?;
         let violations = schema::embedded().check(document.root_element(), max);
         let findings = violations.into_iter().map(|violation| {
-            let (element, line) = (violation.element, violation.line);
-            Finding {
-                value: violation.value,
-                ..Finding::error(
-                    "MD-99",
-                    ErrorCode::XdsRepositoryMetadataError,
-                    format!("{element}, line {line} of lcm:SubmitObjectsRequest"),
-                    violation.text,
-                )
-            }
+            violation.into_finding(
+                ErrorCode::XdsRepositoryMetadataError,
+                "lcm:SubmitObjectsRequest",
+            )
         });
         Ok(findings.collect())
     }

@@ -6,8 +6,10 @@ use super::{
 };
 use crate::formats::{
     finding::Finding,
+    xdr::ErrorCode,
     xml::{
         chars::is_blank,
+        kept::KeptXml,
         names,
         pull::{Node, Pull, XmlError},
     },
@@ -37,23 +39,51 @@ impl From<XmlError> for Refusal {
     }
 }
 
-/// Reads up to the start tag of soap:Body. The header blocks go to `blocks`; those that come before a defect are there
-/// when it is found, so that its answer can relate to the message. `accepts_soap11`: for reading answers, where a peer
-/// may say in SOAP 1.1 that it cannot speak 1.2.
+/// An envelope before its body.
+#[derive(Debug, Default)]
+pub(crate) struct Head {
+    /// The header blocks; those that come before a defect are there when it is found, so that its answer can relate to
+    /// the message.
+    pub(crate) blocks: Vec<Element>,
+    /// Whether envelope and header are held to the schemas (MD-99): the text of the header is kept for them.
+    pub(crate) is_strict: bool,
+    /// soap:Header as a document of its own, where it is kept.
+    pub(crate) text: Option<KeptXml>,
+    /// What is wrong with the envelope itself, where it is held to the schemas.
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Head {
+    /// SOAP 1.2 part 1, 5.1 and 5.3: its elements carry attributes of other namespaces alone.
+    fn check_attributes(&mut self, pull: &Pull<'_>, element: &str) {
+        let is_known = |namespace: &str| !namespace.is_empty() && namespace != names::SOAP12;
+        if self.is_strict && !pull.attributes().all(|(namespace, ..)| is_known(namespace)) {
+            self.findings.push(Finding::error(
+                "MD-99",
+                ErrorCode::XdsRepositoryError,
+                element,
+                "an attribute that is not known here; those of other namespaces are accepted",
+            ));
+        }
+    }
+}
+
+/// Reads up to the start tag of soap:Body. `accepts_soap11`: for reading answers, where a peer may say in SOAP 1.1 that
+/// it cannot speak 1.2.
 pub(crate) fn read_head(
     pull: &mut Pull<'_>,
     accepts_soap11: bool,
-    blocks: &mut Vec<Element>,
+    head: &mut Head,
 ) -> Result<(), Refusal> {
     pull.next()?;
-    continue_head(pull, accepts_soap11, blocks)
+    continue_head(pull, accepts_soap11, head)
 }
 
 /// As [`read_head`], when the root's start tag was read already.
 pub(crate) fn continue_head(
     pull: &mut Pull<'_>,
     accepts_soap11: bool,
-    blocks: &mut Vec<Element>,
+    head: &mut Head,
 ) -> Result<(), Refusal> {
     if pull.local() != "Envelope" {
         return Err(Fault::sender("SOAP-40", "the root element must be soap:Envelope").into());
@@ -72,25 +102,41 @@ pub(crate) fn continue_head(
         )),
     };
     match mismatch {
-        None => read_to_body(pull, &soap, blocks),
+        None => {
+            head.check_attributes(pull, "soap:Envelope");
+            read_to_body(pull, &soap, head)
+        }
         Some(fault) => {
             // Whatever else is wrong with it: it is looked through only for the id that the fault relates to.
-            let _ = read_to_body(pull, &soap, blocks);
+            let _ = read_to_body(pull, &soap, head);
             Err(fault.into())
         }
     }
 }
 
-fn read_to_body(pull: &mut Pull<'_>, soap: &str, blocks: &mut Vec<Element>) -> Result<(), Refusal> {
+fn read_to_body(pull: &mut Pull<'_>, soap: &str, head: &mut Head) -> Result<(), Refusal> {
     let mut has_header = false;
+    if head.is_strict {
+        pull.watch();
+    }
     loop {
         match pull.next()? {
             Node::Start if pull.is(soap, "Header") && !has_header => {
                 has_header = true;
                 let is_read = |namespace: &str| matches!(namespace, names::WSA | names::DIRECT);
-                read_blocks(pull, is_read, blocks)?;
+                if head.is_strict {
+                    pull.keep();
+                }
+                read_blocks(pull, is_read, &mut head.blocks)?;
+                if head.is_strict {
+                    head.text = Some(KeptXml::from_checked(pull.take_kept()?));
+                }
             }
-            Node::Start if pull.is(soap, "Body") => return Ok(()),
+            Node::Start if pull.is(soap, "Body") => {
+                pull.unwatch();
+                head.check_attributes(pull, "soap:Body");
+                return Ok(());
+            }
             Node::Start => {
                 return Err(Fault::sender(
                     "SOAP-40",

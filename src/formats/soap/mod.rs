@@ -10,6 +10,7 @@ pub mod media_type;
 pub(crate) mod multipart;
 pub(crate) mod package;
 pub(crate) mod saved;
+pub(crate) mod schema;
 pub(crate) mod transfer;
 
 pub use address_block::{AddressBlock, MetadataLevel};

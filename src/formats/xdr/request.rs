@@ -63,6 +63,9 @@ pub struct ReadOptions {
     pub strict_address_block: bool,
     /// Several documents may point to one part (SOAP-32). Default: refused.
     pub shared_parts: bool,
+    /// Envelope and header are held to our schemas (MD-99): each violation is an error. Default: they are read as
+    /// kindly as everything else.
+    pub validate_schema: bool,
 }
 
 /// Why no request could be read.

@@ -16,10 +16,11 @@ use crate::formats::{
     soap::{
         Addressing, Fault, NHIN_REQUEST_ACTION, REQUEST_ACTION, RESPONSE_ACTION,
         addressing::{self, DirectHeaders, Origin},
-        envelope::{self, Refusal},
+        envelope::{self, Head, Refusal},
         fault::Subcode,
         media_type::MediaType,
         multipart::Malformed,
+        schema,
     },
     xml::{
         kept::KeptXml,
@@ -232,22 +233,31 @@ impl<'s> Reading<'s> {
                 "the charset is another than that of the envelope, which was read by its byte order mark",
             );
         }
-        let mut blocks = Vec::new();
-        let head = envelope::read_head(&mut pull, false, &mut blocks);
+        let mut head = Head {
+            is_strict: self.options.validate_schema,
+            ..Head::default()
+        };
+        let read = envelope::read_head(&mut pull, false, &mut head);
+        let blocks = &head.blocks;
         // Known as early as possible: every fault from here on relates to it.
-        self.origin = Origin::of(&blocks);
-        head?;
+        self.origin = Origin::of(blocks);
+        read?;
         // SOAP-46: before anything else is looked at.
-        envelope::check_must_understand(&blocks, self.options.saml_ignored, &mut self.findings)?;
-        let addressing = addressing::read_addressing(&blocks, &mut self.findings)?;
+        envelope::check_must_understand(blocks, self.options.saml_ignored, &mut self.findings)?;
+        let addressing = addressing::read_addressing(blocks, &mut self.findings)?;
         addressing::check_request(&addressing, &[REQUEST_ACTION, NHIN_REQUEST_ACTION])?;
         addressing::tell_missing(&blocks, &mut self.findings);
         let direct = addressing::read_direct(
-            &blocks,
+            blocks,
             self.options.strict_address_block,
             self.limits,
             &mut self.findings,
         )?;
+        self.findings.append(&mut head.findings);
+        if let Some(header) = head.text.take() {
+            self.findings
+                .extend(schema::violations(&header, self.limits)?);
+        }
         if self.options.require_mtom && self.packaging != Packaging::Mtom {
             return Err(Fault::sender("SOAP-11", "the request must be an MTOM message").into());
         }

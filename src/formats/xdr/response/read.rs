@@ -9,7 +9,7 @@ use crate::formats::{
     soap::{
         Addressing, ReceivedFault,
         addressing::read_addressing,
-        envelope::{self, Refusal},
+        envelope::{self, Head, Refusal},
         header::read_element,
         media_type::MediaType,
         multipart::{Malformed, Multipart, bare_content_id},
@@ -169,9 +169,9 @@ fn read_xml(octets: Box<dyn BufRead + '_>, limits: &Limits) -> Result<ReceivedAn
             answer,
         });
     }
-    let mut blocks = Vec::new();
-    envelope::continue_head(&mut pull, true, &mut blocks)?;
-    let addressing = read_addressing(&blocks, &mut Vec::new()).ok();
+    let mut head = Head::default();
+    envelope::continue_head(&mut pull, true, &mut head)?;
+    let addressing = read_addressing(&head.blocks, &mut Vec::new()).ok();
     envelope::enter_body(&mut pull)?;
     let answer = match (pull.namespace(), pull.local()) {
         (names::RS, "RegistryResponse") => Answer::Response(read_response(&mut pull)?),

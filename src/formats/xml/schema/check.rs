@@ -1,4 +1,8 @@
-//! Checking a tree. One step for each element and attribute; a content model is gone through from left to right.
+//! Checking a tree: one step for each element and attribute.
+
+mod content;
+#[cfg(test)]
+mod tests;
 
 use std::borrow::Cow;
 
@@ -6,13 +10,10 @@ use roxmltree::Node;
 
 use super::{
     Name, Violation,
-    compile::{Complex, Content, Element, Form, Item, Namespaces, Schemas, Term},
     datatype::Simple,
+    model::{Complex, Content, Element, Form, Schemas},
 };
-use crate::formats::{
-    redacted::Redacted,
-    xml::{chars::is_blank, names::XSI},
-};
+use crate::formats::{redacted::Redacted, xml::names::XSI};
 
 /// The deepest element that is checked; the limit of the reader (LIM-5) is lower unless it was set very high.
 const MAX_DEPTH: usize = 512;
@@ -246,153 +247,6 @@ impl<'s> Check<'s> {
         }
     }
 
-    fn items(&mut self, node: Node<'_, '_>, name: &Name, items: &'s [Item], depth: usize) {
-        let is_empty = items.is_empty();
-        let is_stray = |text: &str| is_empty || !is_blank(text);
-        let stray = node
-            .children()
-            .find(|child| child.is_text() && child.text().is_some_and(is_stray));
-        if let Some(stray) = stray {
-            let said = if is_empty {
-                "must be empty, without any white space"
-            } else {
-                "holds text where only elements are accepted"
-            };
-            self.tell_value(node, &name.to_string(), said, stray.text());
-        }
-        // Where in the model we are, and how often its item has come.
-        let (mut at, mut count) = (0, 0);
-        for child in node.children().filter(Node::is_element) {
-            if self.is_full() {
-                return;
-            }
-            match self.place(child, items, at, count) {
-                Some((found, term)) => {
-                    if found != at {
-                        self.missing(node, child, name, items.get(at..found), count);
-                        (at, count) = (found, 0);
-                    }
-                    count += 1;
-                    self.term(child, name, term, depth);
-                }
-                None => self.misplaced(child, name, items, at, count, depth),
-            }
-        }
-        self.missing(node, node, name, items.get(at..), count);
-    }
-
-    /// The item that takes `child`, from the current one on.
-    fn place(
-        &mut self,
-        child: Node<'_, '_>,
-        items: &'s [Item],
-        at: usize,
-        count: usize,
-    ) -> Option<(usize, &'s Term)> {
-        for (index, item) in items.iter().enumerate().skip(at) {
-            self.steps += 1;
-            let came = if index == at { count } else { 0 };
-            if came < item.max
-                && let Some(term) = item.terms.iter().find(|term| takes(term, child))
-            {
-                return Some((index, term));
-            }
-        }
-        None
-    }
-
-    /// Tells what should have come in `passed`, of whose first item `count` came.
-    fn missing(
-        &mut self,
-        parent: Node<'_, '_>,
-        at: Node<'_, '_>,
-        name: &Name,
-        passed: Option<&[Item]>,
-        count: usize,
-    ) {
-        for (index, item) in passed.unwrap_or_default().iter().enumerate() {
-            let came = if index == 0 { count } else { 0 };
-            if came < item.min {
-                let place = if at == parent {
-                    ""
-                } else {
-                    " before this element"
-                };
-                let text = format!("needs {}{place}", listed(names_of(item)));
-                self.tell(at, &name.to_string(), text);
-            }
-        }
-    }
-
-    /// An element that nothing takes where it stands.
-    fn misplaced(
-        &mut self,
-        child: Node<'_, '_>,
-        name: &Name,
-        items: &'s [Item],
-        at: usize,
-        count: usize,
-        depth: usize,
-    ) {
-        let known = items
-            .iter()
-            .flat_map(|item| &item.terms)
-            .find(|term| takes(term, child));
-        let mut accepted = Vec::new();
-        for (index, item) in items.iter().enumerate().skip(at) {
-            let came = if index == at { count } else { 0 };
-            if came < item.max {
-                accepted.extend(names_of(item));
-            }
-            if came < item.min {
-                break;
-            }
-        }
-        let accepted = match accepted.is_empty() {
-            true => "nothing more".to_owned(),
-            false => listed(accepted),
-        };
-        match known {
-            Some(term) => {
-                let own = named(term);
-                let text = format!(
-                    "{own} may not stand at this place, or not so often; accepted from here on: {accepted}"
-                );
-                self.tell(child, &name.to_string(), text);
-                self.term(child, name, term, depth);
-            }
-            None => {
-                let text = format!("an element that is not known here; accepted: {accepted}");
-                self.tell_value(
-                    child,
-                    &name.to_string(),
-                    text,
-                    Some(child.tag_name().name()),
-                );
-            }
-        }
-    }
-
-    fn term(&mut self, child: Node<'_, '_>, parent: &Name, term: &'s Term, depth: usize) {
-        match term {
-            Term::Global(_) => {
-                if let Some(element) = self.declared(child) {
-                    self.element(child, element, depth + 1);
-                }
-            }
-            Term::Local(name, type_id) => self.typed(child, name, *type_id, depth + 1),
-            Term::Any { is_strict, .. } => match self.declared(child) {
-                Some(element) => self.element(child, element, depth + 1),
-                None if *is_strict => {
-                    let text = "an element that the schemas do not know";
-                    let own = child.tag_name().name();
-                    self.tell_value(child, &parent.to_string(), text, Some(own));
-                }
-                None => self.free(child, parent, depth + 1),
-            },
-        }
-    }
-
     /// An element that nobody declared: what is declared inside it must be right.
     fn free(&mut self, node: Node<'_, '_>, parent: &Name, depth: usize) {
         self.steps += 1;
@@ -410,30 +264,6 @@ impl<'s> Check<'s> {
             }
         }
     }
-}
-
-fn takes(term: &Term, node: Node<'_, '_>) -> bool {
-    let own = node.tag_name();
-    let namespace = own.namespace().unwrap_or_default();
-    match term {
-        Term::Global(name) | Term::Local(name, _) => name.is(namespace, own.name()),
-        Term::Any { namespaces, .. } => namespaces.allow(namespace),
-    }
-}
-
-fn named(term: &Term) -> String {
-    match term {
-        Term::Global(name) | Term::Local(name, _) => name.to_string(),
-        Term::Any {
-            namespaces: Namespaces::Any,
-            ..
-        } => "any element".to_owned(),
-        Term::Any { .. } => "elements of other namespaces".to_owned(),
-    }
-}
-
-fn names_of(item: &Item) -> Vec<String> {
-    item.terms.iter().map(named).collect()
 }
 
 fn listed(names: Vec<String>) -> String {
@@ -458,150 +288,5 @@ fn text_of<'a>(node: Node<'a, '_>) -> Cow<'a, str> {
             texts.for_each(|text| whole.push_str(text));
             Cow::Owned(whole)
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{super::embedded, *};
-
-    const REQUEST: &str =
-        include_str!("../../../../docs/spec/examples/IHE_XDM/SUBSET01/METADATA.XML");
-
-    fn violations(text: &str) -> Vec<Violation> {
-        let document = roxmltree::Document::parse(text).unwrap();
-        embedded().check(document.root_element(), 50)
-    }
-
-    fn steps(text: &str) -> u64 {
-        let document = roxmltree::Document::parse(text).unwrap();
-        let schemas = embedded();
-        let mut check = Check {
-            schemas,
-            violations: Vec::new(),
-            max: 50,
-            steps: 0,
-        };
-        let root = document.root_element();
-        check.element(root, check.declared(root).unwrap(), 0);
-        check.steps
-    }
-
-    fn package(inside: &str) -> String {
-        format!(
-            "<r:RegistryObjectList xmlns:r='urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0'>\
-             <r:RegistryPackage id='p'>{inside}</r:RegistryPackage></r:RegistryObjectList>"
-        )
-    }
-
-    const SLOT: &str = "<r:Slot name='s'><r:ValueList><r:Value>v</r:Value></r:ValueList></r:Slot>";
-
-    // rule: MD-99, XDR-5, XDR-6, XDR-7
-    #[test]
-    fn every_violation_tells_its_element_its_line_and_what_would_be_accepted() {
-        assert_eq!(violations(REQUEST), []);
-        let long = "x".repeat(257);
-        let text = package(&format!(
-            "\n<r:Name/>\n{SLOT}\n<r:Patient>Quill</r:Patient>\n\
-             <r:ExternalIdentifier id='e' registryObject='p' value='{long}'/>\n\
-             <r:Classification id='c' classifiedObject='p' colour='Quill'>stray Quill</r:Classification>"
-        ));
-        let told: Vec<(String, u32, String)> = violations(&text)
-            .into_iter()
-            .map(|each| (each.element, each.line, each.text))
-            .collect();
-        let expected = [
-            (
-                "rim:RegistryPackage",
-                3,
-                "rim:Slot may not stand at this place",
-            ),
-            (
-                "rim:RegistryPackage",
-                4,
-                "an element that is not known here; accepted: rim:Description",
-            ),
-            (
-                "rim:ExternalIdentifier",
-                5,
-                "value must be at most 256 characters, not 257",
-            ),
-            (
-                "rim:ExternalIdentifier",
-                5,
-                "needs the attribute identificationScheme",
-            ),
-            (
-                "rim:RegistryPackage",
-                6,
-                "rim:Classification may not stand at this place",
-            ),
-            (
-                "rim:Classification",
-                6,
-                "an attribute that is not known here; accepted: id, lid",
-            ),
-            (
-                "rim:Classification",
-                6,
-                "holds text where only elements are accepted",
-            ),
-        ];
-        assert_eq!(told.len(), expected.len(), "{told:#?}");
-        for ((element, line, text), expected) in told.iter().zip(expected) {
-            assert_eq!(
-                (element.as_str(), *line),
-                (expected.0, expected.1),
-                "{text}"
-            );
-            assert!(text.contains(expected.2), "{text}");
-            assert!(!text.contains("Quill") && !text.contains("xxx"), "{text}");
-        }
-        assert!(!format!("{:?}", violations(&text)).contains("Quill"));
-    }
-
-    // rule: XDR-34
-    #[test]
-    fn no_more_is_told_than_was_asked_for() {
-        let text = package(&"<r:Slot/>".repeat(10_000));
-        assert_eq!(violations(&text).len(), 50);
-        assert!(steps(&text) < 1_000, "it goes on beyond what it tells");
-    }
-
-    // rule: LIM-5
-    #[test]
-    fn the_steps_grow_with_the_size_and_no_faster() {
-        let with = |count: usize| {
-            let slots = SLOT.repeat(count);
-            let classification =
-                format!("<r:Classification id='c' classifiedObject='p'>{SLOT}</r:Classification>");
-            steps(&package(&(slots + &classification.repeat(count))))
-        };
-        let (small, large) = (with(1_000), with(10_000));
-        assert!(large <= 10 * small, "{small} steps became {large}");
-        let attributes = |count: usize| {
-            let all: String = (0..count).map(|n| format!(" a{n}='v'")).collect();
-            steps(&package(&format!("<r:Slot{all}/>")))
-        };
-        // Each is a violation: what is beyond the cap is passed over.
-        assert!(attributes(10_000) <= 11 * attributes(1_000));
-    }
-
-    // rule: LIM-5
-    #[test]
-    fn depth_ends_at_its_limit_and_a_huge_value_is_told_by_its_length() {
-        let nested = |depth: usize| {
-            let open = "<r:Classification id='c' classifiedObject='p'>".repeat(depth);
-            package(&(open + &"</r:Classification>".repeat(depth)))
-        };
-        assert_eq!(violations(&nested(126)), []);
-        assert!(violations(&nested(600))[0].text.contains("nested deeper"));
-        let huge = "x".repeat(64 * 1024);
-        let told = violations(&package(&format!(
-            "<r:Slot name='{huge}'>{}</r:Slot>",
-            "<r:ValueList><r:Value/></r:ValueList>"
-        )));
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(told[0].text.contains("not 65536"), "{}", told[0].text);
     }
 }

@@ -7,124 +7,29 @@ use roxmltree::{Document, Node};
 use super::{
     Name,
     datatype::{BuiltIn, Simple},
+    model::{
+        Attribute, ByName, Complex, Content, Element, Form, Item, Namespaces, Schemas, Term, Type,
+    },
+    pattern::Pattern,
 };
 use crate::formats::xml::names;
 
-pub(super) const XSD: &str = "http://www.w3.org/2001/XMLSchema";
+const XSD: &str = "http://www.w3.org/2001/XMLSchema";
 
 /// Why a schema cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("schema, line {line}: {text}")]
-pub struct SchemaError {
+pub(super) struct SchemaError {
     /// The line in its file, from 1; 0 for what concerns no one place.
-    pub line: u32,
+    line: u32,
     /// What is wrong, or outside the subset that is read.
-    pub text: String,
-}
-
-/// Compiled schemas.
-#[derive(Debug)]
-pub struct Schemas {
-    elements: ByName<Element>,
-    attributes: ByName<Simple>,
-    types: Vec<Type>,
-}
-
-/// By namespace, then by local name.
-type ByName<T> = HashMap<String, HashMap<String, T>>;
-
-/// A global element.
-#[derive(Clone, Debug)]
-pub(super) struct Element {
-    pub(super) name: Name,
-    pub(super) type_id: usize,
-    /// Children of which it has exactly one each, in any place. It is what xsd:key says with `.` for its selector and
-    /// one step for its field.
-    pub(super) once: Vec<Name>,
-}
-
-/// A type by its place in the list of types.
-#[derive(Clone, Debug)]
-pub(super) struct Type {
-    pub(super) name: Option<Name>,
-    pub(super) form: Form,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Form {
-    Simple(Simple),
-    Complex(Complex),
-}
-
-#[derive(Clone, Debug, Default)]
-pub(super) struct Complex {
-    pub(super) attributes: Vec<Attribute>,
-    /// Attributes of other namespaces are taken, those that are declared globally if they are right.
-    pub(super) other_attributes: Option<Namespaces>,
-    pub(super) content: Content,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Attribute {
-    pub(super) name: Name,
-    pub(super) simple: Simple,
-    pub(super) is_required: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Content {
-    Text(Simple),
-    /// One after the other; none at all: the element is empty.
-    Items(Vec<Item>),
-}
-
-impl Default for Content {
-    fn default() -> Self {
-        Self::Items(Vec::new())
-    }
-}
-
-/// What may stand at one place, and how often.
-#[derive(Clone, Debug)]
-pub(super) struct Item {
-    pub(super) terms: Vec<Term>,
-    pub(super) min: usize,
-    pub(super) max: usize,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum Term {
-    /// A global element.
-    Global(Name),
-    /// An element that is declared where it stands.
-    Local(Name, usize),
-    Any {
-        namespaces: Namespaces,
-        /// Whether an element that is not declared is refused.
-        is_strict: bool,
-    },
-}
-
-/// The namespaces of a wildcard.
-#[derive(Clone, Debug)]
-pub(super) enum Namespaces {
-    Any,
-    /// Every namespace but this one; no namespace is none.
-    OtherThan(String),
-}
-
-impl Namespaces {
-    pub(super) fn allow(&self, namespace: &str) -> bool {
-        match self {
-            Self::Any => true,
-            Self::OtherThan(own) => !namespace.is_empty() && namespace != own,
-        }
-    }
+    text: String,
 }
 
 impl Schemas {
-    /// Compiles files that may name one another's declarations.
-    pub fn compile(files: &[&str]) -> Result<Self, SchemaError> {
+    /// Compiles files that may name one another's declarations. They are ours: what only a careless hand could write,
+    /// such as a type that extends itself, is not looked for, and xmllint would tell in the tests.
+    pub(super) fn compile(files: &[&str]) -> Result<Self, SchemaError> {
         let documents: Vec<Document<'_>> = files
             .iter()
             .map(|text| {
@@ -134,6 +39,9 @@ impl Schemas {
                 })
             })
             .collect::<Result<_, _>>()?;
+        for document in &documents {
+            check_subset(document)?;
+        }
         let mut compiler = Compiler {
             named: HashMap::new(),
             attributes: HashMap::new(),
@@ -150,18 +58,6 @@ impl Schemas {
         }
         schemas.check_references()?;
         Ok(schemas)
-    }
-
-    pub(super) fn element(&self, namespace: &str, local: &str) -> Option<&Element> {
-        self.elements.get(namespace)?.get(local)
-    }
-
-    pub(super) fn attribute(&self, namespace: &str, local: &str) -> Option<&Simple> {
-        self.attributes.get(namespace)?.get(local)
-    }
-
-    pub(super) fn type_of(&self, type_id: usize) -> Option<&Type> {
-        self.types.get(type_id)
     }
 
     /// Every element that a content model names is declared.
@@ -319,6 +215,9 @@ impl<'a> Compiler<'a> {
                 "minLength" => simple.min_chars = number()?,
                 "maxLength" => simple.max_chars = Some(number()?),
                 "enumeration" => simple.values.push(value.to_owned()),
+                "pattern" if simple.pattern.is_none() => {
+                    simple.pattern = Some(Pattern::read(value).ok_or_else(|| outside(facet))?);
+                }
                 _ => return Err(outside(facet)),
             }
         }
@@ -432,6 +331,62 @@ impl<'a> Compiler<'a> {
     }
 }
 
+/// The attributes that are read of each element of XSD. Whatever else is written there would change what the schema
+/// means, and is not passed over.
+const READ: [(&str, &[&str]); 22] = [
+    (
+        "any",
+        &["minOccurs", "maxOccurs", "namespace", "processContents"],
+    ),
+    ("anyAttribute", &["namespace", "processContents"]),
+    ("attribute", &["name", "ref", "type", "use"]),
+    ("choice", &["minOccurs", "maxOccurs"]),
+    ("complexContent", &[]),
+    ("complexType", &["name"]),
+    (
+        "element",
+        &["minOccurs", "maxOccurs", "name", "ref", "type"],
+    ),
+    ("enumeration", &["value"]),
+    ("extension", &["base"]),
+    ("field", &["xpath"]),
+    ("import", &["namespace", "schemaLocation"]),
+    ("key", &["name"]),
+    ("maxLength", &["value"]),
+    ("minLength", &["value"]),
+    ("pattern", &["value"]),
+    ("restriction", &["base"]),
+    ("schema", &["targetNamespace", "elementFormDefault"]),
+    ("selector", &["xpath"]),
+    ("sequence", &[]),
+    ("simpleContent", &[]),
+    ("simpleType", &["name"]),
+    ("annotation", &[]),
+];
+
+/// What is written is what is read, and the defaults are those that are assumed.
+fn check_subset(document: &Document<'_>) -> Result<(), SchemaError> {
+    for node in document.descendants().filter(Node::is_element) {
+        let name = node.tag_name().name();
+        let read = READ.iter().find(|(known, _)| is(node, known));
+        let (_, read) = read.ok_or_else(|| outside(node))?;
+        let mut attributes = node.attributes();
+        let is_qualified = node.attribute("elementFormDefault") == Some("qualified");
+        let is_lax = node.attribute("processContents") == Some("lax");
+        let is_right = attributes.all(|each| read.contains(&each.name()))
+            && match name {
+                // No element is declared where the namespace has attributes alone.
+                "schema" => is_qualified || !node.descendants().any(|each| is(each, "element")),
+                "anyAttribute" => is_lax,
+                _ => true,
+            };
+        if !is_right {
+            return Err(outside(node));
+        }
+    }
+    Ok(())
+}
+
 /// Child elements of XSD that say something.
 fn parts<'a>(node: Node<'a, 'a>) -> impl Iterator<Item = Node<'a, 'a>> {
     node.children().filter(|child| {
@@ -517,5 +472,80 @@ fn fault(node: Node<'_, '_>, text: &str) -> SchemaError {
     SchemaError {
         line: node.document().text_pos_at(node.range().start).row,
         text: format!("xsd:{}: {text}", node.tag_name().name()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAMESPACES: &str =
+        "xmlns:xsd='http://www.w3.org/2001/XMLSchema' xmlns:t='urn:t' targetNamespace='urn:t'";
+
+    fn compiled(inside: &str) -> Result<Schemas, SchemaError> {
+        let schema = format!(
+            "<xsd:schema {NAMESPACES} elementFormDefault='qualified'>{inside}</xsd:schema>"
+        );
+        Schemas::compile(&[&schema])
+    }
+
+    fn of_type(inside: &str) -> String {
+        format!("<xsd:complexType name='T'>{inside}</xsd:complexType>")
+    }
+
+    // rule: MD-99
+    #[test]
+    fn what_the_subset_does_not_have_is_no_schema_instead_of_being_passed_over() {
+        let sequence = |inside: &str| of_type(&format!("<xsd:sequence>{inside}</xsd:sequence>"));
+        let restricted = |facet: &str| {
+            format!(
+                "<xsd:simpleType name='S'><xsd:restriction base='xsd:string'>{facet}</xsd:restriction></xsd:simpleType>"
+            )
+        };
+        let good = [
+            sequence("<xsd:element name='a' type='xsd:string' minOccurs='0'/>"),
+            of_type("<xsd:attribute name='a' type='xsd:boolean' use='required'/>"),
+            restricted("<xsd:pattern value='a+'/><xsd:maxLength value='2'/>"),
+            "<xsd:annotation/><xsd:element name='a' type='xsd:string'/>".to_owned(),
+        ];
+        for inside in good {
+            assert!(compiled(&inside).is_ok(), "{inside}");
+        }
+        let bad = [
+            // Constructs.
+            of_type("<xsd:all><xsd:element name='a' type='xsd:string'/></xsd:all>"),
+            sequence("<xsd:sequence><xsd:element name='a' type='xsd:string'/></xsd:sequence>"),
+            sequence(
+                "<xsd:choice><xsd:element name='a' type='xsd:string' minOccurs='0'/></xsd:choice>",
+            ),
+            sequence("<xsd:any namespace='urn:other' processContents='lax'/>"),
+            sequence("<xsd:any namespace='##any' processContents='skip'/>"),
+            of_type("<xsd:anyAttribute namespace='##other'/>"),
+            restricted("<xsd:pattern value='[a-z]*'/>"),
+            restricted("<xsd:pattern value='a'/><xsd:pattern value='b'/>"),
+            restricted("<xsd:totalDigits value='2'/>"),
+            "<xsd:element name='a' type='xsd:string'><xsd:unique name='u'/></xsd:element>"
+                .to_owned(),
+            "<xsd:group name='g'/>".to_owned(),
+            // Attributes that would say more.
+            "<xsd:element name='a' type='xsd:string' nillable='true'/>".to_owned(),
+            "<xsd:element name='a' type='xsd:string' substitutionGroup='t:b'/>".to_owned(),
+            "<xsd:complexType name='T' mixed='true'/>".to_owned(),
+            of_type("<xsd:attribute name='a' type='xsd:string' fixed='x'/>"),
+            of_type("<xsd:attribute name='a' type='xsd:string' use='prohibited'/>"),
+            of_type("<xsd:sequence minOccurs='0'/>"),
+            // Names of nothing.
+            "<xsd:element name='a' type='t:T'/>".to_owned(),
+            "<xsd:element name='a' type='xsd:decimal'/>".to_owned(),
+            sequence("<xsd:element ref='t:nothing'/>"),
+            of_type("<xsd:attribute ref='t:nothing'/>"),
+        ];
+        for inside in bad {
+            assert!(compiled(&inside).is_err(), "{inside}");
+        }
+        let unqualified = format!(
+            "<xsd:schema {NAMESPACES}><xsd:element name='a' type='xsd:string'/></xsd:schema>"
+        );
+        assert!(Schemas::compile(&[&unqualified]).is_err());
     }
 }

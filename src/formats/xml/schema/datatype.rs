@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use roxmltree::Node;
 
+use super::pattern::Pattern;
 use crate::formats::xml::chars::{is_ncname, is_space};
 
 /// A built-in type.
@@ -59,6 +60,7 @@ pub(super) struct Simple {
     pub(super) max_chars: Option<usize>,
     /// The only values; none: all.
     pub(super) values: Vec<String>,
+    pub(super) pattern: Option<Pattern>,
 }
 
 impl Simple {
@@ -68,6 +70,7 @@ impl Simple {
             min_chars: 0,
             max_chars: None,
             values: Vec::new(),
+            pattern: None,
         }
     }
 
@@ -82,6 +85,9 @@ impl Simple {
         }
         if !self.values.is_empty() && !self.values.iter().any(|value| *value == text) {
             return Some(self.values.join(" or "));
+        }
+        if let Some(pattern) = self.pattern.as_ref().filter(|each| !each.matches(&text)) {
+            return Some(format!("of the form {}", pattern.as_str()));
         }
         if self.min_chars == 0 && self.max_chars.is_none() {
             return None;

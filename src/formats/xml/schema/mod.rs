@@ -1,20 +1,22 @@
 //! Validation against our own schemas (`schemas/`), for the strict mode of a partner (MD-99, XDR-5).
 //!
 //! The schemas are XSD 1.0, in a subset that every validator agrees on and that this one reads whole: sequences of
-//! elements, choices of elements and wildcards; extensions; simple types by length and enumeration; keys of one step.
-//! What is outside the subset does not compile, and a test compiles them all. A document is judged as a tree that the
+//! elements, choices of elements and wildcards; extensions; simple types by length, enumeration and a plain pattern; keys of one step.
+//! What is outside the subset does not compile, and tests do compile them all (ADR 0008). A document is judged as a tree that the
 //! hardened reader has passed; the cost is linear in its size, and every violation is told with its line.
 
 mod check;
 mod compile;
 mod datatype;
+mod model;
+mod pattern;
 
 use std::sync::LazyLock;
 
-pub use compile::{SchemaError, Schemas};
+pub use model::Schemas;
 
 use super::names;
-use crate::formats::redacted::Redacted;
+use crate::formats::{finding::Finding, redacted::Redacted, xdr::ErrorCode};
 
 /// Each file of `schemas/` that declares something, by its name there.
 pub const FILES: [(&str, &str); 9] = [
@@ -52,6 +54,17 @@ pub struct Violation {
     pub text: String,
     /// The value, or the name that is not known.
     pub value: Option<Redacted<String>>,
+}
+
+impl Violation {
+    /// The finding for a peer that is held to the schemas (MD-99); `root` is the element that lines are counted from.
+    pub(in crate::formats) fn into_finding(self, code: ErrorCode, root: &str) -> Finding {
+        let location = format!("{}, line {} of {root}", self.element, self.line);
+        Finding {
+            value: self.value,
+            ..Finding::error("MD-99", code, location, self.text)
+        }
+    }
 }
 
 /// An expanded name of the schemas. `Display` writes it with the prefix that soap.md section 1 gives it.
