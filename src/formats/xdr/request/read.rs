@@ -246,7 +246,7 @@ impl<'s> Reading<'s> {
         envelope::check_must_understand(blocks, self.options.saml_ignored, &mut self.findings)?;
         let addressing = addressing::read_addressing(blocks, &mut self.findings)?;
         addressing::check_request(&addressing, &[REQUEST_ACTION, NHIN_REQUEST_ACTION])?;
-        addressing::tell_missing(&blocks, &mut self.findings);
+        addressing::tell_missing(blocks, &mut self.findings);
         let direct = addressing::read_direct(
             blocks,
             self.options.strict_address_block,
