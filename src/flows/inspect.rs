@@ -132,6 +132,14 @@ pub enum InspectError {
         /// What is wrong; no received value in it.
         text: String,
     },
+    /// It is meant to be a request, and is no whole message: the listener refuses it by a fault or an HTTP status.
+    #[error("not readable as an ITI-41 request, by rule {rule}: {text}")]
+    Damaged {
+        /// The rule that the listener refuses it by.
+        rule: &'static str,
+        /// What is wrong; no received value in it.
+        text: String,
+    },
     /// The file failed.
     #[error("the file could not be read")]
     Io(#[from] io::Error),
@@ -370,11 +378,18 @@ fn unreadable_metadata(error: &MetadataError) -> Finding {
 fn refused_request(error: ReadError) -> Result<Inspection, InspectError> {
     let (rule, text) = match error {
         ReadError::Fault(fault) if is_damaged(&fault) => {
-            return Err(InspectError::unreadable(fault.reason));
+            let (rule, text) = (fault.rule, fault.reason);
+            return Err(InspectError::Damaged { rule, text });
         }
         ReadError::Fault(fault) => (fault.rule, fault.reason),
         ReadError::TooLarge { .. } => ("LIM-1", error.to_string()),
-        ReadError::UnsupportedMediaType => return Err(InspectError::unreadable(error.to_string())),
+        ReadError::UnsupportedMediaType => {
+            let text = error.to_string();
+            return Err(InspectError::Damaged {
+                rule: "SOAP-7",
+                text,
+            });
+        }
         ReadError::Io(error) | ReadError::Sink(error) => return Err(InspectError::Io(error)),
     };
     let mut inspection = Inspection::of(Kind::XdrRequest);

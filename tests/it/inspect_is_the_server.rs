@@ -17,6 +17,7 @@ use xdbridge::{
         finding::Severity,
         ids::DomainName,
         limits::Limits,
+        soap::FaultCode,
         xdr::response::{self, Answer, RegistryResponse, Status},
     },
 };
@@ -36,13 +37,13 @@ const REQUESTS: &str = "fixtures/xdr/";
 enum Inspected {
     /// A whole request: its JSON document.
     Request(Value),
-    /// It is sent as a request, and is none that can be read.
-    Unreadable,
+    /// It is no whole message, by this rule.
+    Damaged(String),
     /// Something else, by its name.
     Other(String),
 }
 
-fn inspect(message: &str, octets: &[u8]) -> Inspected {
+fn inspect(message: &str) -> Inspected {
     let output = Command::new(env!("CARGO_BIN_EXE_xdbridge"))
         .args(["inspect", message, "--json"])
         .current_dir(root())
@@ -50,9 +51,13 @@ fn inspect(message: &str, octets: &[u8]) -> Inspected {
         .unwrap();
     let Ok(document) = serde_json::from_slice::<Value>(&output.stdout) else {
         assert_eq!(output.status.code(), Some(2), "{message}");
-        return match octets.starts_with(b"POST ") {
-            true => Inspected::Unreadable,
-            false => Inspected::Other("unreadable".to_owned()),
+        let told = String::from_utf8(output.stderr).unwrap();
+        let rule = told
+            .split_once("by rule ")
+            .and_then(|(_, rest)| rest.split_once(':'));
+        return match rule {
+            Some((rule, _)) => Inspected::Damaged(rule.to_owned()),
+            None => Inspected::Other("unreadable".to_owned()),
         };
     };
     let kind = document["kind"].as_str().unwrap();
@@ -115,10 +120,8 @@ enum Answered {
 
 fn compare(message: &str, inspected: &Inspected, answer: &HttpAnswer) -> Answered {
     let Some(content_type) = answer.header("content-type") else {
-        assert!(
-            matches!(inspected, Inspected::Unreadable),
-            "{message}: {answer:?}"
-        );
+        let is_told = matches!(inspected, Inspected::Damaged(rule) if rule == "SOAP-7");
+        assert!(is_told, "{message}: {answer:?}");
         assert_eq!(answer.status, 415, "{message}");
         return Answered::HttpStatus;
     };
@@ -126,7 +129,16 @@ fn compare(message: &str, inspected: &Inspected, answer: &HttpAnswer) -> Answere
     let received = response::read(content_type, &mut body, &Limits::default()).unwrap();
     let document = match (inspected, &received.answer) {
         (Inspected::Request(document), _) => document,
-        (Inspected::Unreadable, Answer::Fault(_)) => return Answered::Fault,
+        (Inspected::Damaged(rule), Answer::Fault(fault)) => {
+            assert_eq!(answer.status, 400, "{message}");
+            assert_eq!(fault.code, Some(FaultCode::Sender), "{message}");
+            let text = String::from_utf8_lossy(&answer.body);
+            assert!(
+                text.contains(&format!(">{rule}</rule>")),
+                "{message}: {text}"
+            );
+            return Answered::Fault;
+        }
         _ => panic!("{message}: {:?}", received.answer),
     };
     match received.answer {
@@ -236,8 +248,7 @@ fn every_request_is_answered_with_the_verdict_and_the_codes_of_inspect() {
     let mut skipped: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut inspected = Vec::new();
     for message in all.filter(|message| !message.starts_with("fixtures/expected/")) {
-        let octets = fs::read(root().join(&message)).unwrap();
-        match inspect(&message, &octets) {
+        match inspect(&message) {
             Inspected::Other(what) => skipped.entry(what).or_default().push(message),
             request => inspected.push((message, request)),
         }
@@ -290,4 +301,61 @@ fn every_request_is_answered_with_the_verdict_and_the_codes_of_inspect() {
         skipped["xdm"].len() >= 9 && skipped["bare-submission"].len() >= 2,
         "{kinds:?}"
     );
+}
+
+// rule: SOAP-3, SOAP-7, SOAP-26, SOAP-30, SOAP-80
+#[test]
+fn a_damaged_request_is_refused_by_the_rule_that_inspect_tells() {
+    let folder = TestFolder::new();
+    let runtime = runtime();
+    let bridge = TestBridge::start(runtime, &[]);
+    let whole = fs::read_to_string(root().join("fixtures/xdr/dialects/node.http")).unwrap();
+    let at = whole.find("<soap:Body").unwrap();
+    let binary = "Content-Transfer-Encoding: binary";
+    let boundary = "boundary=";
+    for (what, damaged, rule) in [
+        ("cut in the envelope", whole[..at].to_owned(), "SOAP-30"),
+        (
+            "no boundary",
+            whole.replacen(boundary, "x-boundary=", 1),
+            "SOAP-3",
+        ),
+        (
+            "no known encoding",
+            whole.replacen(binary, "Content-Transfer-Encoding: x-uu", 1),
+            "SOAP-26",
+        ),
+        (
+            "not well-formed",
+            whole.replacen("</soap:Body>", "</soap:Bodx>", 1),
+            "SOAP-80",
+        ),
+        (
+            "no media type",
+            whole.replacen("multipart/related", "multipart", 1),
+            "SOAP-7",
+        ),
+        (
+            "another media type",
+            whole.replacen("multipart/related", "application/json", 1),
+            "SOAP-7",
+        ),
+    ] {
+        assert_ne!(damaged, whole, "{what}");
+        let path = folder.path().join("damaged.http");
+        fs::write(&path, &damaged).unwrap();
+        let inspected = inspect(path.to_str().unwrap());
+        let answer = bridge.post(&as_posted(damaged.as_bytes()));
+        assert!(
+            matches!(&inspected, Inspected::Damaged(told) if told == rule),
+            "{what}"
+        );
+        let expected = if rule == "SOAP-7" {
+            Answered::HttpStatus
+        } else {
+            Answered::Fault
+        };
+        assert_eq!(compare(what, &inspected, &answer), expected, "{what}");
+    }
+    bridge.assert_nothing_stored();
 }

@@ -10,8 +10,10 @@ pub(crate) struct SavedHeader {
     pub(crate) length: usize,
     /// Whether it is an HTTP head; else it is a header as MIME has it.
     pub(crate) is_http: bool,
-    /// Its Content-Type.
+    /// Its Content-Type, if it is one.
     pub(crate) media: Option<MediaType>,
+    /// Whether it has a Content-Type, usable or not.
+    pub(crate) has_content_type: bool,
 }
 
 impl SavedHeader {
@@ -34,10 +36,12 @@ impl SavedHeader {
             return None;
         }
         let fields = std::iter::once(first).filter(|_| !is_http).chain(lines);
+        let content_type = content_type(fields);
         Some(Self {
             length: end,
             is_http,
-            media: content_type(fields).as_deref().and_then(MediaType::parse),
+            media: content_type.as_deref().and_then(MediaType::parse),
+            has_content_type: content_type.is_some(),
         })
     }
 }

@@ -38,6 +38,10 @@ pub fn read_file(
         .read_to_end(&mut head)
         .map_err(ReadError::Io)?;
     let (skipped, media) = match SavedHeader::find(&head) {
+        // What no parser agrees on is not guessed at, here as in the listener (SOAP-7).
+        Some(header) if header.is_http && header.has_content_type && header.media.is_none() => {
+            return Err(ReadError::UnsupportedMediaType);
+        }
         Some(header) => (header.length, header.media),
         None => (0, bare_package(&head)),
     };
