@@ -156,6 +156,59 @@ fn a_small_submission_survives_sigkill_at_every_fault_point() {
     });
 }
 
+/// The letter's request with a ReplyTo that asks for no answer.
+fn silent(letter: &Letter) -> (String, Vec<u8>) {
+    let (content_type, mut body) = letter.request();
+    let anonymous = b"/addressing/anonymous<";
+    let at = body
+        .windows(anonymous.len())
+        .position(|octets| octets == anonymous)
+        .unwrap();
+    let none = b"/addressing/none<";
+    body.splice(at..at + anonymous.len(), none.iter().copied());
+    (content_type, body)
+}
+
+// rule: SOAP-70, SOAP-91, XDR-50
+#[test]
+fn who_wants_no_answer_is_told_202_of_what_is_recorded_and_of_nothing_else() {
+    let workshop = Workshop::new();
+    let accept = [
+        "accept.body_received",
+        "accept.decided",
+        "accept.before_answer",
+    ];
+    let cases = accept
+        .into_iter()
+        .flat_map(|point| [(point, "kill"), (point, "eio")]);
+    for_each(cases.collect(), |(point, action)| {
+        let case = format!("{point}@1={action}");
+        let ground = workshop.ground();
+        let (content_type, body) = silent(&Letter::small());
+        let post = |bridge: &_| ground.post_octets(bridge, "/xdr", &content_type, &body);
+        let promised = Answered::Refused(202, String::new());
+        let mut bridge = ground.start_with(&case);
+        let answered = post(&bridge);
+        if action == "kill" {
+            assert_eq!(answered, Answered::Nothing, "{case}");
+            assert_eq!(bridge.ended().signal(), Some(SIGKILL), "{case}");
+            ground.wait_for_silence();
+            bridge = ground.start();
+        } else if point == "accept.before_answer" {
+            // It is recorded by then.
+            assert_eq!(answered, promised, "{case}");
+        } else {
+            assert_eq!(answered, Answered::Refused(503, String::new()), "{case}");
+            assert!(ground.arrived().is_empty(), "{case}");
+        }
+        // Whatever its sender knows: it repeats its request.
+        assert_eq!(post(&bridge), promised, "{case}");
+        ground.wait_for_messages(1);
+        bridge.stop();
+        assert_sent_as_one(&case, &ground);
+    });
+}
+
 /// What an error at a point leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {

@@ -307,6 +307,24 @@ impl TestBridge {
         all.filter(|record| record.kind == kind).collect()
     }
 
+    /// From now on no exchange can be written, whatever else goes on.
+    pub(crate) fn break_store(&self) {
+        self.change_database(
+            "CREATE TRIGGER broken BEFORE INSERT ON exchange BEGIN SELECT RAISE(ABORT, 'broken'); END",
+        );
+    }
+
+    /// Ends what [`TestBridge::break_store`] began.
+    pub(crate) fn mend_store(&self) {
+        self.change_database("DROP TRIGGER broken");
+    }
+
+    fn change_database(&self, statement: &str) {
+        let path = self.data.join("xdbridge.db");
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection.execute_batch(statement).unwrap();
+    }
+
     /// Files with bodies.
     pub(crate) fn body_files(&self) -> Vec<PathBuf> {
         files_under(&self.data.join("bodies"))
