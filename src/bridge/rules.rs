@@ -268,6 +268,7 @@ pub static JUDGED_ELSEWHERE: &[Rule] = &[
         NotRead,
         "a wsa:MessageID that is an absolute IRI",
     ),
+    Rule::of("SOAP-64", Envelope, Told, "wsa:ReplyTo"),
     Rule::of(
         "SOAP-66",
         Envelope,

@@ -196,9 +196,11 @@ fn from_request<R: Read + Seek>(
         Target::Mail => to_direct::write_plain_message(&conversion, &mut source, out)?,
         _ => out.write_all(&to_direct::package(&conversion, &mut source)?)?,
     }
+    let mut findings = judgement.findings;
+    findings.extend(recipients.refused_values());
     Ok(Converted {
         documents: documents.len(),
-        findings: judgement.findings,
+        findings,
     })
 }
 
@@ -261,6 +263,9 @@ fn from_package<R: Read + Seek>(
         return Err(ConvertError::Refused { findings });
     }
     let submission = to_xdr::submission_from_xdm(set)?;
+    if let Some(recipients) = &judgement.recipients {
+        findings.extend(recipients.refused_values());
+    }
     let recipients = judgement.recipients.map(|found| found.addresses);
     let addresses = judgement.from.zip(recipients);
     file.seek(SeekFrom::Start(0))?;

@@ -11,7 +11,7 @@ use crate::{
         destination::Destinations,
         judge::{self, Judgement, Terms},
         partner::Partner,
-        routing::{Recipients, Routes},
+        routing::Routes,
     },
     formats::{
         document::{DocumentFacts, FactsSink},
@@ -498,7 +498,11 @@ impl Inspection {
         if let Some(recipients) = judgement.recipients {
             // Recipients are decided once the submission itself is good.
             if !is_refused {
-                self.findings.extend(refused_values(&recipients, place));
+                let refused = recipients.refused_values().into_iter();
+                self.findings.extend(refused.map(|finding| Finding {
+                    location: format!("{place}{}", finding.location),
+                    ..finding
+                }));
             }
             for address in recipients.addresses {
                 if !self.recipients.contains(&address) {
@@ -512,17 +516,4 @@ impl Inspection {
             documents: documents.map(|d| (d.document_id, d.facts)).collect(),
         });
     }
-}
-
-/// The Warnings with which values are answered that name nobody who can be served (XDR-32).
-fn refused_values(recipients: &Recipients, place: &str) -> Vec<Finding> {
-    let location = format!("{place}SubmissionSet.intendedRecipient");
-    let refused = recipients.refused.iter();
-    refused
-        .map(|value| {
-            Finding::warning("XDR-32", &location, value.reason.context())
-                .with_code(value.reason.recipient_error_code())
-                .with_value(value.written.expose())
-        })
-        .collect()
 }

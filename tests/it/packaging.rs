@@ -250,8 +250,21 @@ fn with_everything_to_lose(to: &[&str]) -> Posted {
     let relationship = "<rim:Association id=\"Rel01\" \
         associationType=\"urn:ihe:iti:2007:AssociationType:XFRM\" sourceObject=\"Document1\" \
         targetObject=\"urn:uuid:0b3f6f9e-3f0c-4a53-9d0d-6f3a1f2b7c11\"/>";
+    // The Folder of the fixture, about the same patient.
+    let sample = include_str!("../../fixtures/metadata/full-with-folder.xml");
+    let start = sample.find("<rim:RegistryPackage id=\"Folder01\"").unwrap();
+    let close = "</rim:RegistryPackage>";
+    let length = sample[start..].find(close).unwrap() + close.len();
+    let folder = &sample[start..start + length];
+    let label = "<rim:Classification id=\"label2\" \
+        classificationNode=\"urn:uuid:d9d542f3-6cc4-48b6-8870-ea235fbc94c2\" \
+        classifiedObject=\"Folder01\"/>";
+    let member = "<rim:Association id=\"Member01\" \
+        associationType=\"urn:oasis:names:tc:ebxml-regrep:AssociationType:HasMember\" \
+        sourceObject=\"Set01\" targetObject=\"Folder01\"/>";
     let end = "</rim:RegistryObjectList>";
-    request.mtom().with(end, &format!("{relationship}{end}"))
+    let all = format!("{folder}{label}{member}{relationship}{end}");
+    request.mtom().with(end, &all)
 }
 
 fn codes(response: &RegistryResponse) -> Vec<String> {
@@ -266,17 +279,24 @@ fn codes(response: &RegistryResponse) -> Vec<String> {
     codes
 }
 
-// rule: XDR-28, XDR-29, XDR-42, XDR-87
+// rule: XDR-27, XDR-28, XDR-29, XDR-42, XDR-87
 #[test]
 fn what_some_destinations_lose_is_told_once_and_with_packages_nothing_is() {
-    let (bridge, _server) = ground(three_ways);
+    let (bridge, server) = ground(three_ways);
     let lossless = bridge.submit(&with_everything_to_lose(&[RUI, INTAKE]));
     assert_plain_success(&lossless);
+    bridge.wait_until_sent();
+    let unpacked = opened(mail_to(&received(&server), &[RUI]), &pki().harbor);
+    assert_eq!(unpacked.submission.metadata.folders().len(), 1);
     let answer = bridge.submit(&with_everything_to_lose(&[RUI, MEI, INTAKE]));
     assert_eq!(answer.status, Status::Success);
     assert_eq!(
         codes(&answer),
-        ["PartialTransformNotProcessed", "XDSExtraMetadataNotSaved"]
+        [
+            "PartialFolderContentNotProcessed",
+            "PartialTransformNotProcessed",
+            "XDSExtraMetadataNotSaved"
+        ]
     );
     bridge.wait_until_sent();
     bridge.stop();

@@ -122,7 +122,7 @@ pub(super) fn media_type(part: &Part<'_>, findings: &mut Vec<Finding>) -> (Strin
         (None, None) => "application/octet-stream".to_owned(),
         (Some(label), Some(found)) if is_wrong(label, found) => {
             let text = format!(
-                "the Content-Type does not fit the content, which is {}",
+                "the Content-Type does not fit the content; it should be {}",
                 found.media_type()
             );
             findings.push(Finding::warning("MD-110", place(part), text));

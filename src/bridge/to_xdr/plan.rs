@@ -296,7 +296,8 @@ impl Planner<'_> {
                 chosen.extend(sorted.bodies.into_iter().take(1));
             }
             if chosen.is_empty() {
-                let text = "the message holds no document: no attachment, and no text";
+                let text =
+                    "the message holds no document: no attachment, and no text; it must have one";
                 self.fail(Reason::ConversionFailed, refusal("MD-125", "message", text));
                 return;
             }

@@ -213,7 +213,7 @@ pub(crate) fn check_must_understand(
             findings.push(Finding::warning(
                 "SOAP-148",
                 "wsse:Security",
-                "the security header was not looked at",
+                "the security header was not looked at; there should be none",
             ));
         }
     }

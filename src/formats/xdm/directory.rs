@@ -109,13 +109,13 @@ impl<R: Read + Seek> Directory<R> {
     /// Opens the archive with the crate and holds its reading against ours.
     fn agree(zip: R, central: Vec<CentralEntry>) -> Result<Self, XdmError> {
         const OTHER_READING: XdmError = XdmError::NotZip {
-            what: "its directory can be read in two ways",
+            what: "its directory must be readable in one way only",
         };
         let config = Config {
             archive_offset: ArchiveOffset::Known(0),
         };
         let archive = ZipArchive::with_config(config, zip).map_err(|_| XdmError::NotZip {
-            what: "its central directory is damaged",
+            what: "its central directory must be whole",
         })?;
         if archive.len() != central.len() {
             // The crate keeps one of two entries with the same name.
@@ -138,7 +138,7 @@ impl<R: Read + Seek> Directory<R> {
             let name = theirs.name().map_err(|_| XdmError::Refused {
                 rule: "XDM-60",
                 entry: index,
-                what: "its name is not in the character set that it claims",
+                what: "its name must be in the character set that it claims",
             })?;
             members.push(Member {
                 index,
@@ -175,16 +175,21 @@ impl<R: Read + Seek> Directory<R> {
         let member = self
             .members
             .get(index as usize)
-            .ok_or_else(|| fault("XDM-43", "there is no such entry"))?;
+            .ok_or_else(|| fault("XDM-43", "there is no such entry; there must be one"))?;
         if member.method != METHOD_STORED && member.method != METHOD_DEFLATED {
-            return Err(fault("XDM-47", "its method is neither Store nor Deflate"));
+            return Err(fault("XDM-47", "its method must be Store or Deflate"));
         }
         let max_by_ratio = member
             .compressed_bytes
             .saturating_mul(limits.max_zip_ratio)
             .max(RATIO_JUDGED_BEYOND_BYTES);
         let claimed_bytes = member.claimed_bytes;
-        let damaged = || fault("XDM-40", "its data is damaged");
+        let damaged = || {
+            fault(
+                "XDM-40",
+                "its data is damaged; it must inflate to the octets of its checksum",
+            )
+        };
         let mut file = self
             .archive
             .by_index(index as usize)
@@ -224,7 +229,10 @@ impl<R: Read + Seek> Directory<R> {
             take(block.get(..count).unwrap_or_default())?;
         }
         if bytes != claimed_bytes {
-            return Err(fault("XDM-62", "its length is not what the directory says"));
+            return Err(fault(
+                "XDM-62",
+                "its length must be what the directory says",
+            ));
         }
         Ok(bytes)
     }
@@ -243,8 +251,8 @@ fn read_end_record<R: Read + Seek>(zip: &mut R) -> Result<EndRecord, XdmError> {
     let at = tail
         .windows(4)
         .rposition(|window| window == END_SIGNATURE)
-        .ok_or_else(|| no("it has no end record"))?;
-    let cut = || no("its end record is cut short");
+        .ok_or_else(|| no("it must have an end record"))?;
+    let cut = || no("its end record must be whole");
     let mut fields = Fields(tail.get(at + 4..).unwrap_or_default());
     let this_disk = fields.u16().ok_or_else(cut)?;
     let central_disk = fields.u16().ok_or_else(cut)?;
@@ -254,7 +262,7 @@ fn read_end_record<R: Read + Seek>(zip: &mut R) -> Result<EndRecord, XdmError> {
     let central_start = fields.u32().ok_or_else(cut)?;
     let comment_bytes = fields.u16().ok_or_else(cut)?;
     if fields.0.len() != usize::from(comment_bytes) {
-        return Err(no("something follows its end record"));
+        return Err(no("nothing may follow its end record: it must be the last"));
     }
     let is_zip64 = entries == u16::MAX
         || central_bytes == u32::MAX
@@ -269,12 +277,12 @@ fn read_end_record<R: Read + Seek>(zip: &mut R) -> Result<EndRecord, XdmError> {
         ));
     }
     if this_disk != 0 || central_disk != 0 || entries_here != entries {
-        return Err(no("it is one of several disks"));
+        return Err(no("it must be on one disk"));
     }
     let end_start = tail_start + at as u64;
     let (central_start, central_bytes) = (u64::from(central_start), u64::from(central_bytes));
     if central_start + central_bytes != end_start {
-        return Err(no("its central directory does not end at its end record"));
+        return Err(no("its central directory must end at its end record"));
     }
     Ok(EndRecord {
         entries: u64::from(entries),
@@ -304,12 +312,12 @@ fn read_central_directory<R: Read + Seek>(
     let mut entries = Vec::new();
     for _ in 0..end.entries {
         entries.push(read_central_entry(&mut fields).ok_or(XdmError::NotZip {
-            what: "its central directory is cut short",
+            what: "its central directory must be whole",
         })?);
     }
     if !fields.0.is_empty() {
         return Err(XdmError::NotZip {
-            what: "its central directory holds more than the entries it counts",
+            what: "its central directory must hold just the entries that it counts",
         });
     }
     Ok(entries)
@@ -356,10 +364,10 @@ fn check_kind(index: u32, entry: &CentralEntry) -> Result<(), XdmError> {
         })
     };
     if entry.flags & ENCRYPTION_FLAGS != 0 || entry.method == METHOD_AES {
-        return refuse("XDM-64", "it is encrypted");
+        return refuse("XDM-64", "it must not be encrypted");
     }
     if (entry.external_attributes >> 16) & MODE_TYPE_MASK == MODE_SYMLINK {
-        return refuse("XDM-64", "it is a symbolic link");
+        return refuse("XDM-64", "it must be a file, and is a symbolic link");
     }
     let saturated = u64::from(u32::MAX);
     if entry.compressed_bytes == saturated
@@ -368,7 +376,7 @@ fn check_kind(index: u32, entry: &CentralEntry) -> Result<(), XdmError> {
     {
         return refuse(
             "XDM-47",
-            "it is a ZIP64 entry, which no archive within the limits needs",
+            "it must not be a ZIP64 entry, which no archive within the limits needs",
         );
     }
     Ok(())
@@ -385,7 +393,7 @@ fn check_local_header<R: Read + Seek>(
         entry: index,
         what,
     };
-    let cut = || refuse("its local header is cut short");
+    let cut = || refuse("its local header must be whole");
     zip.seek(SeekFrom::Start(entry.header_start))?;
     let mut header = [0; LOCAL_BYTES];
     match zip.read_exact(&mut header) {
@@ -395,7 +403,9 @@ fn check_local_header<R: Read + Seek>(
     }
     let mut fields = Fields(&header);
     if fields.take(4).ok_or_else(cut)? != LOCAL_SIGNATURE {
-        return Err(refuse("no local header stands where the directory says"));
+        return Err(refuse(
+            "its local header must stand where the directory says",
+        ));
     }
     fields.take(2).ok_or_else(cut)?; // Version.
     let flags = fields.u16().ok_or_else(cut)?;
@@ -416,19 +426,19 @@ fn check_local_header<R: Read + Seek>(
     let (name, extra) = rest.split_at(usize::from(name_bytes).min(rest.len()));
     if name != entry.raw_name {
         return Err(refuse(
-            "local header and central directory name it differently",
+            "local header and central directory must give it one name",
         ));
     }
     if flags & ENCRYPTION_FLAGS != 0 {
         return Err(XdmError::Refused {
             rule: "XDM-64",
             entry: index,
-            what: "it is encrypted",
+            what: "it must not be encrypted",
         });
     }
     if method != entry.method || (flags ^ entry.flags) & DESCRIPTOR_FLAG != 0 {
         return Err(refuse(
-            "local header and central directory differ in method or flags",
+            "local header and central directory must agree on method and flags",
         ));
     }
     // Where the sizes follow the data, the local header may leave them at 0.
@@ -483,7 +493,7 @@ fn check_ranges(mut ranges: Vec<(u32, (u64, u64))>, central_start: u64) -> Resul
             return Err(XdmError::Refused {
                 rule: "XDM-63",
                 entry: index,
-                what: "it overlaps another entry or the central directory",
+                what: "it must not overlap another entry or the central directory",
             });
         }
         free_from = end;

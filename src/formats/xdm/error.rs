@@ -15,7 +15,7 @@ pub enum XdmError {
         what: &'static str,
     },
     /// A zip, and no XDM: an ordinary document (XDR-100).
-    #[error("XDM-41: the zip holds no IHE_XDM/<directory>/METADATA.XML")]
+    #[error("XDM-41: the zip must hold IHE_XDM/<directory>/METADATA.XML")]
     NotXdm,
     /// Hostile or ambiguous structure.
     #[error("{rule}: the archive is refused for its entry {entry}: {what}")]
@@ -38,7 +38,7 @@ pub enum XdmError {
         what: &'static str,
     },
     /// More than a limit allows: `tooLarge`.
-    #[error("{rule}: {what}; at most {max} are taken")]
+    #[error("{rule}: {what}; at most {max} are accepted")]
     TooLarge {
         /// The limit.
         rule: &'static str,

@@ -190,7 +190,7 @@ impl Tree {
                 None => self.findings.push(Finding::warning(
                     "XDM-32",
                     "zip",
-                    format!("the medium has no {name}"),
+                    format!("the medium has no {name}; it should have one"),
                 )),
                 Some(found) => odd.case |= found != name,
             }
@@ -238,7 +238,7 @@ fn read_paths(members: &[Member], limits: &Limits) -> Result<Vec<Entry>, XdmErro
             return Err(XdmError::Refused {
                 rule: "XDM-63",
                 entry: member.index,
-                what: "another entry has the same name, but for the case of letters",
+                what: "another entry has the same name, but for the case of letters; it must have its own",
             });
         }
         entries.push(Entry {
@@ -282,31 +282,31 @@ struct Oddities {
 impl Oddities {
     fn into_findings(self) -> impl Iterator<Item = Finding> {
         [
-            (self.backslash, "entry names use `\\`; `/` is the separator"),
-            (self.dot, "entry names hold `.` or empty segments"),
+            (self.backslash, "entry names use `\\`; the separator should be `/`"),
+            (self.dot, "entry names hold `.` or empty segments; there should be none"),
             (
                 self.directory_without_slash,
                 "a directory entry lacks its final slash",
             ),
             (
                 self.directory_missing,
-                "a submission set directory has no entry of its own",
+                "a submission set directory has no entry of its own; it should have one",
             ),
             (
                 self.clutter,
-                "entries of a desktop system (__MACOSX, .DS_Store) were passed over",
+                "entries of a desktop system (__MACOSX, .DS_Store) were passed over; there should be none",
             ),
             (
                 self.wrapper,
-                "IHE_XDM lies in another folder; it belongs at the root",
+                "IHE_XDM lies in another folder; it should lie at the root",
             ),
             (
                 self.case,
-                "IHE_XDM, METADATA.XML, INDEX.HTM or README.TXT is not in upper case",
+                "IHE_XDM, METADATA.XML, INDEX.HTM or README.TXT is not in upper case; it should be",
             ),
             (
                 self.set_name,
-                "a submission set directory is not named SUBSETnn",
+                "a submission set directory is not named SUBSETnn; it should be",
             ),
         ]
         .into_iter()

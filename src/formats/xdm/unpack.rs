@@ -174,7 +174,7 @@ impl<R: Read + Seek> SetReader<'_, R> {
             return Ok(Err(error(
                 "XDM-44",
                 &location,
-                "the directory has no METADATA.XML",
+                "the directory has no METADATA.XML; each directory of a submission set must have one",
             )));
         };
         let location = format!("METADATA.XML of {location}");
@@ -197,7 +197,7 @@ impl<R: Read + Seek> SetReader<'_, R> {
             findings.push(Finding::warning(
                 "XDM-13",
                 &location,
-                "a byte order mark stands before the XML",
+                "a byte order mark stands before the XML; there should be none",
             ));
         }
         let metadata = match KeptXml::read(&*octets, self.limits) {
@@ -260,7 +260,8 @@ impl<R: Read + Seek> SetReader<'_, R> {
             None => self.find_without_uri(entry, is_only_entry, base, findings)?,
         };
         let Some(file) = file else {
-            let text = "the document's file is not on the medium";
+            let text =
+                "the document's file is not on the medium; it must be there, where the URI says";
             findings.push(
                 error("XDM-43", location("URI"), text).with_code(ErrorCode::XdsMissingDocument),
             );
@@ -268,11 +269,11 @@ impl<R: Read + Seek> SetReader<'_, R> {
         };
         if is_multipart(entry) {
             if file.segments.len() > base.len() + 1 {
-                let text = "a multipart/related document of several files is not supported";
+                let text = "a multipart/related document of several files is not supported; one file is accepted";
                 findings.push(error("XDM-26", location("mimeType"), text));
                 return Ok(None);
             }
-            let text = "a multipart/related document given as one file is taken as it is";
+            let text = "a multipart/related document given as one file is taken as it is; it should have a media type of its own";
             findings.push(Finding::warning("XDM-26", location("mimeType"), text));
         }
         if !file
@@ -280,7 +281,7 @@ impl<R: Read + Seek> SetReader<'_, R> {
             .last()
             .is_some_and(|name| is_iso9660_file_name(name))
         {
-            let text = "the file's name is not one of ISO 9660 level 1";
+            let text = "the file's name is not one of ISO 9660 level 1; it should be, such as DOC00001.XML";
             findings.push(Finding::warning("XDM-13", location("URI"), text));
         }
         let facts = match self.facts_of(&file) {
@@ -308,18 +309,20 @@ impl<R: Read + Seek> SetReader<'_, R> {
             findings.push(Finding::warning(
                 "XDM-13",
                 location(),
-                "the entry has no URI",
+                "the entry has no URI; it should be the path of its file",
             ));
             return Ok(None);
         };
         if uri.chars().count() > MAX_URI_CHARS {
-            let text = format!("the URI has more than {MAX_URI_CHARS} characters");
+            let text = format!(
+                "the URI has more than {MAX_URI_CHARS} characters; so many are accepted without a word"
+            );
             findings.push(Finding::warning("XDM-24", location(), text));
         }
         match self.tree.find(&uri::resolve(uri, base)?) {
             Some(Found::Exactly(file)) => Ok(Some(file.clone())),
             Some(Found::ByOtherCase(file)) => {
-                let text = "the URI differs from the file's name in the case of letters";
+                let text = "the URI differs from the file's name in the case of letters; it should be the same";
                 findings.push(Finding::warning("XDM-25", location(), text));
                 Ok(Some(file.clone()))
             }
@@ -358,7 +361,7 @@ impl<R: Read + Seek> SetReader<'_, R> {
             found = Some(only.clone());
         }
         if found.is_some() {
-            let text = "no file lies at the URI; the document was found by its hash and size, or as the only one";
+            let text = "no file lies at the URI; the document was found by its hash and size, or as the only one; the URI should be its path";
             findings.push(Finding::warning(
                 "XDM-42",
                 format!("DocumentEntry({}).URI", entry.id),
@@ -403,13 +406,13 @@ fn verify(entry: &DocumentEntry, facts: &DocumentFacts) -> Vec<Finding> {
         None => findings.push(Finding::warning(
             "XDM-40",
             location("hash"),
-            "the entry has no hash",
+            "the entry has no hash; it should be the SHA-1 of its file",
         )),
         Some(hash) if !hash.eq_ignore_ascii_case(&facts.hash()) => findings.push(
             error(
                 "XDM-40",
                 location("hash"),
-                "the document's SHA-1 is another",
+                "the document's SHA-1 is another; the file must be the one whose hash it is",
             )
             .with_code(ErrorCode::XdsNonIdenticalHash),
         ),
@@ -419,13 +422,13 @@ fn verify(entry: &DocumentEntry, facts: &DocumentFacts) -> Vec<Finding> {
         None => findings.push(Finding::warning(
             "XDM-40",
             location("size"),
-            "the entry has no size",
+            "the entry has no size; it should be the number of octets of its file",
         )),
         Some(size) if size.parse() != Ok(facts.size) => findings.push(
             error(
                 "XDM-40",
                 location("size"),
-                "the document has another length",
+                "the document has another length; the file must have as many octets as size says",
             )
             .with_code(ErrorCode::XdsNonIdenticalSize),
         ),

@@ -22,10 +22,10 @@ pub(super) fn resolve(uri: &str, base: &[String]) -> Result<Vec<String>, UriFaul
         ));
     }
     let path = percent_decode(uri)
-        .ok_or(("XDM-25", "the URI is not percent-encoded UTF-8"))?
+        .ok_or(("XDM-25", "the URI must be percent-encoded UTF-8"))?
         .replace('\\', "/");
     if path.chars().any(char::is_control) {
-        return Err(("XDM-60", "the URI holds a control character"));
+        return Err(("XDM-60", "the URI must not hold control characters"));
     }
     // Once more, for what the encoding hid.
     if path.starts_with('/') || has_scheme(&path) {
@@ -37,7 +37,7 @@ pub(super) fn resolve(uri: &str, base: &[String]) -> Result<Vec<String>, UriFaul
             "" | "." => {}
             ".." => {
                 if segments.pop().is_none() {
-                    return Err(("XDM-60", "the URI climbs out of the medium"));
+                    return Err(("XDM-60", "the URI must not climb out of the medium"));
                 }
             }
             name => segments.push(name.to_owned()),

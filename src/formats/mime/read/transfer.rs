@@ -39,7 +39,7 @@ impl TransferEncoding {
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// The base64 is cut short, or goes on after its padding (SM-55).
-    #[error("SM-55: the base64 is cut short or goes on after its end")]
+    #[error("SM-55: the base64 is cut short or goes on after its end; it must be whole")]
     Base64,
     /// An encoding that is not known.
     #[error(

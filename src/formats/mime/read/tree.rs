@@ -39,7 +39,7 @@ impl TreeReader<'_> {
         let fields = RawHeader::read(entity, self.limits, &path)?;
         let mut part = Part::read(&fields, entity, path.clone())?;
         if part.has_malformed_type {
-            let text = "the Content-Type is not of the form type/subtype; the content is looked at instead";
+            let text = "the Content-Type is not of the form type/subtype; the content is looked at instead; it should be";
             self.findings
                 .push(Finding::warning("MD-110", location(&path), text));
         }

@@ -99,18 +99,22 @@ impl Reading<'_> {
             self.warn(
                 "SOAP-30",
                 "multipart/related",
-                "lines in the headers of parts end in LF alone, not in CRLF",
+                "lines in the headers of parts end in LF alone; it should be CRLF",
             );
         }
         if package.lacks_final_delimiter() {
             self.warn(
                 "SOAP-30",
                 "multipart/related",
-                "the closing boundary lacks its final --",
+                "the closing boundary lacks its final --, which should be there",
             );
         }
         let Some(envelope) = envelope else {
-            return Err(Fault::sender("SOAP-20", "root part not found").into());
+            return Err(Fault::sender(
+                "SOAP-20",
+                "root part not found; the start parameter must be the Content-ID of a part",
+            )
+            .into());
         };
         self.bind(&parts, root_id.as_deref());
         Ok(envelope)
@@ -164,7 +168,7 @@ impl Reading<'_> {
             warn("the start-info parameter should be application/soap+xml");
         }
         if media.parameter("start").is_none() {
-            warn("the start parameter is missing; the first part is the root");
+            warn("the start parameter is missing, the first part is the root; it should be there");
         }
         if boundary.len() > USUAL_BOUNDARY_BYTES {
             self.warn(
@@ -270,7 +274,7 @@ impl Reading<'_> {
                         self.findings.push(document.error(
                             "SOAP-32",
                             ErrorCode::XdsRepositoryError,
-                            "several documents name one part",
+                            "several documents name one part; each should have its own",
                         ));
                         self.leave_out(document);
                         continue;
@@ -300,7 +304,7 @@ impl Reading<'_> {
                 None => self.warn(
                     "SOAP-28",
                     "multipart/related",
-                    "a part without Content-ID is ignored",
+                    "a part without Content-ID is ignored; each should have one",
                 ),
                 Some(id) if !used.contains(&part.key) && !of_refused.contains(&part.key) => {
                     self.findings.push(Finding::error(

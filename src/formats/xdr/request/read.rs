@@ -74,7 +74,7 @@ pub(super) fn read_media(
                 reading.warn(
                     "SOAP-5",
                     "Content-Type",
-                    "SOAP 1.2 is application/soap+xml, not text/xml",
+                    "SOAP 1.2 as text/xml; it should be application/soap+xml",
                 );
             }
             reading.read_alone(&mut wire, media.parameter("charset"))
@@ -230,7 +230,7 @@ impl<'s> Reading<'s> {
             self.warn(
                 "SOAP-8",
                 "Content-Type",
-                "the charset is another than that of the envelope, which was read by its byte order mark",
+                "the charset is another than that of the envelope, which was read by its byte order mark; it should be the same",
             );
         }
         let mut head = Head {
