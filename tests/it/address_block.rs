@@ -1,14 +1,10 @@
 //! The Direct addressBlock as edges write it, over TLS: what is read leniently leads to the same mail, what says nothing
 //! sure is a fault, and a partner can be held to the letter. Each form by itself is in `formats::soap::address_block`.
 
-use std::sync::Arc;
-
-use xdbridge::{adapters::clock::SystemClock, app::config::Config, bridge::exchange::Exchange};
+use xdbridge::{app::config::Config, bridge::exchange::Exchange};
 
 use crate::support::{
-    bridge::{
-        ELM, INTAKE, MEI, RUI, TestBridge, as_tls, assert_plain_success, entries, pki, runtime,
-    },
+    bridge::{ELM, INTAKE, MEI, RUI, TestBridge, assert_plain_success, entries, pki},
     crossing_ground::{Answered, Letter, Workshop},
     mailbox::{opened, received},
     request::{Posted, TestRequest},
@@ -20,15 +16,7 @@ const EXACT: &str = " soap:role=\"urn:direct:addressing:destination\" soap:relay
 const RUI_TO: &str = "<direct:to>mailto:rui.silva@direct.harbor.example</direct:to>";
 
 fn ground(change: impl FnOnce(&mut Config)) -> (TestBridge, ScriptedSmtp) {
-    let runtime = runtime();
-    let builder = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
-    let server = runtime.block_on(builder.start());
-    let next_hops = [
-        ("direct.harbor.example", server.address()),
-        ("direct.quay.example", server.address()),
-    ];
-    let bridge = TestBridge::start_with(runtime, &next_hops, Arc::new(SystemClock), change);
-    (bridge, server)
+    TestBridge::beside_a_hop(&["direct.harbor.example", "direct.quay.example"], change)
 }
 
 fn addresses(exchange: &Exchange) -> Vec<String> {

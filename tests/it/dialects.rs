@@ -5,13 +5,11 @@ use std::{
     collections::BTreeMap,
     fs,
     io::{self, Read},
-    sync::Arc,
 };
 
 use openssl::sha::sha256;
 use serde::Deserialize;
 use xdbridge::{
-    adapters::clock::SystemClock,
     app::config::Config,
     formats::{
         document::{DocumentsInMemory, hex},
@@ -25,7 +23,7 @@ use xdbridge::{
 };
 
 use crate::support::{
-    bridge::{TestBridge, as_tls, assert_plain_success, pki, registry_response, runtime},
+    bridge::{TestBridge, assert_plain_success, pki, registry_response},
     mailbox::{opened, received},
     request::Posted,
     saved::{as_posted, messages, root},
@@ -296,14 +294,7 @@ fn start() -> (TestBridge, ScriptedSmtp) {
 }
 
 fn start_with(change: impl FnOnce(&mut Config)) -> (TestBridge, ScriptedSmtp) {
-    let runtime = runtime();
-    let builder = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
-    let server = runtime.block_on(builder.start());
-    let next_hops = [("direct.harbor.example", server.address())];
-    (
-        TestBridge::start_with(runtime, &next_hops, Arc::new(SystemClock), change),
-        server,
-    )
+    TestBridge::beside_a_hop(&["direct.harbor.example"], change)
 }
 
 /// The digests of each mail's documents, by the uniqueId of its SubmissionSet.

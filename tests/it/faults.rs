@@ -281,7 +281,7 @@ fn what_is_wrong_with_metadata_is_no_fault() {
     }
 }
 
-// rule: SOAP-2, SOAP-7, SOAP-9, SOAP-95
+// rule: SOAP-2, SOAP-7, SOAP-9, SOAP-95, T-11b
 #[test]
 fn http_itself_refuses_what_is_no_soap() {
     let (bridge, server) = ground(|config| config.limits.max_message_bytes = 20_000);
@@ -298,6 +298,10 @@ fn http_itself_refuses_what_is_no_soap() {
         (head("POST /xdr", "X-Nothing: x"), 415),
         (head("POST /xdr", "Content-Type: application/json"), 415),
         (head("POST /xdr", "Content-Type: no type"), 415),
+        (
+            head("POST /xdr", &format!("{soap}\r\nContent-Type: text/xml")),
+            415,
+        ),
         (
             head(
                 "POST /xdr",

@@ -1,10 +1,9 @@
 //! Each destination gets its mail as it wants it: packaging, Subject and text by recipient, and what is lost is told.
 
-use std::{fs, sync::Arc};
+use std::fs;
 
 use mail_parser::{Message, MessageParser, MimeHeaders as _};
 use xdbridge::{
-    adapters::clock::SystemClock,
     app::config::Config,
     bridge::destination::{DestinationConfig, DirectPackaging},
     formats::{
@@ -21,9 +20,7 @@ use xdbridge::{
 };
 
 use crate::support::{
-    bridge::{
-        ELM, INTAKE, MEI, RUI, TestBridge, as_tls, assert_plain_success, entries, pki, runtime,
-    },
+    bridge::{ELM, INTAKE, MEI, RUI, TestBridge, assert_plain_success, entries, pki},
     folder::TestFolder,
     mailbox::{Received, opened, received, unpacked},
     process,
@@ -60,15 +57,7 @@ fn three_ways(config: &mut Config) {
 }
 
 fn ground(change: impl FnOnce(&mut Config)) -> (TestBridge, ScriptedSmtp) {
-    let runtime = runtime();
-    let builder = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
-    let server = runtime.block_on(builder.start());
-    let next_hops = [
-        ("direct.harbor.example", server.address()),
-        ("direct.quay.example", server.address()),
-    ];
-    let bridge = TestBridge::start_with(runtime, &next_hops, Arc::new(SystemClock), change);
-    (bridge, server)
+    TestBridge::beside_a_hop(&["direct.harbor.example", "direct.quay.example"], change)
 }
 
 /// The one mail that went to exactly these recipients.

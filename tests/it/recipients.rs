@@ -1,9 +1,6 @@
 //! Recipients that cannot be served, beside those that can (XDR-32); and the least that a submission may say.
 
-use std::sync::Arc;
-
 use xdbridge::{
-    adapters::clock::SystemClock,
     app::config::Config,
     bridge::{
         exchange::{Reason, RecipientState},
@@ -19,8 +16,7 @@ use xdbridge::{
 
 use crate::support::{
     bridge::{
-        ELM, INTAKE, MEI, RUI, TestBridge, UNKNOWN, UNTRUSTED, as_tls, assert_plain_success,
-        entries, pki, runtime,
+        ELM, INTAKE, MEI, RUI, TestBridge, UNKNOWN, UNTRUSTED, assert_plain_success, entries, pki,
     },
     mailbox::{opened, received},
     request::{Posted, TestRequest},
@@ -29,18 +25,14 @@ use crate::support::{
 };
 
 fn ground(change: impl FnOnce(&mut Config)) -> (TestBridge, ScriptedSmtp) {
-    let runtime = runtime();
-    let builder = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
-    let server = runtime.block_on(builder.start());
-    let next_hops = [
-        ("direct.harbor.example", server.address()),
-        ("direct.harbor.example.org", server.address()),
-        ("direct.quay.example", server.address()),
-        ("direct.dune.example", server.address()),
-        ("direct.fjord.example", server.address()),
+    let domains = [
+        "direct.harbor.example",
+        "direct.harbor.example.org",
+        "direct.quay.example",
+        "direct.dune.example",
+        "direct.fjord.example",
     ];
-    let bridge = TestBridge::start_with(runtime, &next_hops, Arc::new(SystemClock), change);
-    (bridge, server)
+    TestBridge::beside_a_hop(&domains, change)
 }
 
 fn entry(severity: Severity, token: &str, location: &str) -> (Severity, String, String, String) {

@@ -1,10 +1,9 @@
 //! The codes of xdr.md section 5: each that this bridge emits, brought about by a request over TLS; and why it never
 //! emits the others. A code that is new to the standard or to us has to be decided here.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::collections::BTreeSet;
 
 use xdbridge::{
-    adapters::clock::SystemClock,
     app::config::Config,
     bridge::{partner::Partial, routing::RouteConfig},
     formats::{
@@ -18,10 +17,7 @@ use xdbridge::{
 };
 
 use crate::support::{
-    bridge::{
-        ASH, ELM, RUI, TestBridge, UNKNOWN, UNTRUSTED, as_tls, entries, pki, registry_response,
-        runtime,
-    },
+    bridge::{ASH, ELM, RUI, TestBridge, UNKNOWN, UNTRUSTED, entries, registry_response},
     request::{Posted, TestRequest},
     scripted_smtp::ScriptedSmtp,
     soap_answer::SoapAnswer,
@@ -109,19 +105,14 @@ const UNROUTED: &str = "Harbor Hospital^^^^^^^^^2.999.40";
 const ROUTED: &str = "Quay Hospital^^^^^^^^^2.999.41";
 
 fn ground(change: impl FnOnce(&mut Config)) -> (TestBridge, ScriptedSmtp) {
-    let runtime = runtime();
-    let builder = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
-    let server = runtime.block_on(builder.start());
-    let next_hops = [("direct.harbor.example", server.address())];
-    let bridge = TestBridge::start_with(runtime, &next_hops, Arc::new(SystemClock), |config| {
+    TestBridge::beside_a_hop(&["direct.harbor.example"], |config| {
         config.route = vec![RouteConfig {
             organisation: "2.999.41".to_owned(),
             authority: None,
             address: RUI.to_owned(),
         }];
         change(config);
-    });
-    (bridge, server)
+    })
 }
 
 /// Without an addressBlock, for these values of intendedRecipient.
@@ -473,6 +464,21 @@ fn texts_of_an_answer_are_bounded_and_on_one_line_whatever_was_received() {
             );
         }
     }
+}
+
+// rule: XDR-34
+#[test]
+fn a_sender_learns_that_there_were_more_errors_than_an_answer_tells() {
+    let (bridge, _server) = ground(|_| {});
+    let values: Vec<String> = (0..80).map(|number| format!("||^^Fax^{number}")).collect();
+    let values: Vec<&str> = values.iter().map(String::as_str).collect();
+    let response = bridge.submit(&to_values(&values).mtom());
+    assert_eq!(response.status, Status::Failure);
+    let of_recipients = |entry: &&RegistryError| entry.code == ErrorCode::UnknownRecipient;
+    let others = response.errors.len() - response.errors.iter().filter(of_recipients).count();
+    assert_eq!(others, 51);
+    let more = |entry: &RegistryError| entry.context.contains("30 more errors ");
+    assert!(response.errors.iter().any(more));
 }
 
 // rule: XDR-32, XDR-30

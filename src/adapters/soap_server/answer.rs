@@ -178,6 +178,10 @@ async fn receive(
             HeaderValue::from_static("identity"),
         );
     }
+    if request.headers().get_all(header::CONTENT_TYPE).count() > 1 {
+        // Two readers would take two messages out of it (T-11b).
+        return Answer::closing(StatusCode::UNSUPPORTED_MEDIA_TYPE);
+    }
     let is_chunked = request.chunked().unwrap_or(false);
     let declared_bytes = if is_chunked {
         GROWTH_STEP_BYTES.min(shared.max_message_bytes)

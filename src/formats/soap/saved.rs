@@ -61,6 +61,10 @@ fn content_type<'a>(lines: impl Iterator<Item = &'a str>) -> Option<String> {
         };
         is_inside = name.eq_ignore_ascii_case("content-type");
         if is_inside {
+            if content_type.is_some() {
+                // Of two none counts (T-11b).
+                return Some(String::new());
+            }
             content_type = Some(value.to_owned());
         }
     }
@@ -92,6 +96,10 @@ mod tests {
         let mime = SavedHeader::find(b"Content-Type: text/xml\n\n<a/>").unwrap();
         assert!(!mime.is_http);
         assert_eq!(mime.media.unwrap().essence(), "text/xml");
+        let twice = SavedHeader::find(
+            b"POST / HTTP/1.1\r\nContent-Type: text/xml\r\nContent-Type: a/b\r\n\r\n",
+        );
+        assert!(twice.is_some_and(|header| header.has_content_type && header.media.is_none()));
         assert_eq!(SavedHeader::find(b"<a>:</a>\n\n<b/>"), None);
         assert_eq!(SavedHeader::find(b"no end: of it"), None);
     }

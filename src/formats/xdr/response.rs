@@ -6,7 +6,7 @@ pub use read::{Answer, AnswerError, ReceivedAnswer, read, read_file};
 
 use super::ErrorCode;
 use crate::formats::{
-    finding::{Finding, Severity},
+    finding::{Finding, MAX_FINDINGS, Severity},
     ids::SoapMessageId,
     soap::{Packaging, RESPONSE_ACTION, UNSPECIFIED, package},
     xml::{names, write::XmlWriter},
@@ -17,8 +17,8 @@ const FAILURE: &str = "urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:Failur
 const PARTIAL_SUCCESS: &str = "urn:ihe:iti:2007:ResponseStatusType:PartialSuccess";
 const ERROR: &str = "urn:oasis:names:tc:ebxml-regrep:ErrorSeverityType:Error";
 const WARNING: &str = "urn:oasis:names:tc:ebxml-regrep:ErrorSeverityType:Warning";
-/// RegistryErrors that one answer carries (XDR-34).
-const MAX_ERRORS: usize = 50;
+/// RegistryErrors that one answer carries: findings, and one that says how many more there were (XDR-34).
+const MAX_ERRORS: usize = MAX_FINDINGS + 1;
 /// Characters of a received value that go back to its sender.
 const MAX_VALUE_CHARS: usize = 200;
 /// Characters of a codeContext that is made of a finding (metadata.md section 6).
@@ -101,7 +101,7 @@ impl RegistryResponse {
         }
     }
 
-    /// The answer that these entries ask for: Failure as soon as one is an error (XDR-30, XDR-42). Of more than 50
+    /// The answer that these entries ask for: Failure as soon as one is an error (XDR-30, XDR-42). Of more than 51
     /// entries the errors come first and the rest is left out (XDR-34), but none that tells of a recipient (XDR-32):
     /// of those there are at most as many as recipients (LIM-9).
     pub fn from_errors(errors: Vec<RegistryError>) -> Self {
@@ -314,7 +314,7 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
-    use crate::formats::limits::Limits;
+    use crate::formats::{finding::Findings, limits::Limits};
 
     const WARNED: &str =
         include_str!("../../../docs/spec/examples/04-response-success-with-warning.xml");
@@ -439,7 +439,7 @@ mod tests {
         let response = RegistryResponse::from_findings(&many);
         assert_eq!(
             (response.status.clone(), response.errors.len()),
-            (Status::Failure, 50)
+            (Status::Failure, MAX_ERRORS)
         );
         let first = &response.errors[0];
         assert_eq!(first.severity, Severity::Error);
@@ -451,6 +451,22 @@ mod tests {
         assert!(first.context.len() < 300);
         assert!(!format!("{response:?}").contains("abab"));
     }
+
+    // rule: XDR-34
+    #[test]
+    fn that_errors_were_left_out_is_never_left_out() {
+        let wrong = |_| {
+            let code = ErrorCode::XdsRepositoryMetadataError;
+            Finding::error("MD-40", code, "DocumentEntry(a).creationTime", "wrong")
+        };
+        let mut findings = Findings::up_to(MAX_FINDINGS);
+        findings.extend((0..80).map(wrong));
+        let errors = RegistryResponse::from_findings(&findings.finish()).errors;
+        assert_eq!(errors.len(), 51);
+        assert!(errors[50].context.starts_with("30 more errors "));
+    }
+
+    // rule: XDR-44
     #[test]
     fn a_context_has_256_characters_at_most_and_the_value_is_cut_first() {
         let finding = |text: &str| {
@@ -488,6 +504,6 @@ mod tests {
             .iter()
             .filter(|entry| entry.code == ErrorCode::XdsRepositoryMetadataError)
             .count();
-        assert_eq!((others, errors.len()), (50, 150));
+        assert_eq!((others, errors.len()), (MAX_ERRORS, 100 + MAX_ERRORS));
     }
 }

@@ -44,6 +44,7 @@ use xdbridge::{
 use super::{
     folder::TestFolder,
     request::Posted,
+    scripted_smtp::ScriptedSmtp,
     tls::{Client, Connection, HttpAnswer, Identity},
     wait_until,
 };
@@ -182,6 +183,20 @@ impl TestBridge {
             runtime,
             _folder: folder,
         }
+    }
+
+    /// A bridge by the system's clock with settings that `change` makes, beside one next hop that takes all mail for
+    /// `domains`.
+    pub(crate) fn beside_a_hop(
+        domains: &[&str],
+        change: impl FnOnce(&mut Config),
+    ) -> (Self, ScriptedSmtp) {
+        let runtime = runtime();
+        let builder = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
+        let hop = runtime.block_on(builder.start());
+        let next_hops: Vec<_> = domains.iter().map(|name| (*name, hop.address())).collect();
+        let bridge = Self::start_with(runtime, &next_hops, Arc::new(SystemClock), change);
+        (bridge, hop)
     }
 
     /// Posts with this client certificate, if any.
