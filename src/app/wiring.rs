@@ -78,6 +78,7 @@ impl Bridge {
         }
         let partners =
             Partners::read(&config.partner).map_err(|problems| all_problems(&problems))?;
+        let partners = Arc::new(partners);
         let routes = Routes::read(&config.route).map_err(|problems| all_problems(&problems))?;
         let destinations = Destinations::read(config.delivery.mail_policy(), &config.destination)
             .map_err(|problems| all_problems(&problems))?;
@@ -109,7 +110,10 @@ impl Bridge {
         });
 
         let receiver = match &config.smtp.server {
-            Some(server) => Some((server, Arc::new(to_xdr(config, server, &to_direct)?))),
+            Some(server) => {
+                let to_xdr = to_xdr(config, server, &to_direct, &partners)?;
+                Some((server, Arc::new(to_xdr)))
+            }
             None => None,
         };
         let mail_listener = match &receiver {
@@ -130,7 +134,7 @@ impl Bridge {
             Parts {
                 xdr: to_direct.clone(),
                 flows: Handle::current(),
-                identify: by_certificate(Arc::new(partners)),
+                identify: by_certificate(partners),
                 audit: store.clone() as Arc<dyn Audit>,
                 budget: budget.clone(),
                 clock: Arc::clone(&clock),
@@ -264,6 +268,7 @@ fn to_xdr(
     config: &Config,
     server: &SmtpServerConfig,
     to_direct: &ToDirect,
+    partners: &Arc<Partners>,
 ) -> anyhow::Result<ToXdr> {
     let endpoints = XdrEndpoints::read(&config.endpoint).map_err(|bad| all_problems(&bad))?;
     let known: Vec<Endpoint> = endpoints
@@ -289,6 +294,7 @@ fn to_xdr(
         own_domains: Arc::clone(&to_direct.own_domains),
         certificates: Arc::clone(&to_direct.certificates),
         endpoints: Arc::new(endpoints),
+        partners: Arc::clone(partners),
         sources: Arc::new(config.sources.clone()),
         posts: Arc::new(posts),
         mail: Arc::clone(&to_direct.mail),

@@ -5,6 +5,7 @@ pub mod endpoint;
 pub mod exchange;
 pub mod judge;
 pub mod network;
+pub mod notice;
 pub mod own_domain;
 pub mod partner;
 pub mod post;

@@ -133,6 +133,25 @@ pub fn judge(
     })
 }
 
+/// Whether a signer of the mail may speak for `speaker`, as the domain of `recipient` sees it: valid, bound to `speaker`
+/// and trusted, whatever From says (MDN-46). The signed header must name `recipient`, as for any mail (WR-6).
+pub fn vouch(
+    opened: &Opened,
+    header: &MailHeader,
+    recipient: &DirectAddress,
+    speaker: &DirectAddress,
+    domain_of: &dyn Fn(&DirectAddress) -> Option<Arc<OwnDomain>>,
+    now: Timestamp,
+) -> Result<TrustedSigner, NotTrusted> {
+    let judge = Judge {
+        opened,
+        sender: speaker,
+        candidates: candidates(opened),
+        now,
+    };
+    judge.recipient(header, recipient, domain_of)
+}
+
 /// The one author, or who sent it for several (WR-11).
 fn sender(header: &MailHeader) -> Option<DirectAddress> {
     match (header.from.as_slice(), &header.sender) {
@@ -172,6 +191,7 @@ fn candidates(opened: &Opened) -> Vec<CertificateCandidate> {
 
 struct Judge<'a> {
     opened: &'a Opened,
+    /// Whom the signer must be bound to.
     sender: &'a DirectAddress,
     candidates: Vec<CertificateCandidate>,
     now: Timestamp,

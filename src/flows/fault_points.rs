@@ -44,10 +44,13 @@ pub const TO_XDR: [&str; 14] = [
     "notify.recorded",
 ];
 
+/// The fault points that a received notice passes beside those of a received mail.
+pub const NOTICES: [&str; 1] = ["notice.taken"];
+
 /// Whether there is a fault point of this name.
 #[cfg(feature = "fault-points")]
 fn is_known(name: &str) -> bool {
-    TO_DIRECT.contains(&name) || TO_XDR.contains(&name)
+    TO_DIRECT.contains(&name) || TO_XDR.contains(&name) || NOTICES.contains(&name)
 }
 
 /// Passes the point `name`: does nothing, fails with an I/O error, or never returns.

@@ -35,6 +35,10 @@ pub const POSTS: &str = "xdbridge_posts_total";
 /// `dropped`).
 pub const NOTICES: &str = "xdbridge_notices_total";
 
+/// What received MDNs and DSNs said of single recipients. Label: `result` (`matched`, `suppressed`, `late_negative`,
+/// `informative`, `unmatched` or `suspect`).
+pub const NOTICES_RECEIVED: &str = "xdbridge_received_notices_total";
+
 /// Recipients that were settled. Label: `outcome` (`success`, or the token of mdn.md table RT).
 pub const RECIPIENT_OUTCOMES: &str = "xdbridge_recipient_outcomes_total";
 
@@ -92,6 +96,10 @@ pub fn describe() {
     describe_counter!(MAILS, "Received mails that were looked at");
     describe_counter!(POSTS, "Posts to XDR endpoints that ended");
     describe_counter!(NOTICES, "Notices to senders of mail");
+    describe_counter!(
+        NOTICES_RECEIVED,
+        "What received MDNs and DSNs said of single recipients"
+    );
     describe_counter!(RECIPIENT_OUTCOMES, "Recipients that were settled");
     describe_counter!(SMTP_SESSIONS, "SMTP sessions that ended");
     describe_gauge!(SMTP_CONNECTIONS, "SMTP connections that are open");

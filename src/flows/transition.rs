@@ -36,6 +36,17 @@ pub async fn apply(
     events: &[Event],
     extras: Extras,
 ) -> Result<Exchange, StoreError> {
+    apply_telling(store, id, events, extras, &|_, _| Vec::new()).await
+}
+
+/// The same, with further audit records that `tell` makes of what the exchange was before and is after.
+pub async fn apply_telling(
+    store: &Arc<dyn Exchanges>,
+    id: ExchangeId,
+    events: &[Event],
+    extras: Extras,
+    tell: &(dyn Fn(&Exchange, &Exchange) -> Vec<AuditRecord> + Sync),
+) -> Result<Exchange, StoreError> {
     let mut conflicts = 0;
     loop {
         let Some(loaded) = store.load(id).await? else {
@@ -50,6 +61,8 @@ pub async fn apply(
             exchange = next;
             effects.extend(more);
         }
+        let mut audit = extras.audit.clone();
+        audit.extend(tell(&loaded.exchange, &exchange));
         let unit = UnitOfWork {
             exchange: Some(ExchangeWrite::Update {
                 exchange: exchange.clone(),
@@ -64,7 +77,7 @@ pub async fn apply(
                 .collect(),
             effects: effects.into_iter().map(|effect| (id, effect)).collect(),
             done: extras.done.clone(),
-            audit: extras.audit.clone(),
+            audit,
             ..UnitOfWork::default()
         };
         match store.commit(unit).await {

@@ -23,6 +23,7 @@ mod inspect_is_the_server;
 mod judgements;
 mod mail_to_xdr;
 mod metadata;
+mod notices;
 mod operator;
 mod packaging;
 mod partners;

@@ -2,10 +2,13 @@
 //! the outbox says, it opens the mail, decides whom it trusts, prepares one ITI-41 request for each endpoint and
 //! submission set, posts them, and tells the sender of each recipient what became of it.
 //!
+//! A notice that answers a mail of the other direction goes to the exchange whose mail it is.
+//!
 //! Nothing of a mail's content is used before its signature held and was trusted. Requests and notices are made once and
 //! stored before they are sent first: a repeat is the same, octet by octet.
 
 mod duplicate;
+mod notice;
 mod notify;
 mod open;
 mod post;
@@ -28,6 +31,7 @@ use crate::{
     bridge::{
         endpoint::{SourcesConfig, XdrEndpoints},
         exchange::{Effect, Timers},
+        partner::Partners,
     },
     formats::{
         ids::{DomainName, MessageId},
@@ -49,6 +53,8 @@ pub struct ToXdr {
     pub certificates: Arc<dyn FindCertificates>,
     /// The XDR systems, and whom each serves.
     pub endpoints: Arc<XdrEndpoints>,
+    /// The XDR systems that submit: notices come to the addresses that they send as.
+    pub partners: Arc<Partners>,
     /// What senders' domains are called as sources.
     pub sources: Arc<SourcesConfig>,
     /// Posts requests.

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     bridge::{
         exchange::{Event, EventKind, Exchange, Opening, Origin, Reason},
+        notice::{NotUnderstood, Notice},
         own_domain::OwnDomain,
         received::{self, Trusted},
     },
@@ -31,7 +32,7 @@ use crate::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         ids::{BodyId, CertificateFingerprint, DirectAddress},
         limits::Limits,
-        mime::read::{self, Mail, MailError, Report},
+        mime::read::{self, Mail, MailError},
         notification::request::FinalDelivery,
         smime::{self, Legacy, Leniency, OpenOptions, Opened},
     },
@@ -47,8 +48,8 @@ pub(super) struct OpenedMail {
     pub(super) digest: [u8; 32],
     /// Who sent it, and who may have it.
     pub(super) trusted: Trusted,
-    /// What kind of notice it is, if it is one.
-    report: Option<Report>,
+    /// What it says, if it is a notice.
+    notice: Option<Result<Notice, NotUnderstood>>,
     leniency: Leniency,
     legacy: Vec<Legacy>,
 }
@@ -173,14 +174,17 @@ impl ToXdr {
         opened: OpenedMail,
     ) -> Result<(), StoreError> {
         let at = self.clock.now();
-        let mut audit = verdicts(at, claim, &opened);
         let welcome: Vec<DirectAddress> = opened.trusted.welcome().cloned().collect();
+        if let Some(notice) = &opened.notice {
+            let is_trusted = !welcome.is_empty() || notice.as_ref().is_ok_and(Notice::is_vouched);
+            return self
+                .take_in(claim, exchange, &opened, notice, is_trusted)
+                .await;
+        }
+        let mut audit = verdicts(at, claim, &opened);
         if welcome.is_empty() {
             let cause = "no recipient trusts the sender";
             return self.reject(claim, exchange, cause, audit).await;
-        }
-        if let Some(report) = opened.report {
-            return self.absorb_notice(claim, report, audit).await;
         }
         let _place = match &opened.trusted.message_id {
             Some(id) => Some(self.under_way.enter(id).await),
@@ -227,23 +231,25 @@ impl ToXdr {
         Ok(())
     }
 
-    /// A notice is never answered and never a document (RCV-8, XDR-112).
-    async fn absorb_notice(
+    /// A notice is never answered and never a document (RCV-8, XDR-112). What it says is recorded with the exchange that
+    /// it is about before it is absorbed: a crash between the two repeats what changes nothing any more.
+    async fn take_in(
         &self,
         claim: &Claim,
-        report: Report,
-        mut audit: Vec<AuditRecord>,
+        exchange: &Exchange,
+        opened: &OpenedMail,
+        notice: &Result<Notice, NotUnderstood>,
+        is_trusted: bool,
     ) -> Result<(), StoreError> {
-        let at = self.clock.now();
-        let kind = match report {
-            Report::Disposition => "mdn",
-            Report::DeliveryStatus => "dsn",
-        };
-        let record = AuditRecord::new(at, AuditKind::MdnIn, AuditOutcome::Minor);
-        audit.push(record.of(claim.exchange).with("kind", kind));
-        let absorbed = EventKind::Absorbed;
-        self.finish(claim, &[Event { at, kind: absorbed }], audit)
-            .await?;
+        let mut audit = self.take_notice(claim.exchange, notice).await?;
+        fault_points::pass("notice.taken").map_err(store_error)?;
+        if !is_trusted {
+            audit.extend(verdicts(self.clock.now(), claim, opened));
+            let cause = "no recipient trusts the sender of the notice";
+            return self.reject(claim, exchange, cause, audit).await;
+        }
+        let (at, kind) = (self.clock.now(), EventKind::Absorbed);
+        self.finish(claim, &[Event { at, kind }], audit).await?;
         measures::count_mail("notice");
         Ok(())
     }
@@ -395,7 +401,7 @@ impl OpenJob {
     }
 
     fn judge(&self, opened: Opened, outer_header: Vec<u8>) -> Result<OpenedMail, NotOpened> {
-        let (trusted, report) = {
+        let (trusted, notice) = {
             let message = Message::of(&opened.entity, &outer_header, &self.limits);
             let message = message.map_err(unreadable)?;
             let mail = message.read(&self.limits).map_err(unreadable)?;
@@ -409,14 +415,17 @@ impl OpenJob {
             };
             let trusted = received::judge(&opened, &mail.header, &envelope, &domain_of, self.now)
                 .map_err(|rejected| NotOpened::Untrusted(rejected.to_string()))?;
-            (trusted, mail.report())
+            let notice = mail
+                .report()
+                .map(|_| Notice::read(&mail, &opened, &self.recipients, &domain_of, self.now));
+            (trusted, notice)
         };
         Ok(OpenedMail {
             digest: sha256(&opened.entity),
             entity: opened.entity,
             outer_header,
             trusted,
-            report,
+            notice,
             leniency: opened.leniency,
             legacy: opened.legacy,
         })

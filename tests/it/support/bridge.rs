@@ -72,7 +72,7 @@ pub(crate) struct Pki {
     pub(crate) ash: SigningIdentity,
     pub(crate) stranger: SigningIdentity,
     pub(crate) direct_elm: SigningIdentity,
-    direct_ash: SigningIdentity,
+    pub(crate) direct_ash: SigningIdentity,
     pub(crate) harbor: SigningIdentity,
     pub(crate) mei: SigningIdentity,
     untrusted: SigningIdentity,

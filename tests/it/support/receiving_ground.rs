@@ -1,7 +1,10 @@
 //! A bridge that receives mail: a Direct peer that seals and sends, an XDR endpoint of any conduct, and the peer's own
 //! mailbox for what it is told.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::{
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    sync::Arc,
+};
 
 use openssl::{
     ssl::{SslConnector, SslMethod, SslStream},
@@ -92,13 +95,22 @@ impl ReceivingGround {
         script: impl Fn(usize) -> Act + Send + Sync + 'static,
         change: impl FnOnce(&mut EndpointConfig),
     ) -> Self {
+        Self::start_at(Arc::new(SystemClock), script, change)
+    }
+
+    /// The same by another clock.
+    pub(crate) fn start_at(
+        clock: Arc<dyn Clock>,
+        script: impl Fn(usize) -> Act + Send + Sync + 'static,
+        change: impl FnOnce(&mut EndpointConfig),
+    ) -> Self {
         let runtime = runtime();
         let mailbox = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
         let mailbox = runtime.block_on(mailbox.start());
         let endpoint = ScriptedXdr::start(&as_tls(&pki().mail_host), &as_tls_ca(), script);
-        let next_hops = [("direct.harbor.example", mailbox.address())];
+        let peers = ["direct.harbor.example", "direct.quay.example"];
+        let next_hops = peers.map(|domain| (domain, mailbox.address()));
         let url = endpoint.url();
-        let clock = std::sync::Arc::new(SystemClock);
         let bridge = TestBridge::start_with(runtime, &next_hops, clock, |config| {
             let folder = config.soap.server.certificate.parent().unwrap().to_owned();
             let client = write_identity(&folder, "client", &pki().elm);
