@@ -9,7 +9,7 @@ use divan::{
 };
 use xdbridge::formats::{
     document::FactsSink,
-    finding::refuses,
+    finding::{MAX_FINDINGS, refuses},
     limits::Limits,
     metadata::{
         Level, Metadata,
@@ -84,10 +84,17 @@ fn body(count: usize) -> String {
 }
 
 fn read(body: &str, limits: &Limits) -> (ReceivedRequest, Vec<BoundDocument>) {
+    read_by(&ReadOptions::default(), body, limits)
+}
+
+fn read_by(
+    options: &ReadOptions,
+    body: &str,
+    limits: &Limits,
+) -> (ReceivedRequest, Vec<BoundDocument>) {
     let mut facts = FactsSink::default();
-    let options = ReadOptions::default();
     let mut octets = body.as_bytes();
-    let request = request::read(CONTENT_TYPE, &mut octets, limits, &options, &mut facts)
+    let request = request::read(CONTENT_TYPE, &mut octets, limits, options, &mut facts)
         .expect("our own request is readable");
     let facts = facts.into_facts();
     let bound = request.documents.iter().filter_map(|part| {
@@ -122,6 +129,32 @@ fn request_to_judgement(bencher: Bencher<'_, '_>, count: usize) {
             let metadata =
                 Metadata::read(request.metadata, &limits).expect("our own metadata is readable");
             judge(&metadata, &documents);
+        });
+}
+
+/// All of it for a partner that is held to the schemas: header and metadata are judged by them as well.
+#[divan::bench(args = COUNTS)]
+fn request_to_strict_judgement(bencher: Bencher<'_, '_>, count: usize) {
+    let body = body(count);
+    let limits = Limits::default();
+    let strict = ReadOptions {
+        validate_schema: true,
+        ..ReadOptions::default()
+    };
+    bencher
+        .counter(BytesCount::new(body.len()))
+        .counter(ItemsCount::new(count))
+        .bench(|| {
+            let (request, documents) = read_by(&strict, &body, &limits);
+            assert!(!refuses(&request.findings), "our own header is good");
+            let metadata =
+                Metadata::read(request.metadata, &limits).expect("our own metadata is readable");
+            judge(&metadata, &documents);
+            let violations = metadata.schema_violations(MAX_FINDINGS);
+            assert!(
+                violations.expect("it was read").is_empty(),
+                "and by the schemas"
+            );
         });
 }
 

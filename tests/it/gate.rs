@@ -104,6 +104,24 @@ fn errors(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
+/// A newcomer without Debian learns from README.md which peers the tests want.
+#[test]
+fn the_readme_names_every_peer_that_the_gate_installs() {
+    let script = fs::read_to_string("tests/run").unwrap();
+    let (_, list) = script.split_once("packages=(").unwrap();
+    let (list, _) = list.split_once(')').unwrap();
+    let readme = fs::read_to_string("README.md").unwrap();
+    // The compiler and OpenSSL come before the first of them.
+    let peers: Vec<&str> = list
+        .split_whitespace()
+        .skip_while(|package| *package != "postfix")
+        .collect();
+    assert!(peers.len() > 5, "{peers:?}");
+    for peer in peers {
+        assert!(readme.contains(&format!("`{peer}`")), "README.md: {peer}");
+    }
+}
+
 #[test]
 fn an_unknown_flag_ends_the_gate_with_its_usage() {
     let output = Machine::new(COMPLETE_DPKG_QUERY, "0").run(&["--fast"]);

@@ -11,7 +11,7 @@ use openssl::sha::sha256;
 use xdbridge::formats::document::hex;
 
 use crate::support::{
-    bridge::{RUI, TestBridge, as_tls, as_tls_ca, pki, runtime},
+    bridge::{ELM, INTAKE, RUI, TestBridge, as_tls, as_tls_ca, pki, runtime},
     folder::TestFolder,
     mailbox::{opened, received},
     scripted_smtp::ScriptedSmtp,
@@ -20,6 +20,7 @@ use crate::support::{
 };
 
 const SOURCE: &str = include_str!("support/gsoap/client.c");
+const DIRECT: &str = include_str!("support/gsoap/direct.h");
 /// Names for the namespaces, which the source uses.
 const TYPEMAP: &str = "xds = \"urn:ihe:iti:xds-b:2007\"\n\
     rim = \"urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0\"\n\
@@ -62,9 +63,7 @@ fn client(bridge: &TestBridge) -> PathBuf {
     assert!(wsdl.contains(&format!("https://{}/xdr", host(bridge))));
     let lasting = wsdl.replace(&host(bridge), "localhost");
     let key = hex(&sha256(
-        [lasting.as_bytes(), SOURCE.as_bytes(), TYPEMAP.as_bytes()]
-            .concat()
-            .as_slice(),
+        [&lasting, SOURCE, DIRECT, TYPEMAP].concat().as_bytes(),
     ));
     let built = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("gsoap-client-{key}"));
     if built.is_file() {
@@ -82,7 +81,10 @@ fn client(bridge: &TestBridge) -> PathBuf {
     );
     let header = fs::read_to_string(folder.path().join("xdr.h")).unwrap();
     // The WSDL says that WS-Addressing is used; its header blocks come with gSOAP.
-    write("service.h", &format!("#import \"wsa5.h\"\n{header}"));
+    write(
+        "service.h",
+        &format!("#import \"wsa5.h\"\n{DIRECT}{header}"),
+    );
     let import = "-I/usr/share/gsoap/import";
     run(
         folder.path(),
@@ -111,8 +113,15 @@ fn client(bridge: &TestBridge) -> PathBuf {
     built
 }
 
-/// Lets the client submit, with this submissionTime.
-fn submit(client: &Path, bridge: &TestBridge, documents: &[Vec<u8>; 2], time: &str) -> Output {
+/// Lets the client submit, with this submissionTime and, unless there are none, these addresses in a block: the
+/// sender's, then the recipients'.
+fn submit(
+    client: &Path,
+    bridge: &TestBridge,
+    documents: &[Vec<u8>; 2],
+    time: &str,
+    addresses: &[&str],
+) -> Output {
     let folder = TestFolder::new();
     let write = |name: &str, octets: &[u8]| {
         let path = folder.path().join(name);
@@ -128,6 +137,7 @@ fn submit(client: &Path, bridge: &TestBridge, documents: &[Vec<u8>; 2], time: &s
         .arg(format!("https://{}/xdr", host(bridge)))
         .args([ca, identity, one, two])
         .arg(time)
+        .args(addresses)
         .output()
         .unwrap()
 }
@@ -141,9 +151,15 @@ fn said<'a>(text: &'a str, word: &str) -> Vec<&'a str> {
         .collect()
 }
 
-// rule: SOAP-2, SOAP-3, SOAP-10, SOAP-25, SOAP-64, SOAP-67, XDR-40, XDR-41, XDR-42, XDR-44
+/// What the client says of a status.
+fn status(word: &str) -> String {
+    format!("urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:{word}")
+}
+
+// rule: SOAP-2, SOAP-3, SOAP-10, SOAP-25, SOAP-64, SOAP-67, SOAP-80, SOAP-93, SOAP-110, SOAP-111, SOAP-112, SOAP-113
+// rule: SOAP-115, SOAP-120, XDR-40, XDR-41, XDR-42, XDR-44
 #[test]
-fn a_client_generated_from_our_wsdl_submits_by_mtom_and_reads_success_and_failure() {
+fn a_client_generated_from_our_wsdl_submits_by_mtom_and_reads_success_failure_and_fault() {
     let runtime = runtime();
     let server = runtime.block_on(
         ScriptedSmtp::builder()
@@ -157,33 +173,44 @@ fn a_client_generated_from_our_wsdl_submits_by_mtom_and_reads_success_and_failur
         b"<ClinicalDocument xmlns=\"urn:hl7-org:v3\"/>\r\n".to_vec(),
         every_octet(70_000),
     ];
+    let time = "20260302142000";
+    let answered = |time: &str, addresses: &[&str], expected: &[(&str, &str)]| {
+        let output = submit(&client, &bridge, &documents, time, addresses);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let told = String::from_utf8_lossy(&output.stderr);
+        for word in ["status", "error", "fault"] {
+            let expected = expected.iter().filter(|(which, _)| *which == word);
+            let expected: Vec<&str> = expected.map(|(_, what)| *what).collect();
+            assert_eq!(said(&text, word), expected, "{text}{told}");
+        }
+        // It knows the answer for that of its request.
+        assert_eq!(said(&text, "relates"), said(&text, "message"), "{text}");
+        text
+    };
 
-    let output = submit(&client, &bridge, &documents, "20260302142000");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let told = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(
-        said(&text, "status"),
-        ["urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:Success"],
-        "{text}{told}"
-    );
-    assert_eq!(said(&text, "error"), Vec::<&str>::new());
-    // It knows the answer for that of its request.
-    assert_eq!(said(&text, "relates"), said(&text, "message"));
+    // The metadata alone says who sends to whom; then the block does, which names another recipient.
+    answered(time, &[], &[("status", &status("Success"))]);
+    let mailto = |address: &str| format!("mailto:{address}");
+    let (from, to) = (mailto(ELM), mailto(INTAKE));
+    answered(time, &[&from, &to], &[("status", &status("Success"))]);
     bridge.wait_until_sent();
-    let mails = received(&server);
-    let [mail] = mails.as_slice() else {
+    let mut mails = received(&server);
+    mails.sort_by_key(|mail| mail.recipients != [RUI]);
+    let [one, other] = mails.as_slice() else {
         panic!("{} mails", mails.len());
     };
-    assert_eq!(mail.recipients, [RUI]);
-    assert_eq!(opened(&mail.message, &pki().harbor).documents, documents);
+    assert_eq!(one.recipients, [RUI]);
+    assert_eq!(other.recipients, [INTAKE]);
+    for mail in [one, other] {
+        assert_eq!(opened(&mail.message, &pki().harbor).documents, documents);
+    }
 
-    let output = submit(&client, &bridge, &documents, "yesterday");
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert_eq!(
-        said(&text, "status"),
-        ["urn:oasis:names:tc:ebxml-regrep:ResponseStatusType:Failure"],
-        "{text}"
-    );
-    assert_eq!(said(&text, "error"), ["XDSRepositoryMetadataError"]);
-    assert_eq!(bridge.exchanges().len(), 1);
+    let failure = [
+        ("status", &*status("Failure")),
+        ("error", "XDSRepositoryMetadataError"),
+    ];
+    answered("yesterday", &[], &failure);
+    let text = answered(time, &[ELM, &to], &[("fault", "SOAP-ENV:Sender")]);
+    assert_eq!(said(&text, "reason"), ["direct:from must be a mailto: URI"]);
+    assert_eq!(bridge.exchanges().len(), 2);
 }

@@ -35,6 +35,7 @@ mod responses;
 mod resubmission;
 mod rules;
 mod schemas;
+mod schemas_refuse;
 mod signals;
 mod smime;
 mod smtp_client;

@@ -232,8 +232,11 @@ fn a_disposition_that_stands_in_its_document_as_xml_is_taken_but_not_from_such_a
         <direct:recipient>mailto:rui@x.example</direct:recipient>\
         <direct:disposition>success</direct:disposition></direct:messageDisposition>";
     let mut raw = request();
-    // Hash and size are those of what stands there in the end.
-    raw.documents = vec![("text/xml", disposition.as_bytes().to_vec())];
+    // Hash and size are those of what stands there in the end. Alone it would be a delivery notification (XDR-125).
+    raw.documents = vec![
+        ("text/xml", disposition.as_bytes().to_vec()),
+        ("application/pdf", vec![0; 10]),
+    ];
     let raw = raw.simple();
     let text = String::from_utf8(raw.body.clone()).unwrap();
     let start = text.find("<xds:Document").unwrap();

@@ -12,6 +12,7 @@ pub(crate) mod bridge;
 )]
 pub(crate) mod crossing_ground;
 pub(crate) mod dns_server;
+pub(crate) mod envelopes;
 pub(crate) mod folder;
 pub(crate) mod mail;
 pub(crate) mod mailbox;

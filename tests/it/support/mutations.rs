@@ -11,7 +11,6 @@ pub(crate) struct Mutation {
     pub(crate) what: Vec<String>,
     /// Whether another child of that name is left.
     pub(crate) is_one_of_several: bool,
-    pub(crate) text: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,19 +31,22 @@ pub(crate) enum Kind {
     TextReplaced,
 }
 
-/// All of them, in document order.
-pub(crate) fn all(text: &str) -> Vec<Mutation> {
+/// All of them with their texts, in document order, of elements no deeper than `depth`; 1 is the root.
+pub(crate) fn all(text: &str, depth: usize) -> Vec<(Mutation, String)> {
     let document = Document::parse(text).unwrap();
     let mut found = Vec::new();
-    for node in document.descendants().filter(Node::is_element) {
-        let mut push = |kind, what: Vec<String>, is_one_of_several, text| {
-            found.push(Mutation {
+    let is_meant = |node: &Node<'_, '_>| {
+        node.is_element() && node.ancestors().filter(Node::is_element).count() <= depth
+    };
+    for node in document.descendants().filter(is_meant) {
+        let mut push = |kind, what: Vec<String>, is_one_of_several, text: String| {
+            let mutation = Mutation {
                 kind,
                 parent: local(node),
                 what,
                 is_one_of_several,
-                text,
-            });
+            };
+            found.push((mutation, text));
         };
         let children: Vec<Node<'_, '_>> = node.children().filter(Node::is_element).collect();
         for child in &children {

@@ -10,6 +10,7 @@ mod compile;
 mod datatype;
 mod model;
 mod pattern;
+mod subset;
 
 use std::sync::LazyLock;
 

@@ -1,9 +1,11 @@
 /* An EHR as gSOAP makes one of our WSDL: it submits two documents by MTOM over mutual TLS and prints the answer.
  *
- *     client URL CA.pem IDENTITY.pem DOCUMENT1 DOCUMENT2 TIME
+ *     client URL CA.pem IDENTITY.pem DOCUMENT1 DOCUMENT2 TIME [FROM TO...]
  *
- * IDENTITY.pem holds certificate and key. The last argument is the submissionTime, so that a bad one can be sent.
- * It prints the status and then, for each RegistryError, its code; or the fault's code and subcode. */
+ * IDENTITY.pem holds certificate and key. TIME is the submissionTime, so that a bad one can be sent. With FROM and TO
+ * it sends a direct:addressBlock and the metadata-level; without, the metadata alone says who sends to whom.
+ * It prints the status and then, for each RegistryError, its code; or the fault's code and reason; and to which message
+ * the answer relates. */
 
 #include "soapH.h"
 #include "service.nsmap"
@@ -165,8 +167,17 @@ static void tell_answer(const struct rs__RegistryResponseType *answer)
     if (answer->RegistryErrorList)
         for (index = 0; index < answer->RegistryErrorList->__sizeRegistryError; index++)
             printf("error %s\n", answer->RegistryErrorList->RegistryError_[index].errorCode);
-    printf("relates %s\n",
-        soap->header && soap->header->wsa5__RelatesTo ? soap->header->wsa5__RelatesTo->__item : "to nothing");
+}
+
+static struct direct__AddressBlockType *address_block(char *from, char **to, int count)
+{
+    struct direct__AddressBlockType *made = room(sizeof *made);
+    made->SOAP_ENV__role = "urn:direct:addressing:destination";
+    made->SOAP_ENV__relay = "true";
+    made->from = from;
+    made->__sizeto = count;
+    made->to = to;
+    return made;
 }
 
 int main(int count, char **arguments)
@@ -177,8 +188,8 @@ int main(int count, char **arguments)
     char unique_id[64];
     int failed;
 
-    if (count != 7) {
-        fputs("client URL CA IDENTITY DOCUMENT1 DOCUMENT2 TIME\n", stderr);
+    if (count != 7 && count < 9) {
+        fputs("client URL CA IDENTITY DOCUMENT1 DOCUMENT2 TIME [FROM TO...]\n", stderr);
         return 3;
     }
     soap_ssl_init();
@@ -220,6 +231,10 @@ int main(int count, char **arguments)
     soap->header->wsa5__To = arguments[1];
     soap->header->wsa5__ReplyTo = room(sizeof *soap->header->wsa5__ReplyTo);
     soap->header->wsa5__ReplyTo->Address = ANONYMOUS;
+    if (count > 7) {
+        soap->header->direct__addressBlock = address_block(arguments[7], arguments + 8, count - 8);
+        soap->header->direct__metadata_level = "minimal";
+    }
     printf("message %s\n", soap->header->wsa5__MessageID);
 
     failed = soap_call___xds__DocumentRepository_USCOREProvideAndRegisterDocumentSet_b(
@@ -229,8 +244,11 @@ int main(int count, char **arguments)
     } else {
         soap_set_fault(soap);
         printf("fault %s\n", *soap_faultcode(soap) ? *soap_faultcode(soap) : "without code");
+        printf("reason %s\n", *soap_faultstring(soap) ? *soap_faultstring(soap) : "without words");
         soap_print_fault(soap, stderr);
     }
+    printf("relates %s\n",
+        soap->header && soap->header->wsa5__RelatesTo ? soap->header->wsa5__RelatesTo->__item : "to nothing");
     soap_destroy(soap);
     soap_end(soap);
     soap_free(soap);
