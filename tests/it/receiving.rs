@@ -1,17 +1,9 @@
 //! A Direct message reaches an XDR endpoint, and its sender is told of each recipient once.
 
-use std::io::Cursor;
-
 use xdbridge::{
     bridge::exchange::{LegState, Reason, RecipientState},
     formats::{
-        audit::AuditKind,
-        document::DocumentsInMemory,
-        ids::MessageId,
-        limits::Limits,
-        notification::mdn::Disposition,
-        soap::MetadataLevel,
-        xdr::request::{ReadOptions, ReceivedRequest, read},
+        audit::AuditKind, ids::MessageId, notification::mdn::Disposition, soap::MetadataLevel,
     },
 };
 
@@ -19,36 +11,11 @@ use crate::support::{
     bridge::pki,
     receiving_ground::{
         ADA, FINAL_DELIVERY, LETTER, ReceivingGround, SENDER, TEAM, letter, response, sealed,
-        success,
+        success, understood,
     },
-    scripted_xdr::{Act, Seen},
+    scripted_xdr::Act,
     wait_until,
 };
-
-/// The request as the endpoint reads it, and its documents.
-fn understood(seen: &Seen) -> (ReceivedRequest, Vec<Vec<u8>>) {
-    let content_type = seen
-        .head
-        .lines()
-        .find_map(|line| {
-            let (name, value) = line.split_once(':')?;
-            name.eq_ignore_ascii_case("content-type")
-                .then(|| value.trim())
-        })
-        .unwrap();
-    let mut documents = DocumentsInMemory::default();
-    let request = read(
-        content_type,
-        &mut Cursor::new(&seen.body),
-        &Limits::default(),
-        &ReadOptions::default(),
-        &mut documents,
-    )
-    .unwrap();
-    assert_eq!(request.findings, []);
-    let octets = documents.documents.into_iter().map(|(_, octets)| octets);
-    (request, octets.collect())
-}
 
 // rule: RCV-9, RCV-10, DST-1, DST-3, MDN-12, MDN-27, MDN-28, MDN-30, COR-4, XDR-104, XDR-107, XDR-110
 #[test]

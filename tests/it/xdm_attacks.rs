@@ -8,48 +8,13 @@ use xdbridge::formats::{
     xdm::{XdmError, XdmPackage, unpack},
 };
 
-use crate::support::raw_zip::{RawEntry, RawZip, build};
-
-const METADATA_PATH: &str = "IHE_XDM/SUBSET01/METADATA.XML";
-const DOCUMENT_PATH: &str = "IHE_XDM/SUBSET01/DOC00001.XML";
-const DOCUMENT: &[u8] = b"<ClinicalDocument xmlns=\"urn:hl7-org:v3\"/>";
-
-/// METADATA.XML with one DocumentEntry; `slots` are added to it.
-fn metadata(slots: &str) -> String {
-    format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\
-         <lcm:SubmitObjectsRequest xmlns:lcm=\"urn:oasis:names:tc:ebxml-regrep:xsd:lcm:3.0\" \
-         xmlns:rim=\"urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0\"><rim:RegistryObjectList>\
-         <rim:ExtrinsicObject id=\"Document01\" mimeType=\"text/xml\">{slots}</rim:ExtrinsicObject>\
-         </rim:RegistryObjectList></lcm:SubmitObjectsRequest>"
-    )
-}
-
-fn slot(name: &str, value: &str) -> String {
-    format!(
-        "<rim:Slot name=\"{name}\"><rim:ValueList><rim:Value>{value}</rim:Value></rim:ValueList></rim:Slot>"
-    )
-}
-
-/// URI, hash and size of [`DOCUMENT`].
-fn good_slots() -> String {
-    use xdbridge::formats::document::hex;
-    slot("URI", "DOC00001.XML")
-        + &slot("hash", &hex(&openssl::sha::sha1(DOCUMENT)))
-        + &slot("size", &DOCUMENT.len().to_string())
-}
-
-/// A sound medium.
-fn good_entries() -> Vec<RawEntry> {
-    vec![
-        RawEntry::stored("README.TXT", b"about"),
-        RawEntry::stored("INDEX.HTM", b"<html/>"),
-        RawEntry::stored("IHE_XDM/", b""),
-        RawEntry::stored("IHE_XDM/SUBSET01/", b""),
-        RawEntry::file(METADATA_PATH, metadata(&good_slots()).as_bytes()),
-        RawEntry::file(DOCUMENT_PATH, DOCUMENT),
-    ]
-}
+use crate::support::{
+    medium::{
+        DOCUMENT, DOCUMENT_PATH, METADATA_PATH, good_entries, good_slots, metadata, slot,
+        with_document, with_entry,
+    },
+    raw_zip::{RawEntry, RawZip, build},
+};
 
 fn read(octets: &[u8]) -> Result<XdmPackage, XdmError> {
     unpack(Cursor::new(octets), &Limits::default())
@@ -58,20 +23,6 @@ fn read(octets: &[u8]) -> Result<XdmPackage, XdmError> {
 /// The rule by which the archive is refused.
 fn refused_by(octets: &[u8]) -> &'static str {
     read(octets).expect_err("the archive was taken").rule()
-}
-
-/// A sound medium with one more entry.
-fn with_entry(entry: RawEntry) -> Vec<u8> {
-    let mut entries = good_entries();
-    entries.push(entry);
-    build(&entries).octets
-}
-
-/// A sound medium, its document's entry changed.
-fn with_document(change: impl FnOnce(&mut RawEntry)) -> Vec<u8> {
-    let mut entries = good_entries();
-    change(entries.last_mut().unwrap());
-    build(&entries).octets
 }
 
 #[test]

@@ -178,6 +178,13 @@ struct Planner<'m> {
     packaged: Vec<(u64, [u8; 20])>,
 }
 
+/// Whether the octets of a zip, in which names stand as they are, hold the name of XDM's directory in any case.
+fn names_a_package(octets: &[u8]) -> bool {
+    const NAME: &[u8] = b"IHE_XDM";
+    let mut windows = octets.windows(NAME.len());
+    windows.any(|window| window.eq_ignore_ascii_case(NAME))
+}
+
 impl Planner<'_> {
     /// Every part whose octets are a zip is looked into, whatever it is called (XDR-100, CC-5, XDM-52).
     fn plan_packages(&mut self) {
@@ -202,7 +209,9 @@ impl Planner<'_> {
         };
         let package = match xdm::unpack(Cursor::new(&*octets), limits) {
             Ok(package) => package,
-            Err(XdmError::NotZip { .. } | XdmError::NotXdm) => return,
+            Err(XdmError::NotXdm) => return,
+            // A zip of a kind that is not read may be a document; a package that hides in one is none (T-8).
+            Err(XdmError::NotZip { .. }) if !names_a_package(&octets) => return,
             Err(error) => {
                 self.packages.push(leaf);
                 let reason = if error.is_too_large() {

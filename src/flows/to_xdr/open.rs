@@ -34,7 +34,7 @@ use crate::{
         limits::Limits,
         mime::read::{self, Mail, MailError},
         notification::request::FinalDelivery,
-        smime::{self, Legacy, Leniency, OpenOptions, Opened},
+        smime::{self, Legacy, Leniency, OpenOptions, Opened, SignerFault},
     },
 };
 
@@ -52,6 +52,7 @@ pub(super) struct OpenedMail {
     notice: Option<Result<Notice, NotUnderstood>>,
     leniency: Leniency,
     legacy: Vec<Legacy>,
+    failed_signers: Vec<SignerFault>,
 }
 
 impl OpenedMail {
@@ -366,6 +367,13 @@ fn verdicts(at: Timestamp, claim: &Claim, opened: &OpenedMail) -> Vec<AuditRecor
             .with("legacy", format!("{:?}", opened.legacy));
         records.push(record);
     }
+    // One good signer is enough; the others are told (SM-22).
+    for fault in &opened.failed_signers {
+        let record = AuditRecord::new(at, AuditKind::Secure, AuditOutcome::Minor)
+            .of(claim.exchange)
+            .with("failed-signer", fault.to_string());
+        records.push(record);
+    }
     records
 }
 
@@ -428,6 +436,7 @@ impl OpenJob {
             notice,
             leniency: opened.leniency,
             legacy: opened.legacy,
+            failed_signers: opened.failed_signers,
         })
     }
 }

@@ -3,6 +3,7 @@
 use std::{io::Read, sync::Arc};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use openssl::x509::X509;
 use tracing::{error, info};
 
@@ -136,7 +137,7 @@ impl ToXdr {
         });
         let staged = match looking.await {
             Ok(Ok(staged)) => staged,
-            Ok(Err(NotTaken::Refused(answer))) => return Ok(answer),
+            Ok(Err(NotTaken::Refused(cause))) => return self.refuse(envelope, &cause).await,
             Ok(Err(NotTaken::Store(failure))) => return Err(failure),
             Err(panicked) => {
                 error!(
@@ -159,6 +160,25 @@ impl ToXdr {
             "received a mail as exchange {exchange}"
         );
         Ok(MailAnswer::Accepted)
+    }
+
+    /// The peer gets one of three answers; the audit has the cause.
+    async fn refuse(
+        &self,
+        envelope: &Envelope,
+        cause: &OpenError,
+    ) -> Result<MailAnswer, StoreError> {
+        let unit = UnitOfWork {
+            audit: vec![refused(envelope, cause, self.clock.now())],
+            ..UnitOfWork::default()
+        };
+        self.store.commit(unit).await?;
+        measures::count_mail("refused");
+        Ok(match cause {
+            OpenError::NotEncrypted => NOT_ENCRYPTED,
+            OpenError::NotForUs => NOT_FOR_US,
+            _ => NOT_READABLE,
+        })
     }
 
     /// Writes the exchange with its body, effects and audit row in one transaction.
@@ -230,7 +250,7 @@ pub(super) fn identities(domains: &[Arc<OwnDomain>]) -> Vec<SigningIdentity> {
 
 /// Why a mail is not recorded.
 enum NotTaken {
-    Refused(MailAnswer),
+    Refused(OpenError),
     Store(StoreError),
 }
 
@@ -261,14 +281,9 @@ fn read_whole(bodies: &Arc<dyn Bodies>, staged: &StagedBody) -> Result<Vec<u8>, 
 }
 
 /// The refusals in the session (smtp.md section 5).
-fn check(octets: &[u8], identities: &[SigningIdentity], limits: &Limits) -> Result<(), MailAnswer> {
+fn check(octets: &[u8], identities: &[SigningIdentity], limits: &Limits) -> Result<(), OpenError> {
     let certificates: Vec<&X509> = identities.iter().map(|own| &own.certificate).collect();
-    match smime::is_sealed_for(octets, &certificates, limits) {
-        Ok(()) => Ok(()),
-        Err(OpenError::NotEncrypted) => Err(NOT_ENCRYPTED),
-        Err(OpenError::NotForUs) => Err(NOT_FOR_US),
-        Err(_) => Err(NOT_READABLE),
-    }
+    smime::is_sealed_for(octets, &certificates, limits)
 }
 
 fn cannot_store(failure: &StoreError) -> MailAnswer {
@@ -284,10 +299,20 @@ fn cannot_store(failure: &StoreError) -> MailAnswer {
     }
 }
 
-fn imported(envelope: &Envelope, now: jiff::Timestamp) -> AuditRecord {
+fn imported(envelope: &Envelope, now: Timestamp) -> AuditRecord {
+    let record = AuditRecord::new(now, AuditKind::Iti32Import, AuditOutcome::Success);
+    described(record, envelope)
+}
+
+fn refused(envelope: &Envelope, cause: &OpenError, now: Timestamp) -> AuditRecord {
+    let record = AuditRecord::new(now, AuditKind::SecurityAlert, AuditOutcome::Serious);
+    described(record, envelope).with("error", cause.to_string())
+}
+
+fn described(record: AuditRecord, envelope: &Envelope) -> AuditRecord {
     let from = envelope.from.as_ref().map(ToString::to_string);
     let tls = envelope.peer.tls.as_ref();
-    AuditRecord::new(now, AuditKind::Iti32Import, AuditOutcome::Success)
+    record
         .with("queue-id", &envelope.id)
         .with("from", from.unwrap_or_default())
         .with("recipients", envelope.recipients.len().to_string())

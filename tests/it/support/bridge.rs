@@ -434,7 +434,7 @@ pub(crate) fn assert_plain_success(response: &RegistryResponse) {
 }
 
 /// The settings of a bridge whose files lie in `folder`.
-fn config(folder: &Path, next_hops: NextHops<'_>) -> Config {
+pub(crate) fn config(folder: &Path, next_hops: NextHops<'_>) -> Config {
     let pki = pki();
     let ca = folder.join("ca.pem");
     fs::write(&ca, pki.authority.certificate.to_pem().unwrap()).unwrap();

@@ -16,7 +16,9 @@ pub(crate) mod envelopes;
 pub(crate) mod folder;
 pub(crate) mod mail;
 pub(crate) mod mailbox;
+pub(crate) mod medium;
 pub(crate) mod mutations;
+pub(crate) mod openssl_peer;
 pub(crate) mod postfix;
 #[cfg_attr(
     not(feature = "fault-points"),

@@ -2,8 +2,10 @@
 //! mailbox for what it is told.
 
 use std::{
+    io::Cursor,
     net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
+    time::Duration,
 };
 
 use openssl::{
@@ -14,16 +16,20 @@ use xdbridge::{
     adapters::{
         clock::SystemClock, smtp_server::SmtpServerConfig, soap_client::settings::SoapClientConfig,
     },
+    app::config::Config,
     bridge::{
         endpoint::EndpointConfig,
-        exchange::{Exchange, Origin},
+        exchange::{Exchange, Origin, RecipientState},
     },
     flows::ports::Clock,
     formats::{
+        audit::{AuditKind, AuditRecord},
+        document::DocumentsInMemory,
         limits::Limits,
         mime::read::{self, Mail},
         notification::mdn::ReceivedMdn,
         smime::{OpenOptions, SealHeader, SealOptions, SigningIdentity, open, seal, seal_header},
+        xdr::request::{self, ReadOptions, ReceivedRequest},
     },
 };
 
@@ -104,6 +110,22 @@ impl ReceivingGround {
         script: impl Fn(usize) -> Act + Send + Sync + 'static,
         change: impl FnOnce(&mut EndpointConfig),
     ) -> Self {
+        Self::build(clock, script, |config| change(&mut config.endpoint[0]))
+    }
+
+    /// The same with anything else in the configuration.
+    pub(crate) fn configured(
+        script: impl Fn(usize) -> Act + Send + Sync + 'static,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
+        Self::build(Arc::new(SystemClock), script, change)
+    }
+
+    fn build(
+        clock: Arc<dyn Clock>,
+        script: impl Fn(usize) -> Act + Send + Sync + 'static,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         let runtime = runtime();
         let mailbox = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
         let mailbox = runtime.block_on(mailbox.start());
@@ -112,31 +134,8 @@ impl ReceivingGround {
         let next_hops = peers.map(|domain| (domain, mailbox.address()));
         let url = endpoint.url();
         let bridge = TestBridge::start_with(runtime, &next_hops, clock, |config| {
-            let folder = config.soap.server.certificate.parent().unwrap().to_owned();
-            let client = write_identity(&folder, "client", &pki().elm);
-            config.soap.client = Some(SoapClientConfig {
-                certificate: client.certificate,
-                key: client.key,
-                ca_files: vec![folder.join("ca.pem")],
-                read_timeout: std::time::Duration::from_secs(1),
-                ..SoapClientConfig::default()
-            });
-            config.smtp.server = Some(SmtpServerConfig {
-                bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-                host_name: Some("bridge.elm.example".parse().unwrap()),
-                certificate: config.soap.server.certificate.clone(),
-                key: config.soap.server.key.clone(),
-                ..SmtpServerConfig::default()
-            });
-            config.sources.gateway_oid = Some("2.999.1".parse().unwrap());
-            let mut endpoint = EndpointConfig {
-                name: "ehr".to_owned(),
-                url,
-                serves: vec!["direct.elm.example".to_owned()],
-                ..EndpointConfig::default()
-            };
-            change(&mut endpoint);
-            config.endpoint = vec![endpoint];
+            receive(config, url);
+            change(config);
         });
         Self {
             bridge,
@@ -148,24 +147,74 @@ impl ReceivingGround {
     /// Sends a mail over STARTTLS, as a peer's mail system would, and gives the reply to its data, or to the first
     /// command that was refused.
     pub(crate) fn send(&self, from: &str, to: &[&str], mail: &[u8]) -> String {
-        let address = self.bridge.smtp_address();
-        let mut peer = starttls(Peer {
-            stream: connect_plain(address),
+        hand_over(self.bridge.smtp_address(), from, to, mail)
+    }
+
+    /// Sends a mail that must reach the endpoint, and gives the documents that it got.
+    pub(crate) fn arrives(&self, to: &[&str], mail: &[u8]) -> Vec<Vec<u8>> {
+        let before = (self.posted().len(), self.causes().len());
+        let reply = self.send(SENDER, to, mail);
+        assert!(
+            reply.starts_with("250 2.0.0"),
+            "{reply}: {:?}",
+            self.causes()
+        );
+        self.posted_after(before)
+    }
+
+    /// The documents of the one request that comes after the first `before`, in a test where nothing is refused.
+    pub(crate) fn next_posted(&self, before: usize) -> Vec<Vec<u8>> {
+        self.posted_after((before, 0))
+    }
+
+    fn posted_after(&self, (posts, causes): (usize, usize)) -> Vec<Vec<u8>> {
+        wait_until("the mail is posted, or refused", || {
+            self.posted().len() > posts || self.causes().len() > causes
         });
-        let mut commands = vec![format!("MAIL FROM:<{from}>")];
-        commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
-        for command in commands {
-            let reply = peer.ask(&command);
-            if !reply.starts_with("250") {
-                return reply;
-            }
+        let posted = self.posted();
+        assert_eq!(posted.len(), posts + 1, "{:?}", self.causes());
+        understood(&posted[posts]).1
+    }
+
+    /// Sends a mail that must be answered 250 and then be nobody's; gives the causes in the audit.
+    pub(crate) fn rejects(&self, from: &str, to: &[&str], mail: &[u8]) -> Vec<String> {
+        let before = self.bridge.exchanges().len();
+        let reply = self.send(from, to, mail);
+        assert!(
+            reply.starts_with("250 2.0.0 Ok: queued as "),
+            "{reply}: {:?}",
+            self.causes()
+        );
+        wait_until("the exchange is final", || {
+            let exchanges = self.bridge.exchanges();
+            exchanges.len() > before && exchanges.iter().all(Exchange::is_final)
+        });
+        let exchange = self.bridge.exchanges().pop().unwrap();
+        for recipient in &exchange.recipients {
+            assert_eq!(recipient.state, RecipientState::Rejected);
         }
-        let reply = peer.ask("DATA");
-        if !reply.starts_with("354") {
-            return reply;
-        }
-        peer.send(stuffed(mail));
-        peer.reply()
+        assert!(exchange.legs.is_empty());
+        self.causes_of(|record| record.exchange == Some(exchange.id))
+    }
+
+    /// Every cause of a security alert in the audit.
+    pub(crate) fn causes(&self) -> Vec<String> {
+        self.causes_of(|_| true)
+    }
+
+    fn causes_of(&self, is_wanted: impl Fn(&AuditRecord) -> bool) -> Vec<String> {
+        let alerts = self.bridge.audit_of(AuditKind::SecurityAlert).into_iter();
+        alerts
+            .filter(is_wanted)
+            .filter_map(|mut record| record.details.remove("error"))
+            .collect()
+    }
+
+    /// Nothing was posted, and nobody was told anything.
+    pub(crate) fn assert_silence(&self) {
+        self.bridge.wait_until_idle();
+        assert!(self.posted().is_empty());
+        assert!(self.notices_now().is_empty());
     }
 
     /// Seals `message` as the sender's domain does, to the bridge's domain, and sends it to `to`.
@@ -225,6 +274,82 @@ impl ReceivingGround {
         let origin = self.exchange().origin;
         matches!(origin, Origin::Direct { from: Some(_), .. })
     }
+}
+
+/// Makes the bridge receive mail, for the endpoint at `url`.
+pub(crate) fn receive(config: &mut Config, url: String) {
+    let folder = config.soap.server.certificate.parent().unwrap().to_owned();
+    let client = write_identity(&folder, "client", &pki().elm);
+    config.soap.client = Some(SoapClientConfig {
+        certificate: client.certificate,
+        key: client.key,
+        ca_files: vec![folder.join("ca.pem")],
+        read_timeout: Duration::from_secs(1),
+        ..SoapClientConfig::default()
+    });
+    config.smtp.server = Some(SmtpServerConfig {
+        bind: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+        host_name: Some("bridge.elm.example".parse().unwrap()),
+        certificate: config.soap.server.certificate.clone(),
+        key: config.soap.server.key.clone(),
+        tarpit_delay: Duration::ZERO,
+        max_sessions_per_minute: 10_000,
+        ..SmtpServerConfig::default()
+    });
+    config.sources.gateway_oid = Some("2.999.1".parse().unwrap());
+    config.endpoint = vec![EndpointConfig {
+        name: "ehr".to_owned(),
+        url,
+        serves: vec!["direct.elm.example".to_owned()],
+        ..EndpointConfig::default()
+    }];
+}
+
+/// Sends a mail over STARTTLS to the bridge at `address`, as a peer's mail system would, and gives the reply to its
+/// data, or to the first command that was refused.
+pub(crate) fn hand_over(address: SocketAddr, from: &str, to: &[&str], mail: &[u8]) -> String {
+    let mut peer = starttls(Peer {
+        stream: connect_plain(address),
+    });
+    let mut commands = vec![format!("MAIL FROM:<{from}>")];
+    commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
+    for command in commands {
+        let reply = peer.ask(&command);
+        if !reply.starts_with("250") {
+            return reply;
+        }
+    }
+    let reply = peer.ask("DATA");
+    if !reply.starts_with("354") {
+        return reply;
+    }
+    peer.send(stuffed(mail));
+    peer.reply()
+}
+
+/// The request as the endpoint reads it, and its documents.
+pub(crate) fn understood(seen: &Seen) -> (ReceivedRequest, Vec<Vec<u8>>) {
+    let content_type = seen
+        .head
+        .lines()
+        .find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-type")
+                .then(|| value.trim())
+        })
+        .unwrap();
+    let mut documents = DocumentsInMemory::default();
+    let request = request::read(
+        content_type,
+        &mut Cursor::new(&seen.body),
+        &Limits::default(),
+        &ReadOptions::default(),
+        &mut documents,
+    )
+    .unwrap();
+    assert_eq!(request.findings, []);
+    let octets = documents.documents.into_iter().map(|(_, octets)| octets);
+    (request, octets.collect())
 }
 
 /// Greets, and takes TLS.

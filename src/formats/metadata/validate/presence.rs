@@ -66,6 +66,8 @@ fn judge_absence(scope: &Scope<'_>, attribute: &Attribute) -> Option<bool> {
     let is_xdm = context.container == Container::Xdm;
     match context.effective_level() {
         _ if attribute.is_indispensable() => Some(true),
+        // A medium without URIs is read: hash and size find the files (XDM-13, XDM-42).
+        _ if is_xdm && attribute.name == "URI" => Some(false),
         Level::Minimal if is_xdm && is_required(attribute.xdm) => {
             // submissionTime is R in both columns; at minimal nobody insists on it (MD-23).
             Some(!is_required(attribute.minimal))
