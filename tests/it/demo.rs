@@ -1,4 +1,5 @@
-//! `xdbridge demo --once`, run as a command: a whole crossing between the bridge and counterparts, and its exit code.
+//! `xdbridge demo --once`, run as a command: a whole crossing between two bridges and their counterparts, and its exit
+//! code.
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ fn text(octets: &[u8]) -> String {
     String::from_utf8(octets.to_vec()).unwrap()
 }
 
-// rule: XDR-89
+// rule: XDR-89, MDN-12, MDN-27, RCV-8
 #[test]
 fn the_demo_exits_0_after_every_step_was_told_and_every_check_held() {
     let folder = TestFolder::new();
@@ -54,18 +55,39 @@ fn the_demo_exits_0_after_every_step_was_told_and_every_check_held() {
         last = at;
         steps.push(*name);
     }
-    let wanted = "keys mailbox bridge EHR mailbox opened unpacked compared shown opened bridge";
+    let wanted = "keys mailbox EHRs bridge bridge EHR mailbox opened unpacked compared EHR compared shown MDNs bridge \
+                  bridge";
     assert_eq!(steps.join(" "), wanted);
-    for check in [
-        "RegistryResponse       Success",
-        "document 1 octets      all ",
-        "document 2 octets      all ",
-        "metadata               equal as exclusive canonical XML",
-        "recipient              rui.silva@direct.harbor.example Relayed",
-        "recipient              referrals@direct.harbor.example Relayed",
-        "TLS to the mailbox     TLSv1",
+    for (check, times) in [
+        ("RegistryResponse       Success", 1),
+        ("document 1 octets      all ", 2),
+        ("document 2 octets      all ", 2),
+        ("document 1 SHA-1       ", 2),
+        ("metadata               equal as exclusive canonical XML", 2),
+        ("client                 xdr.harbor.example", 1),
+        (
+            "MDN processed          of rui.silva@direct.harbor.example, signed by",
+            1,
+        ),
+        (
+            "MDN dispatched         of rui.silva@direct.harbor.example, final delivery, signed by",
+            1,
+        ),
+        ("as documents           none", 1),
+        (
+            "recipient              referrals@direct.oak.example Relayed",
+            1,
+        ),
+        (
+            "recipient              rui.silva@direct.harbor.example Dispatched",
+            1,
+        ),
+        ("TLS of mails           TLSv1", 1),
+        ("TLS of MDNs            TLSv1", 1),
+        ("posts                  one", 1),
     ] {
-        assert!(told.contains(&format!("ok  {check}")), "{check}:\n{told}");
+        let found = told.matches(&format!("ok  {check}")).count();
+        assert!(found >= times, "{check}, {found} times:\n{told}");
     }
     assert!(!told.contains("DIFFERS"));
     assert!(told.contains("checks held"));
@@ -83,9 +105,25 @@ fn a_named_directory_keeps_the_mail_the_package_and_a_log_without_patient_data()
     assert!(!readable.contains("Quill"));
     assert!(fs::read(dir.join("mail/1.zip")).unwrap().starts_with(b"PK"));
     let log = fs::read_to_string(dir.join("log.json")).unwrap();
-    assert!(log.contains("accepted exchange"));
+    assert!(log.contains("accepted exchange") && log.contains("posted exchange"));
     for secret in ["Quill", "PT-7731", "rui.silva", "okafor", "Progress"] {
         assert!(!log.contains(secret), "{secret} is in the log");
+    }
+}
+
+#[test]
+fn both_configurations_are_kept_and_check_finds_no_problem_in_them() {
+    let folder = TestFolder::new();
+    let dir = folder.path().join("demo");
+    let output = in_folder(&dir);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    for bridge in ["a", "b"] {
+        let config = dir.join(bridge).join("xdbridge.toml");
+        let output = Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+            .args(["config", "check", "--config", config.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
     }
 }
 

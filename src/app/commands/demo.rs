@@ -1,4 +1,4 @@
-//! `xdbridge demo [--once] [--dir DIR]`: a whole crossing on loopback.
+//! `xdbridge demo [--once] [--dir DIR]`: a whole crossing on loopback, over two bridges.
 
 use std::{io::Write, path::PathBuf};
 

@@ -27,7 +27,7 @@ pub struct Cli {
 /// The subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Watch one submission cross on this machine, with its own CA, a small EHR and a mailbox.
+    /// Watch one submission cross two bridges on this machine, with its own CA, two small EHRs and a mailbox.
     #[cfg(feature = "demo")]
     Demo(demo::DemoArgs),
     /// Write a working configuration with fresh keys and a private CA for trying out.

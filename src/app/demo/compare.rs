@@ -1,5 +1,5 @@
-//! Compares what the counterpart unpacked with what the EHR holds: every octet, every hash and size, every value of the
-//! metadata, every recipient.
+//! Compares what arrived, in a package or at the other EHR, with what the first EHR holds: every octet, every hash and
+//! size, every value of the metadata, every recipient.
 
 use std::collections::BTreeSet;
 
@@ -8,9 +8,7 @@ use openssl::sha::Sha1;
 use crate::formats::{
     document::hex,
     ids::DirectAddress,
-    metadata::{
-        Code, DocumentEntry, Metadata, RECEIVED_URI, SubmissionSet, equal_metadata, same_id,
-    },
+    metadata::{Code, DocumentEntry, Metadata, SubmissionSet, equal_metadata, same_id},
 };
 
 /// One question about what arrived, and what was found.
@@ -43,7 +41,8 @@ impl Check {
         Self::of(subject, evidence, None)
     }
 
-    fn holds(&self) -> bool {
+    /// Whether nothing differs.
+    pub(super) fn holds(&self) -> bool {
         self.difference.is_none()
     }
 
@@ -79,9 +78,15 @@ pub(super) struct Submission {
     pub(super) documents: Vec<(String, Vec<u8>)>,
 }
 
-/// Every check of `received` against `sent`.
-pub(super) fn compare(sent: &Submission, received: &Submission) -> Vec<Check> {
-    let to = Check::same_addresses("To", &sent.recipients, &received.recipients);
+/// Every check of `received`, which is for `to`, against `sent`. `uri` is the slot in which it has the URIs that were
+/// sent: a package has its own in their place (XDR-82).
+pub(super) fn compare(
+    sent: &Submission,
+    to: &[DirectAddress],
+    received: &Submission,
+    uri: &str,
+) -> Vec<Check> {
+    let to = Check::same_addresses("To", to, &received.recipients);
     let mut checks = vec![to];
     checks.push(count(
         "documents",
@@ -92,14 +97,14 @@ pub(super) fn compare(sent: &Submission, received: &Submission) -> Vec<Check> {
         checks.extend(document(number, id, octets, received));
     }
     checks.extend(objects(&sent.metadata, &received.metadata));
-    checks.push(slots(&sent.metadata, &received.metadata));
-    checks.push(values(&sent.metadata, &received.metadata));
+    checks.push(slots(&sent.metadata, &received.metadata, uri));
+    checks.push(values(&sent.metadata, &received.metadata, uri));
     checks.push(canonical_form(&sent.metadata, &received.metadata));
     checks
 }
 
 /// A few values by name, sent and received, for people to read.
-pub(super) fn shown_values(sent: &Metadata, received: &Metadata) -> Vec<Check> {
+pub(super) fn shown_values(sent: &Metadata, received: &Metadata, uri: &str) -> Vec<Check> {
     const SHOWN: [&str; 7] = [
         "set title",
         "set uniqueId",
@@ -109,7 +114,7 @@ pub(super) fn shown_values(sent: &Metadata, received: &Metadata) -> Vec<Check> {
         "document creationTime",
         "document URI",
     ];
-    all_values(sent, received)
+    all_values(sent, received, uri)
         .filter(|(name, _, _)| SHOWN.contains(&name.as_str()))
         .map(|(name, sent, received)| Check::equal(name, &sent, &received))
         .collect()
@@ -201,7 +206,7 @@ fn objects(sent: &Metadata, received: &Metadata) -> Vec<Check> {
 }
 
 /// Every slot that was sent is there with its values; what the bridge adds does not count (XDR-82).
-fn slots(sent: &Metadata, received: &Metadata) -> Check {
+fn slots(sent: &Metadata, received: &Metadata, uri: &str) -> Check {
     let mut compared = 0;
     let mut lost = Vec::new();
     let mut look = |object: &str, name: &str, values: &[String], found: Option<&[String]>| {
@@ -215,7 +220,7 @@ fn slots(sent: &Metadata, received: &Metadata) -> Check {
         for slot in entry.slots() {
             // In a package the URI names the file there; the one that was sent waits beside it.
             let name = match slot.name.as_str() {
-                "URI" => RECEIVED_URI,
+                "URI" => uri,
                 name => name,
             };
             let found = other.and_then(|entry| entry.slot(name));
@@ -232,10 +237,10 @@ fn slots(sent: &Metadata, received: &Metadata) -> Check {
     Check::of("slots", format!("{compared} equal"), difference)
 }
 
-fn values(sent: &Metadata, received: &Metadata) -> Check {
+fn values(sent: &Metadata, received: &Metadata, uri: &str) -> Check {
     let mut compared = 0;
     let mut differing = Vec::new();
-    for (name, one, other) in all_values(sent, received) {
+    for (name, one, other) in all_values(sent, received, uri) {
         compared += 1;
         if !Check::equal(&name, &one, &other).holds() {
             differing.push(name);
@@ -255,6 +260,7 @@ fn canonical_form(sent: &Metadata, received: &Metadata) -> Check {
 fn all_values(
     sent: &Metadata,
     received: &Metadata,
+    uri: &str,
 ) -> impl Iterator<Item = (String, String, String)> {
     let mut all = Vec::new();
     let mut add = |object: &str, one: Vec<(&str, String)>, other: Vec<(&str, String)>| {
@@ -270,7 +276,7 @@ fn all_values(
     }
     for entry in sent.document_entries() {
         let other = entry_of(received, &entry.id).map(|entry| {
-            let uri = entry.slot(RECEIVED_URI).map(|values| values.concat());
+            let uri = entry.slot(uri).map(|values| values.concat());
             entry_values(entry, uri.or_else(|| entry.uri.clone()))
         });
         let one = entry_values(entry, entry.uri.clone());
@@ -349,7 +355,7 @@ mod tests {
     use super::*;
     use crate::{
         app::demo::ehr::Referral,
-        formats::{limits::Limits, xml::kept::KeptXml},
+        formats::{limits::Limits, metadata::RECEIVED_URI, xml::kept::KeptXml},
     };
 
     /// A referral, and what comes out of its package if nothing goes wrong.
@@ -377,7 +383,7 @@ mod tests {
     }
 
     fn differing(sent: &Submission, received: &Submission) -> Vec<String> {
-        compare(sent, received)
+        compare(sent, &sent.recipients, received, RECEIVED_URI)
             .into_iter()
             .filter(|check| !check.holds())
             .map(|check| check.subject)
@@ -397,9 +403,29 @@ mod tests {
     fn what_arrives_as_it_was_sent_differs_in_nothing() {
         let (sent, received) = crossed();
         assert_eq!(differing(&sent, &received), Vec::<String>::new());
-        let shown = shown_values(&sent.metadata, &received.metadata);
+        let shown = shown_values(&sent.metadata, &received.metadata, RECEIVED_URI);
         assert_eq!(shown.len(), 3 + 2 * 4);
         assert!(shown.iter().all(Check::holds));
+    }
+
+    // rule: XDR-89
+    #[test]
+    fn a_request_has_the_uri_where_it_was_and_only_the_recipients_that_it_is_for() {
+        let (sent, _) = crossed();
+        let one = &sent.recipients[..1];
+        let received = Submission {
+            metadata: sent.metadata.clone(),
+            recipients: one.to_vec(),
+            documents: sent.documents.clone(),
+        };
+        let differing = |to: &[DirectAddress], uri: &str| -> Vec<String> {
+            let checks = compare(&sent, to, &received, uri).into_iter();
+            let differing = checks.filter(|check| !check.holds());
+            differing.map(|check| check.subject).collect()
+        };
+        assert_eq!(differing(one, "URI"), Vec::<String>::new());
+        assert_eq!(differing(&sent.recipients, "URI"), ["To"]);
+        assert_eq!(differing(one, RECEIVED_URI), ["slots"]);
     }
 
     #[test]

@@ -7,9 +7,11 @@ use anyhow::{Context, bail};
 use super::{
     compare::{Check, Submission, compare, shown_values},
     ehr::{Ehr, Posted, Referral},
-    ground::{Ground, MAIL_HOST, XDR_HOST},
+    ground::{Ground, MAIL_HOST},
     mailbox::{Delivery, Mailbox},
+    notices::{self, Notice},
     opening::{self, OpenedMail},
+    receiver::{Receiver, Taken},
     story::Story,
 };
 use crate::{
@@ -20,56 +22,85 @@ use crate::{
     },
     app::wiring::Bridge,
     bridge::{
-        exchange::{Exchange, RecipientState},
+        exchange::{Exchange, Origin, RecipientState},
         trust::Binding,
     },
     flows::ports::{Clock, ExchangeFilter, Exchanges},
-    formats::{audit::AuditKind, ids::DirectAddress, xdr::response::Answer},
+    formats::{
+        audit::{AuditKind, AuditRecord},
+        ids::DirectAddress,
+        metadata::RECEIVED_URI,
+        xdr::response::Answer,
+    },
 };
 
-/// Longest wait for the mail at the mailbox.
-const MAIL_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest wait for the bridge's own record of what the mailbox has taken.
+/// Longest wait for what one party owes another.
+const STEP_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest wait for a bridge's own record of what others have taken.
 const RECORD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How often that record is looked at.
 const RECORD_PAUSE: Duration = Duration::from_millis(10);
+/// The notices that bridge B owes bridge A: `processed` and `dispatched` for one recipient.
+const NOTICES: usize = 2;
+/// More exchanges than the demo makes.
+const MOST: usize = 20;
 
 /// All parties, ready.
 pub(super) struct Crossing {
     ground: Ground,
     mailbox: Mailbox,
-    bridge: Bridge,
+    ehr_a: Receiver,
+    ehr_b: Receiver,
+    a: Bridge,
+    b: Bridge,
 }
 
 impl Crossing {
-    /// Makes the keys, opens the mailbox, and starts the bridge, all in `dir`.
+    /// Makes the keys, opens the mailbox, and starts the EHRs and the bridges, all in `dir`.
     pub(super) async fn prepare(
         dir: &Path,
         measured: Measured,
         story: &mut Story<'_>,
     ) -> anyhow::Result<Self> {
         let now = SystemClock.now();
-        let ground = Ground::make(dir, now).context("keys")?;
+        let mut ground = Ground::make(dir, now).context("keys")?;
         story.step("keys", "a private CA, and certificates of it for everybody")?;
 
-        let mailbox = Mailbox::start(dir, ground.recipient_addresses())?;
+        let mailbox = Mailbox::start(dir, vec![ground.office.clone()])?;
         let address = mailbox.address();
         story.step(
             "mailbox",
             &format!("{MAIL_HOST} takes SMTP with STARTTLS on {address}"),
         )?;
 
-        let config = ground.configure(dir, address, now)?;
-        let bridge = Bridge::start(&config, Arc::new(SystemClock), measured).await?;
-        let address = bridge.xdr_address();
+        let ehr_a = Receiver::start(&ground.a.ehr, &ground.ca)?;
+        let ehr_b = Receiver::start(&ground.b.ehr, &ground.ca)?;
+        let (at_a, at_b) = (ehr_a.address(), ehr_b.address());
+        story.step("EHRs", &format!("A takes ITI-41 on {at_a}, B on {at_b}"))?;
+
+        let config_a = ground.configure_a(address, ehr_a.address(), now)?;
+        let config_b = ground.configure_b(ehr_b.address(), now)?;
+        ground.b.open_door();
+        let b = Bridge::start(&config_b, Arc::new(SystemClock), measured.clone()).await?;
+        let (host, mail) = (ground.b.host, ground.b.mail());
         story.step(
-            "bridge",
-            &format!("{XDR_HOST} takes XDR on {address}, store is SQLite"),
+            "bridge B",
+            &format!("{host} takes mail on {mail}, posts to EHR B"),
+        )?;
+        ground.a.open_door();
+        let a = Bridge::start(&config_a, Arc::new(SystemClock), measured).await?;
+        let (host, xdr, mail) = (ground.a.host, a.xdr_address(), ground.a.mail());
+        story.step(
+            "bridge A",
+            &format!("{host} takes XDR on {xdr}, mail on {mail}"),
         )?;
         Ok(Self {
             ground,
             mailbox,
-            bridge,
+            ehr_a,
+            ehr_b,
+            a,
+            b,
         })
     }
 
@@ -77,148 +108,221 @@ impl Crossing {
     pub(super) async fn run(&mut self, story: &mut Story<'_>) -> anyhow::Result<()> {
         let referral = Referral::new(
             self.ground.sender.clone(),
-            self.ground.recipient_addresses(),
+            self.ground.recipients(),
             SystemClock.now(),
         )?;
-        let posted = self.post(&referral).await.context("the EHR")?;
+        let posted = self.post(&referral).await.context("EHR A")?;
         let size = posted.request_bytes;
         story.step(
-            "EHR",
+            "EHR A",
             &format!("posted ITI-41 as MTOM over mutual TLS, {size} octets"),
         )?;
         for check in answer_checks(&referral, &posted) {
             story.check(&check)?;
         }
-
-        let delivery = tokio::time::timeout(MAIL_TIMEOUT, self.mailbox.next())
-            .await
-            .with_context(|| format!("no mail came within {MAIL_TIMEOUT:?}"))??;
-        let (mail, copies) = (delivery.mail.len(), delivery.to.len());
-        story.step(
-            "mailbox",
-            &format!("took one mail of {mail} octets for {copies} recipients"),
-        )?;
-        let envelope_from = referral.from.to_string();
-        story.check(&Check::equal("MAIL FROM", &envelope_from, &delivery.from))?;
-
-        let mut first: Option<OpenedMail> = None;
-        for (address, identity) in &self.ground.recipients {
-            let now = SystemClock.now();
-            let opened = opening::open(&delivery.mail, identity, &self.ground.ca, now)
-                .with_context(|| format!("{address} cannot open the mail"))?;
-            self.tell_opened(story, address, &referral, &opened)?;
-            match &first {
-                None => {
-                    keep_package(&delivery, &opened)?;
-                    self.tell_compared(story, &referral.submission, &delivery, &opened)?;
-                    first = Some(opened);
-                }
-                Some(first) => {
-                    let is_other = opened.zip != first.zip;
-                    let difference = is_other.then(|| "another than the first".to_owned());
-                    story.check(&Check::of("package", "the very same", difference))?;
-                }
-            }
-        }
-        let opened = first.context("nobody opened the mail")?;
-        self.tell_recorded(story, &referral, &opened.message_id)
-            .await
+        let message_id = self.follow_mail(story, &referral).await?;
+        self.follow_post(story, &referral).await?;
+        let notices = self.follow_notices(story, &message_id).await?;
+        self.tell_a(story, &referral, &message_id, &notices).await?;
+        self.tell_b(story).await
     }
 
     async fn post(&self, referral: &Referral) -> anyhow::Result<Posted> {
-        let address = self.bridge.xdr_address();
-        let ehr = Ehr::new(&self.ground.ehr, &self.ground.ca, XDR_HOST, address)?;
+        let (side, address) = (&self.ground.a, self.a.xdr_address());
+        let ehr = Ehr::new(&side.ehr, &self.ground.ca, side.host, address)?;
         ehr.submit(referral).await
     }
 
-    fn tell_opened(
-        &self,
+    /// What bridge A sent, as the mailbox has it; the answer is its Message-ID.
+    async fn follow_mail(
+        &mut self,
         story: &mut Story<'_>,
-        reader: &DirectAddress,
         referral: &Referral,
-        opened: &OpenedMail,
-    ) -> anyhow::Result<()> {
-        story.step("opened", &format!("by {reader} with a key of its own"))?;
+    ) -> anyhow::Result<String> {
+        let delivery = tokio::time::timeout(STEP_TIMEOUT, self.mailbox.next())
+            .await
+            .with_context(|| format!("no mail came within {STEP_TIMEOUT:?}"))??;
+        let size = delivery.mail.len();
+        story.step("mailbox", &format!("took a sealed mail of {size} octets"))?;
+        let envelope_from = referral.from.to_string();
+        story.check(&Check::equal("MAIL FROM", &envelope_from, &delivery.from))?;
+        let envelope = delivery.to.iter().map(|text| Ok(text.parse()?));
+        let envelope: Vec<DirectAddress> = envelope.collect::<anyhow::Result<_>>()?;
+        let office = &self.ground.office;
+        let wanted = std::slice::from_ref(office);
+        story.check(&Check::same_addresses("RCPT TO", wanted, &envelope))?;
+
+        let (key, ca) = (&self.ground.office_key, &self.ground.ca);
+        let opened = opening::open(&delivery.mail, key, ca, SystemClock.now())
+            .with_context(|| format!("{office} cannot open the mail"))?;
+        story.step("opened", &format!("by {office} with a key of its own"))?;
         let binding = match opened.binding {
             Binding::Domain => "its domain",
             Binding::Address => "the address",
         };
         let evidence = format!("\"{}\", trusted, bound by {binding}", opened.signer);
         story.check(&Check::of("signed by", evidence, None))?;
-        let (wanted, found) = (referral.from.to_string(), opened.from.to_string());
-        story.check(&Check::equal("From", &wanted, &found))?;
-        Ok(())
-    }
-
-    fn tell_compared(
-        &self,
-        story: &mut Story<'_>,
-        sent: &Submission,
-        delivery: &Delivery,
-        opened: &OpenedMail,
-    ) -> anyhow::Result<()> {
+        let found = opened.from.to_string();
+        story.check(&Check::equal("From", &envelope_from, &found))?;
+        keep_package(&delivery, &opened)?;
         let (name, size) = (&opened.package_name, opened.zip.len());
         story.step("unpacked", &format!("{name}, {size} octets"))?;
-        let envelope = delivery.to.iter().map(|text| Ok(text.parse()?));
-        let envelope: Vec<DirectAddress> = envelope.collect::<anyhow::Result<_>>()?;
-        let mut checks = vec![Check::same_addresses(
-            "RCPT TO",
-            &sent.recipients,
-            &envelope,
-        )];
-        checks.extend(compare(sent, &opened.submission));
-        let shown = shown_values(&sent.metadata, &opened.submission.metadata);
-        story.step("compared", "what the EHR sent and what the counterpart has")?;
-        for check in &checks {
-            story.check(check)?;
+        let (sent, received) = (&referral.submission, &opened.submission);
+        story.step("compared", "what EHR A sent and what the mailbox has")?;
+        for check in compare(sent, &sent.recipients, received, RECEIVED_URI) {
+            story.check(&check)?;
+        }
+        Ok(opened.message_id)
+    }
+
+    /// What bridge B posted, as EHR B has it.
+    async fn follow_post(
+        &mut self,
+        story: &mut Story<'_>,
+        referral: &Referral,
+    ) -> anyhow::Result<()> {
+        let taken = tokio::time::timeout(STEP_TIMEOUT, self.ehr_b.next())
+            .await
+            .with_context(|| format!("nothing was posted within {STEP_TIMEOUT:?}"))?;
+        let taken = taken.context("EHR B cannot read what was posted")?;
+        let size = taken.request_bytes;
+        story.step(
+            "EHR B",
+            &format!("took ITI-41 as MTOM over mutual TLS, {size} octets"),
+        )?;
+        self.tell_taken(story, referral, &taken)?;
+        let sent: &Submission = &referral.submission;
+        story.step("compared", "what EHR A sent and what EHR B has")?;
+        let to = std::slice::from_ref(&self.ground.person);
+        for check in compare(sent, to, &taken.submission, "URI") {
+            story.check(&check)?;
         }
         story.step("shown", "some of the values that were compared")?;
-        for check in &shown {
-            story.check(check)?;
+        for check in shown_values(&sent.metadata, &taken.submission.metadata, "URI") {
+            story.check(&check)?;
         }
         Ok(())
     }
 
-    /// Asks the bridge what it knows.
-    async fn tell_recorded(
+    fn tell_taken(
+        &self,
+        story: &mut Story<'_>,
+        referral: &Referral,
+        taken: &Taken,
+    ) -> anyhow::Result<()> {
+        let bridge = self.ground.b.host;
+        story.check(&Check::equal("client", bridge, &taken.client))?;
+        let (wanted, found) = (referral.from.to_string(), taken.from.to_string());
+        story.check(&Check::equal("from", &wanted, &found))?;
+        let is_same = taken.message_id == referral.message_id;
+        let difference = is_same.then(|| "that of EHR A's own request".to_owned());
+        story.check(&Check::of("MessageID", "of bridge B's own", difference))?;
+        Ok(())
+    }
+
+    /// What bridge A was told by bridge B.
+    async fn follow_notices(
+        &self,
+        story: &mut Story<'_>,
+        message_id: &str,
+    ) -> anyhow::Result<Vec<Notice>> {
+        let (key, ca) = (&self.ground.a.own, &self.ground.ca);
+        let receiving = notices::received(self.a.store(), NOTICES, key, ca);
+        let notices = tokio::time::timeout(STEP_TIMEOUT, receiving)
+            .await
+            .with_context(|| format!("no {NOTICES} notices came within {STEP_TIMEOUT:?}"))??;
+        let count = notices.len();
+        story.step("MDNs", &format!("{count} came back to bridge A by SMTP"))?;
+        for check in notices::checks(&notices, message_id, &self.ground.person)? {
+            story.check(&check)?;
+        }
+        let posts = self.ehr_a.waiting();
+        let posted = (posts > 0).then(|| format!("{posts} were posted to EHR A"));
+        story.check(&Check::of("as documents", "none", posted))?;
+        Ok(notices)
+    }
+
+    /// Asks bridge A what it knows.
+    async fn tell_a(
         &self,
         story: &mut Story<'_>,
         referral: &Referral,
         message_id: &str,
+        notices: &[Notice],
     ) -> anyhow::Result<()> {
-        let store = self.bridge.store();
-        let exchange = tokio::time::timeout(RECORD_TIMEOUT, settled(store))
-            .await
-            .with_context(|| format!("nothing was recorded within {RECORD_TIMEOUT:?}"))??;
-        story.step("bridge", &format!("exchange {}", exchange.id))?;
+        let store = self.a.store();
+        let is_told = |exchange: &Exchange| {
+            let mut states = exchange.recipients.iter().map(|recipient| recipient.state);
+            states.all(|state| state != RecipientState::Queued)
+        };
+        let exchange = the_exchange(store, true, is_told).await?;
+        story.step("bridge A", &format!("exchange {}", exchange.id))?;
         for address in &referral.submission.recipients {
             let state = exchange.recipient(address).map(|recipient| recipient.state);
-            let found = state.map_or("not recorded".to_owned(), |state| format!("{state:?}"));
-            let wanted = format!("{:?}", RecipientState::Relayed);
-            let wanted = format!("{address} {wanted}");
-            let found = format!("{address} {found}");
-            story.check(&Check::equal("recipient", &wanted, &found))?;
+            story.check(&relayed(address, state))?;
         }
         let legs: Vec<&str> = exchange
             .legs
             .iter()
             .filter_map(|leg| Some(leg.as_mail()?.message_id.as_str()))
             .collect();
-        let recorded = legs.join(", ");
-        story.check(&Check::equal("Message-ID", &recorded, message_id))?;
+        story.check(&Check::equal("Message-ID", &legs.join(", "), message_id))?;
         let further = self.mailbox.waiting();
         let twice = (further > 0).then(|| format!("{further} further mails came"));
         story.check(&Check::of("mails", "one", twice))?;
-        for check in audit_checks(store, &exchange).await? {
-            story.check(&check)?;
+
+        let records = store.read_audit_of("demo", exchange.id).await?;
+        let tls = tls_check("TLS of mails", &records, AuditKind::Iti32Export, 2);
+        story.check(&tls)?;
+        let mut recorded = 0;
+        for notice in notices {
+            let of_notice = store.read_audit_of("demo", notice.exchange).await?;
+            let all = of_notice.iter().chain(&records);
+            recorded += all.filter(|one| one.kind == AuditKind::MdnIn).count();
         }
+        let difference = (recorded < notices.len()).then(|| format!("{recorded} are recorded"));
+        story.check(&Check::of("MDNs recorded", "each", difference))?;
+        story.check(&audit_check(store).await?)?;
+        Ok(())
+    }
+
+    /// Asks bridge B what it knows.
+    async fn tell_b(&self, story: &mut Story<'_>) -> anyhow::Result<()> {
+        let store = self.b.store();
+        let exchange = the_exchange(store, false, Exchange::is_final).await?;
+        let recording = async {
+            loop {
+                let records = store.read_audit_of("demo", exchange.id).await?;
+                let told = records.iter().filter(|one| one.kind == AuditKind::MdnOut);
+                if told.count() >= NOTICES {
+                    return anyhow::Ok(records);
+                }
+                tokio::time::sleep(RECORD_PAUSE).await;
+            }
+        };
+        let records = tokio::time::timeout(RECORD_TIMEOUT, recording)
+            .await
+            .with_context(|| format!("no notices were recorded within {RECORD_TIMEOUT:?}"))??;
+        story.step("bridge B", &format!("exchange {}", exchange.id))?;
+        let person = &self.ground.person;
+        let state = exchange.recipient(person).map(|recipient| recipient.state);
+        let found = state.map_or("not recorded".to_owned(), |state| format!("{state:?}"));
+        let wanted = format!("{person} {:?}", RecipientState::Dispatched);
+        let found = format!("{person} {found}");
+        story.check(&Check::equal("recipient", &wanted, &found))?;
+        let further = self.ehr_b.waiting();
+        let twice = (further > 0).then(|| format!("{further} further posts came"));
+        story.check(&Check::of("posts", "one", twice))?;
+        let tls = tls_check("TLS of MDNs", &records, AuditKind::MdnOut, NOTICES);
+        story.check(&tls)?;
+        story.check(&audit_check(store).await?)?;
         Ok(())
     }
 
     /// Where to look while the demo stays up.
     pub(super) fn places(&self, dir: &Path) -> Vec<(&'static str, String)> {
-        let operator = self.bridge.operator_address();
-        let xdr = self.bridge.xdr_address();
+        let operator = self.a.operator_address();
+        let (xdr, host) = (self.a.xdr_address(), self.ground.a.host);
         let file = |name: &str| dir.join(name).display().to_string();
         vec![
             ("health", format!("http://{operator}/healthz")),
@@ -226,22 +330,32 @@ impl Crossing {
             ("measures", format!("http://{operator}/metrics")),
             (
                 "XDR",
-                format!("https://{xdr}/xdr (as {XDR_HOST}, with tls/ehr.pem)"),
+                format!("https://{xdr}/xdr (as {host}, with tls/ehr-a.pem)"),
             ),
             ("mail as sent", file("mail")),
-            ("configuration", file("xdbridge.toml")),
-            ("store", file("data")),
+            ("bridge A", file("a/xdbridge.toml")),
+            ("bridge B", file("b/xdbridge.toml")),
             ("log", file("log.json")),
         ]
     }
 
-    /// Drains the bridge.
+    /// Drains the bridges; the EHRs end with this.
     pub(super) async fn stop(self) -> anyhow::Result<()> {
-        self.bridge.stop().await
+        let (a, b) = tokio::join!(self.a.stop(), self.b.stop());
+        a.and(b)
     }
 }
 
-/// What the EHR was answered.
+/// What is known of a recipient to whom the mail was handed over. A notice may have taken its state further.
+fn relayed(address: &DirectAddress, state: Option<RecipientState>) -> Check {
+    use RecipientState::{Dispatched, Processed, Relayed};
+    let found = state.map_or("not recorded".to_owned(), |state| format!("{state:?}"));
+    let is_relayed = matches!(state, Some(Relayed | Processed | Dispatched));
+    let difference = (!is_relayed).then(|| format!("{address} {found}"));
+    Check::of("recipient", format!("{address} {found}"), difference)
+}
+
+/// What EHR A was answered.
 fn answer_checks(referral: &Referral, posted: &Posted) -> Vec<Check> {
     let mut checks = vec![Check::equal(
         "HTTP status",
@@ -281,49 +395,57 @@ fn keep_package(delivery: &Delivery, opened: &OpenedMail) -> anyhow::Result<()> 
     std::fs::write(&path, &opened.zip).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// The one exchange, once no recipient of it waits for the next hop.
-async fn settled(store: &SqliteStore) -> anyhow::Result<Exchange> {
+/// The one exchange that came by XDR, or by mail, once it is as it should be.
+async fn the_exchange(
+    store: &SqliteStore,
+    is_by_xdr: bool,
+    is_ready: impl Fn(&Exchange) -> bool,
+) -> anyhow::Result<Exchange> {
     let filter = ExchangeFilter {
-        limit: 2,
+        limit: MOST,
         ..ExchangeFilter::default()
     };
-    loop {
-        let exchanges = store.list(&filter).await?;
-        let [exchange] = exchanges.as_slice() else {
-            bail!("{} exchanges are recorded in place of one", exchanges.len());
-        };
-        let mut states = exchange.recipients.iter().map(|recipient| recipient.state);
-        if states.all(|state| state != RecipientState::Queued) {
-            return Ok(exchange.clone());
+    let looking = async {
+        loop {
+            let mut exchanges = store.list(&filter).await?;
+            exchanges.retain(|one| matches!(one.origin, Origin::Xdr { .. }) == is_by_xdr);
+            let [exchange] = exchanges.as_slice() else {
+                bail!("{} exchanges are recorded in place of one", exchanges.len());
+            };
+            if is_ready(exchange) {
+                return Ok(exchange.clone());
+            }
+            tokio::time::sleep(RECORD_PAUSE).await;
         }
-        tokio::time::sleep(RECORD_PAUSE).await;
-    }
+    };
+    tokio::time::timeout(RECORD_TIMEOUT, looking)
+        .await
+        .with_context(|| format!("nothing was recorded within {RECORD_TIMEOUT:?}"))?
 }
 
-/// What the audit says of the hand-over, and whether its chain is whole.
-async fn audit_checks(store: &SqliteStore, exchange: &Exchange) -> anyhow::Result<Vec<Check>> {
-    let mut checks = Vec::new();
-    let records = store.read_audit_of("demo", exchange.id).await?;
-    let hand_overs = records.iter().filter(|r| r.kind == AuditKind::Iti32Export);
-    let mut tls: Vec<&str> = hand_overs
+/// Whether `count` transmissions of this kind were made, each over TLS with a verified peer.
+fn tls_check(subject: &str, records: &[AuditRecord], kind: AuditKind, count: usize) -> Check {
+    let of_kind = records.iter().filter(|record| record.kind == kind);
+    let all: Vec<&str> = of_kind
         .map(|record| {
-            record
-                .details
-                .get("tls")
-                .map_or("without TLS", String::as_str)
+            let tls = record.details.get("tls");
+            tls.map_or("without TLS", String::as_str)
         })
         .collect();
-    tls.dedup();
-    let told = tls.join("; ");
     let is_good = |text: &&str| text.ends_with(" verified") && !text.ends_with("not verified");
-    let is_verified = !tls.is_empty() && tls.iter().all(is_good);
-    let difference = (!is_verified).then(|| format!("\"{told}\""));
-    checks.push(Check::of("TLS to the mailbox", told, difference));
-    checks.push(match store.verify_audit_chain().await? {
+    let is_verified = all.len() == count && all.iter().all(is_good);
+    let difference = (!is_verified).then(|| format!("\"{}\"", all.join("; ")));
+    let mut told = all;
+    told.dedup();
+    Check::of(subject, told.join("; "), difference)
+}
+
+/// Whether the chain of the audit is whole.
+async fn audit_check(store: &SqliteStore) -> anyhow::Result<Check> {
+    Ok(match store.verify_audit_chain().await? {
         ChainVerdict::Intact { records } => {
             Check::of("audit", format!("{records} records, chain intact"), None)
         }
         ChainVerdict::Broken { what, .. } => Check::of("audit", "", Some(what.to_owned())),
-    });
-    Ok(checks)
+    })
 }

@@ -1,4 +1,5 @@
-//! A small EHR: one submission of two documents, posted as ITI-41 over mutual TLS.
+//! A small EHR that sends: one submission of two documents, posted as ITI-41 over mutual TLS. It asks to be told of final
+//! delivery.
 
 use std::{io::Cursor, net::SocketAddr, time::Duration};
 
@@ -80,7 +81,7 @@ impl Referral {
     }
 
     /// The request as MTOM: its Content-Type and its octets.
-    fn to_mtom(&self, to: &str) -> anyhow::Result<(String, Vec<u8>)> {
+    pub(super) fn to_mtom(&self, to: &str) -> anyhow::Result<(String, Vec<u8>)> {
         let entries = self.submission.metadata.document_entries();
         let media_type = |id: &str| {
             let entry = entries.iter().find(|entry| entry.id == id);
@@ -101,7 +102,7 @@ impl Referral {
             from: self.from.clone(),
             to: self.submission.recipients.clone(),
             relates_to: None,
-            final_delivery: false,
+            final_delivery: true,
         };
         let request = OutgoingRequest {
             message_id: &self.message_id,

@@ -1,6 +1,12 @@
-//! The parties of the demo and what they know of each other: a private CA, keys, and the bridge's configuration file.
+//! The parties of the demo and what they know of each other: a private CA, keys, and the configuration files of both
+//! bridges.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    collections::BTreeMap,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use jiff::Timestamp;
@@ -10,6 +16,8 @@ use crate::{
     adapters::{
         certificates::{CertificatesConfig, DomainConfig, IdentityConfig},
         smtp_client::config::{DomainRoute, SmtpClientConfig},
+        smtp_server::SmtpServerConfig,
+        soap_client::settings::SoapClientConfig,
         store::create_key_file,
     },
     app::{
@@ -18,123 +26,133 @@ use crate::{
         new_files::{make_folder, write_identity, write_new},
         pki::{Authority, Profile},
     },
-    bridge::partner::{ClientCertificateConfig, PartnerConfig},
+    bridge::{
+        endpoint::EndpointConfig,
+        partner::{ClientCertificateConfig, PartnerConfig},
+    },
     formats::{
         ids::{CertificateFingerprint, DirectAddress, DomainName},
         smime::SigningIdentity,
     },
 };
 
-/// The sender, at the domain that the bridge serves.
+/// The sender, at the domain that bridge A serves.
 const SENDER: &str = "ngozi.okafor@direct.elm.example";
-/// A recipient with a certificate of his own.
+/// The recipient behind bridge B, whose certificate is that of the domain.
 const PERSON: &str = "rui.silva@direct.harbor.example";
-/// A recipient that the certificate of the domain serves.
-const OFFICE: &str = "referrals@direct.harbor.example";
-/// The bridge's name in its TLS certificate.
-pub(super) const XDR_HOST: &str = "xdr.elm.example";
-/// The mailbox's name in its TLS certificate, which also names 127.0.0.1: there the bridge looks for it.
-pub(super) const MAIL_HOST: &str = "mail.harbor.example";
+/// The recipient with a mailbox, who has a certificate of its own.
+const OFFICE: &str = "referrals@direct.oak.example";
+/// The mailbox's name in its TLS certificate, which also names 127.0.0.1: there bridge A looks for it.
+pub(super) const MAIL_HOST: &str = "mail.oak.example";
 
-/// Everybody's keys.
-pub(super) struct Ground {
-    /// The CA's certificate.
-    pub(super) ca: X509,
-    /// The EHR's client certificate.
+/// One side of the crossing: a domain, the bridge that serves it, and the EHR behind that.
+pub(super) struct Side {
+    /// The bridge's name in its TLS certificate, which also names 127.0.0.1.
+    pub(super) host: &'static str,
+    /// Where its configuration and its data are.
+    pub(super) folder: PathBuf,
+    /// The key of the domain: it signs what the bridge sends, and opens what it receives.
+    pub(super) own: SigningIdentity,
+    /// The EHR's certificate: it is client and server with it.
     pub(super) ehr: SigningIdentity,
-    /// The sender.
-    pub(super) sender: DirectAddress,
-    /// The counterpart's addresses, each with the key that opens its mail.
-    pub(super) recipients: Vec<(DirectAddress, SigningIdentity)>,
+    domain: DomainName,
+    partner: &'static str,
+    /// Kept for the bridge, which both configurations name before it listens.
+    door: Option<TcpListener>,
+    mail: SocketAddr,
 }
 
-impl Ground {
-    /// Makes the CA and all keys, and writes into `dir` what bridge and mailbox read from files.
-    pub(super) fn make(dir: &Path, now: Timestamp) -> anyhow::Result<Self> {
-        let sender: DirectAddress = SENDER.parse()?;
-        let person: DirectAddress = PERSON.parse()?;
-        let office: DirectAddress = OFFICE.parse()?;
-        let authority = Authority::root("xdbridge demo CA", now)?;
-        let issue = |profile: Profile| authority.issue(&profile);
-        let ground = Self {
-            ca: authority.certificate.clone(),
-            ehr: issue(Profile::tls("ehr.elm.example", now))?,
-            recipients: vec![
-                (person.clone(), issue(Profile::address(&person, now))?),
-                (
-                    office.clone(),
-                    issue(Profile::domain(office.domain(), now))?,
-                ),
-            ],
-            sender,
-        };
-
-        for folder in ["tls", "direct", "anchors", "peers", "data", "mail"] {
-            make_folder(&dir.join(folder))?;
-        }
-        let ca = authority.certificate.to_pem()?;
-        write_new(&dir.join("anchors/ca.pem"), &ca)?;
-        let own = issue(Profile::domain(ground.sender.domain(), now))?;
-        write_identity(&dir.join("direct/domain"), &own)?;
-        write_identity(
-            &dir.join("tls/bridge"),
-            &issue(Profile::tls(XDR_HOST, now))?,
-        )?;
-        write_identity(
-            &dir.join("tls/mailbox"),
-            &issue(Profile::tls(MAIL_HOST, now))?,
-        )?;
-        write_identity(&dir.join("tls/ehr"), &ground.ehr)?;
-        for (name, (_, identity)) in ["person", "office"].iter().zip(&ground.recipients) {
-            // Of the counterpart's keys the bridge gets the certificates alone.
-            let path = dir.join("peers").join(name).with_extension("pem");
-            write_new(&path, &identity.certificate.to_pem()?)?;
-        }
-        create_key_file(&dir.join("store.key"))?;
-        Ok(ground)
-    }
-
-    /// The addresses that the EHR sends to.
-    pub(super) fn recipient_addresses(&self) -> Vec<DirectAddress> {
-        let addresses = self.recipients.iter().map(|(address, _)| address);
-        addresses.cloned().collect()
-    }
-
-    /// Writes the bridge's configuration file into `dir` and reads it as `serve` would, so that it can be tried with
-    /// the other commands. Mail for the counterpart goes to `mailbox`.
-    pub(super) fn configure(
-        &self,
+impl Side {
+    fn make(
         dir: &Path,
-        mailbox: SocketAddr,
+        names: [&'static str; 4],
+        domain: &DomainName,
+        authority: &Authority,
         now: Timestamp,
-    ) -> anyhow::Result<Config> {
-        let path = dir.join(CONFIG_FILE);
-        write_new(&path, self.config(mailbox)?.print().as_bytes())?;
-        let (config, problems) = Config::check(&path, now)?;
-        if !problems.is_empty() {
-            bail!("the demo's own configuration: {}", problems.join("; "));
+    ) -> anyhow::Result<Self> {
+        let [name, host, ehr, partner] = names;
+        let folder = dir.join(name);
+        make_folder(&folder)?;
+        for part in ["tls", "direct", "anchors", "peers", "data"] {
+            make_folder(&folder.join(part))?;
         }
-        Ok(config.resolved())
+        let own = authority.issue(&Profile::domain(domain, now))?;
+        write_identity(&folder.join("direct/domain"), &own)?;
+        let tls = authority.issue(&Profile::tls(host, now))?;
+        write_identity(&folder.join("tls/bridge"), &tls)?;
+        let ca = authority.certificate.to_pem()?;
+        write_new(&folder.join("anchors/ca.pem"), &ca)?;
+        create_key_file(&folder.join("store.key"))?;
+        let door = TcpListener::bind("127.0.0.1:0").context("no port is free")?;
+        Ok(Self {
+            host,
+            own,
+            ehr: authority.issue(&Profile::tls(ehr, now))?,
+            domain: domain.clone(),
+            partner,
+            mail: door.local_addr()?,
+            door: Some(door),
+            folder,
+        })
     }
 
-    fn config(&self, mailbox: SocketAddr) -> anyhow::Result<Config> {
-        let own = self.sender.domain();
+    /// What the bridge gets of somebody else's keys: the certificate alone.
+    fn introduce(&self, name: &str, other: &SigningIdentity) -> anyhow::Result<()> {
+        let path = self.folder.join("peers").join(name).with_extension("pem");
+        write_new(&path, &other.certificate.to_pem()?)
+    }
+
+    /// The configuration. Mail goes to `next_hops`, what comes is posted to the EHR at `ehr`.
+    fn config(
+        &self,
+        next_hops: &[(&DomainName, SocketAddr)],
+        ehr: SocketAddr,
+    ) -> anyhow::Result<Config> {
         let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
         let mut config = Config::default();
         config.soap.server.bind = any_port;
         config.soap.server.certificate = "tls/bridge.pem".into();
         config.soap.server.key = "tls/bridge.key".into();
         config.soap.server.client_cas = vec!["anchors/ca.pem".into()];
+        config.soap.client = Some(SoapClientConfig {
+            certificate: "tls/bridge.pem".into(),
+            key: "tls/bridge.key".into(),
+            ca_files: vec!["anchors/ca.pem".into()],
+            ..SoapClientConfig::default()
+        });
         config.operator.bind = any_port;
         config.store.path = "data".into();
         config.store.key_files = vec!["store.key".into()];
-        config.smtp.client = self.mail_route(mailbox)?;
-        // Nobody is asked: the only next hop is named by its address, and a machine without a name server serves too.
+        config.smtp.server = Some(SmtpServerConfig {
+            bind: self.mail,
+            host_name: Some(self.host.parse()?),
+            certificate: "tls/bridge.pem".into(),
+            key: "tls/bridge.key".into(),
+            // At the end both bridges hold connections to each other: nobody has anything more to say.
+            close_timeout: Duration::from_millis(100),
+            ..SmtpServerConfig::default()
+        });
+        let mut domains = BTreeMap::new();
+        for (domain, address) in next_hops {
+            let route = DomainRoute {
+                smarthost: Some(address.to_string().parse()?),
+                ..DomainRoute::default()
+            };
+            domains.insert((*domain).clone(), route);
+        }
+        config.smtp.client = SmtpClientConfig {
+            ehlo_name: Some(self.host.to_owned()),
+            public_cas: false,
+            ca_files: vec!["anchors/ca.pem".into()],
+            domains,
+            ..SmtpClientConfig::default()
+        };
+        // Nobody is asked: every next hop is named by its address, and a machine without a name server serves too.
         config.dns.servers = vec![([127, 0, 0, 1], 53).into()];
         config.certificates = CertificatesConfig {
             recipients: vec!["peers".into()],
             domains: vec![DomainConfig {
-                name: own.clone(),
+                name: self.domain.clone(),
                 identities: vec![IdentityConfig {
                     certificate: "direct/domain.pem".into(),
                     key: "direct/domain.key".into(),
@@ -145,32 +163,129 @@ impl Ground {
                 allow_legacy: Vec::new(),
             }],
         };
-        let ehr = CertificateFingerprint::of_der(&self.ehr.certificate.to_der()?);
+        let fingerprint = CertificateFingerprint::of_der(&self.ehr.certificate.to_der()?);
         config.partner = vec![PartnerConfig {
-            name: "elm-ehr".to_owned(),
+            name: self.partner.to_owned(),
             certificates: vec![ClientCertificateConfig {
-                sha256: Some(ehr.to_string()),
+                sha256: Some(fingerprint.to_string()),
                 ..ClientCertificateConfig::default()
             }],
-            send_as: vec![own.to_string()],
+            send_as: vec![self.domain.to_string()],
             ..PartnerConfig::default()
+        }];
+        config.sources.gateway_oid = Some("2.999.1".parse()?);
+        config.endpoint = vec![EndpointConfig {
+            name: self.partner.to_owned(),
+            url: format!("https://{ehr}/xdr"),
+            serves: vec![self.domain.to_string()],
+            ..EndpointConfig::default()
         }];
         Ok(config)
     }
 
-    fn mail_route(&self, mailbox: SocketAddr) -> anyhow::Result<SmtpClientConfig> {
-        let (address, _) = self.recipients.first().context("there are recipients")?;
-        let domain: DomainName = address.domain().clone();
-        let route = DomainRoute {
-            smarthost: Some(mailbox.to_string().parse()?),
-            ..DomainRoute::default()
-        };
-        Ok(SmtpClientConfig {
-            ehlo_name: Some("bridge.elm.example".to_owned()),
-            public_cas: false,
-            ca_files: vec!["anchors/ca.pem".into()],
-            domains: [(domain, route)].into(),
-            ..SmtpClientConfig::default()
+    /// Writes the configuration file and reads it as `serve` would, so that it can be tried with the other commands.
+    fn configure(
+        &self,
+        next_hops: &[(&DomainName, SocketAddr)],
+        ehr: SocketAddr,
+        now: Timestamp,
+    ) -> anyhow::Result<Config> {
+        let path = self.folder.join(CONFIG_FILE);
+        write_new(&path, self.config(next_hops, ehr)?.print().as_bytes())?;
+        let (config, problems) = Config::check(&path, now)?;
+        if !problems.is_empty() {
+            bail!("the demo's own configuration: {}", problems.join("; "));
+        }
+        Ok(config.resolved())
+    }
+
+    /// Where the bridge takes mail.
+    pub(super) fn mail(&self) -> SocketAddr {
+        self.mail
+    }
+
+    /// Makes way for the bridge, which is about to listen.
+    pub(super) fn open_door(&mut self) {
+        self.door = None;
+    }
+}
+
+/// Everybody's keys.
+pub(super) struct Ground {
+    /// The CA's certificate.
+    pub(super) ca: X509,
+    /// The sender.
+    pub(super) sender: DirectAddress,
+    /// The recipient behind bridge B.
+    pub(super) person: DirectAddress,
+    /// The recipient with a mailbox.
+    pub(super) office: DirectAddress,
+    /// The key that opens what comes to the mailbox.
+    pub(super) office_key: SigningIdentity,
+    /// Where the crossing begins.
+    pub(super) a: Side,
+    /// Where it ends.
+    pub(super) b: Side,
+}
+
+impl Ground {
+    /// Makes the CA and all keys, and writes into `dir` what bridges and mailbox read from files.
+    pub(super) fn make(dir: &Path, now: Timestamp) -> anyhow::Result<Self> {
+        let sender: DirectAddress = SENDER.parse()?;
+        let person: DirectAddress = PERSON.parse()?;
+        let office: DirectAddress = OFFICE.parse()?;
+        let authority = Authority::root("xdbridge demo CA", now)?;
+        for folder in ["tls", "mail"] {
+            make_folder(&dir.join(folder))?;
+        }
+        let a = ["a", "xdr.elm.example", "ehr.elm.example", "elm-ehr"];
+        let a = Side::make(dir, a, sender.domain(), &authority, now)?;
+        let b = [
+            "b",
+            "xdr.harbor.example",
+            "ehr.harbor.example",
+            "harbor-ehr",
+        ];
+        let b = Side::make(dir, b, person.domain(), &authority, now)?;
+        let office_key = authority.issue(&Profile::address(&office, now))?;
+        a.introduce("harbor", &b.own)?;
+        a.introduce("office", &office_key)?;
+        b.introduce("elm", &a.own)?;
+        let mailbox = authority.issue(&Profile::tls(MAIL_HOST, now))?;
+        write_identity(&dir.join("tls/mailbox"), &mailbox)?;
+        write_identity(&dir.join("tls/ehr-a"), &a.ehr)?;
+        write_identity(&dir.join("tls/ehr-b"), &b.ehr)?;
+        Ok(Self {
+            ca: authority.certificate,
+            sender,
+            person,
+            office,
+            office_key,
+            a,
+            b,
         })
+    }
+
+    /// The addresses that the EHR sends to.
+    pub(super) fn recipients(&self) -> Vec<DirectAddress> {
+        vec![self.person.clone(), self.office.clone()]
+    }
+
+    /// The configuration of bridge A: it posts what comes to the EHR at `ehr`.
+    pub(super) fn configure_a(
+        &self,
+        mailbox: SocketAddr,
+        ehr: SocketAddr,
+        now: Timestamp,
+    ) -> anyhow::Result<Config> {
+        let harbor = (&self.b.domain, self.b.mail);
+        let oak = (self.office.domain(), mailbox);
+        self.a.configure(&[harbor, oak], ehr, now)
+    }
+
+    /// The configuration of bridge B: it posts what comes to the EHR at `ehr`.
+    pub(super) fn configure_b(&self, ehr: SocketAddr, now: Timestamp) -> anyhow::Result<Config> {
+        let elm = (&self.a.domain, self.a.mail);
+        self.b.configure(&[elm], ehr, now)
     }
 }

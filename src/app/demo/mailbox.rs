@@ -1,4 +1,4 @@
-//! The counterpart's mailbox, on an SMTP server that was written by others: mailin-embedded (docs/adr/0001). It offers
+//! A counterpart's mailbox, on an SMTP server that was written by others: mailin-embedded (docs/adr/0001). It offers
 //! STARTTLS and keeps each message as a file.
 //!
 //! The server has a thread for each session and cannot be stopped: it ends with the process.

@@ -1,9 +1,11 @@
-//! `xdbridge demo`: one submission crosses on loopback, XDR in, Direct out, among parties that are made on the spot.
+//! `xdbridge demo`: one submission crosses on loopback, from XDR by Direct to XDR, among parties that are made on the
+//! spot.
 //!
-//! The bridge is the one that `serve` runs, started from a configuration file of the demo's own. A small EHR (`ehr`)
-//! posts to it over mutual TLS; a mailbox (`mailbox`) on an SMTP server that was written by others takes what it
-//! sends; the counterpart opens that with its own keys (`opening`) and compares it with what the EHR holds
-//! (`compare`). Nothing is called a success that was not computed from what arrived.
+//! The two bridges are what `serve` runs, each started from a configuration file of its own. A small EHR (`ehr`) posts to
+//! bridge A over mutual TLS; A sends one sealed mail by SMTP to bridge B and to a mailbox (`mailbox`) on an SMTP server
+//! that was written by others. B posts what it opened to another small EHR (`receiver`), and tells A by MDNs (`notices`).
+//! What arrived in the mailbox is opened with the recipient's own key (`opening`); both are compared (`compare`) with
+//! what the first EHR holds. Nothing is called a success that was not computed from what arrived.
 
 mod compare;
 mod crossing;
@@ -11,7 +13,9 @@ mod ehr;
 mod folder;
 mod ground;
 mod mailbox;
+mod notices;
 mod opening;
+mod receiver;
 mod story;
 
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::Mutex};
@@ -62,7 +66,7 @@ pub fn run(dir: Option<&Path>, once: bool, out: &mut dyn Write) -> anyhow::Resul
                 end().await;
             }
         }
-        // The bridge is drained whatever became of the crossing.
+        // The bridges are drained whatever became of the crossing.
         let stopped = crossing.stop().await;
         crossed.and(stopped)
     })?;

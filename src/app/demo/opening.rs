@@ -1,4 +1,5 @@
-//! The counterpart opens a mail: decrypts it with its own key, verifies who signed it, and unpacks the XDM inside.
+//! Opens a mail as its recipient does: decrypts it with the recipient's own key, verifies who signed it, and takes out the
+//! XDM or the notice inside.
 
 use std::io::Cursor;
 
@@ -7,13 +8,14 @@ use jiff::Timestamp;
 use mail_parser::{Address, Message, MessageParser, MimeHeaders};
 use openssl::x509::X509;
 
-use super::compare::Submission;
+use super::{compare::Submission, receiver::common_name};
 use crate::{
     bridge::trust::{Binding, CertificateCandidate, Purpose, TrustAnchors, judge},
     formats::{
         document::{DocumentSource, DocumentsInMemory},
         ids::DirectAddress,
         limits::Limits,
+        notification::mdn::ReceivedMdn,
         smime::{self, OpenOptions, Opened, SigningIdentity},
         xdm::{XdmDocuments, unpack},
     },
@@ -37,6 +39,16 @@ pub(super) struct OpenedMail {
     pub(super) submission: Submission,
 }
 
+/// A notice that was opened.
+pub(super) struct OpenedNotice {
+    /// From, in the message inside.
+    pub(super) from: DirectAddress,
+    /// Who signed it, as the certificate names it.
+    pub(super) signer: String,
+    /// The report.
+    pub(super) report: ReceivedMdn,
+}
+
 /// Opens `mail` with `identity` at `now`, trusting `ca` alone.
 pub(super) fn open(
     mail: &[u8],
@@ -44,27 +56,18 @@ pub(super) fn open(
     ca: &X509,
     now: Timestamp,
 ) -> anyhow::Result<OpenedMail> {
-    let opened = smime::open(
-        mail,
-        std::slice::from_ref(identity),
-        &OpenOptions::default(),
-    )?;
+    let opened = decrypt(mail, identity)?;
     let entity = MessageParser::default().parse(&opened.entity);
     let entity = entity.context("the signed entity is no MIME")?;
-    let message = entity.attachment(0).and_then(|part| part.message());
-    let message = message.context("no message/rfc822 is in the signed entity")?;
-
-    let from = addresses(message.from())?;
-    let [from] = from.as_slice() else {
-        bail!("{} senders in place of one", from.len());
-    };
-    let (signer, binding) = judge_signers(&opened, from, ca, now)?;
+    let message = wrapped(&entity)?;
+    let from = sender(message)?;
+    let (signer, binding) = judge_signers(&opened, &from, ca, now)?;
     let (package_name, zip) = package(message)?;
     let message_id = message.message_id().context("no Message-ID")?.to_owned();
     let recipients = addresses(message.to())?;
     let submission = unpack_one(&zip, recipients)?;
     Ok(OpenedMail {
-        from: from.clone(),
+        from,
         message_id,
         signer,
         binding,
@@ -72,6 +75,49 @@ pub(super) fn open(
         zip,
         submission,
     })
+}
+
+/// Opens `mail`, which is a notice, with `identity` at `now`, trusting `ca` alone.
+pub(super) fn open_notice(
+    mail: &[u8],
+    identity: &SigningIdentity,
+    ca: &X509,
+    now: Timestamp,
+) -> anyhow::Result<OpenedNotice> {
+    let opened = decrypt(mail, identity)?;
+    let entity = MessageParser::default().parse(&opened.entity);
+    let entity = entity.context("the signed entity is no MIME")?;
+    let message = wrapped(&entity)?;
+    let from = sender(message)?;
+    let (signer, _) = judge_signers(&opened, &from, ca, now)?;
+    let report = message.parts.iter().find(|part| {
+        let kind = part.content_type();
+        kind.is_some_and(|kind| kind.subtype() == Some("disposition-notification"))
+    });
+    let report = report.context("no message/disposition-notification is in the notice")?;
+    Ok(OpenedNotice {
+        from,
+        signer,
+        report: ReceivedMdn::read(report.contents())?,
+    })
+}
+
+fn decrypt(mail: &[u8], identity: &SigningIdentity) -> anyhow::Result<Opened> {
+    let identities = std::slice::from_ref(identity);
+    Ok(smime::open(mail, identities, &OpenOptions::default())?)
+}
+
+fn wrapped<'a>(entity: &'a Message<'_>) -> anyhow::Result<&'a Message<'a>> {
+    let message = entity.attachment(0).and_then(|part| part.message());
+    message.context("no message/rfc822 is in the signed entity")
+}
+
+/// The one sender.
+fn sender(message: &Message<'_>) -> anyhow::Result<DirectAddress> {
+    match addresses(message.from())?.as_slice() {
+        [from] => Ok(from.clone()),
+        several => bail!("{} senders in place of one", several.len()),
+    }
 }
 
 fn addresses(field: Option<&Address<'_>>) -> anyhow::Result<Vec<DirectAddress>> {
@@ -118,9 +164,7 @@ fn judge_signers(
         let texts: Vec<String> = faults.map(ToString::to_string).collect();
         bail!("no signer is trusted for the sender: {}", texts.join("; "));
     };
-    let mut names = chosen.certificate.subject_name().entries();
-    let name = names.next().and_then(|entry| entry.data().to_string().ok());
-    let name = name.map_or_else(|| "without a name".to_owned(), |name| name.to_string());
+    let name = common_name(&chosen.certificate);
     Ok((name, chosen.binding))
 }
 
@@ -173,7 +217,7 @@ mod tests {
         },
         formats::{
             document::{DocumentKey, FactsSink},
-            metadata::Level,
+            metadata::{Level, RECEIVED_URI},
             smime::{SealHeader, SealOptions, seal, seal_header},
             xdm::Institution,
         },
@@ -275,7 +319,8 @@ mod tests {
         assert_eq!(opened.from, parties.referral.from);
         assert_eq!(opened.message_id, "1@direct.elm.example");
         assert_eq!(opened.binding, Binding::Domain);
-        let checks = compare(sent, &opened.submission);
+        let received = &opened.submission;
+        let checks = compare(sent, &sent.recipients, received, RECEIVED_URI);
         assert!(checks.iter().all(|check| check.difference.is_none()));
     }
 

@@ -21,7 +21,7 @@ impl<'a> Story<'a> {
     pub(super) fn begin(out: &'a mut dyn Write) -> io::Result<Self> {
         writeln!(
             out,
-            "xdbridge demo: one submission crosses, XDR in, Direct out"
+            "xdbridge demo: one submission crosses two bridges, from XDR by Direct to XDR"
         )?;
         writeln!(out)?;
         writeln!(out, "  at/ms  took/ms")?;
@@ -81,7 +81,7 @@ impl<'a> Story<'a> {
             writeln!(self.out, "  {name:<14} {place}")?;
         }
         writeln!(self.out)?;
-        writeln!(self.out, "The bridge stays up until Ctrl-C.")?;
+        writeln!(self.out, "Both bridges stay up until Ctrl-C.")?;
         self.out.flush()
     }
 
