@@ -7,6 +7,8 @@ use std::{
     process::{Command, Output},
 };
 
+use xdbridge::app::config::Config;
+
 use crate::support::folder::TestFolder;
 
 const DOMAIN: &str = "direct.harbor.example";
@@ -59,6 +61,30 @@ fn init_writes_a_configuration_in_which_check_finds_no_problem() {
     assert!(text(&output.stdout).contains("no problem found"));
 }
 
+#[test]
+fn what_init_shows_of_receiving_mail_is_complete_and_comments_say_the_rest() {
+    let folder = TestFolder::new();
+    let config = initialised(&folder);
+    let written = fs::read_to_string(&config).unwrap();
+    let taken_up: String = written
+        .lines()
+        .map(|line| {
+            let setting = line.strip_prefix('#').filter(|rest| !rest.starts_with(' '));
+            format!("{}\n", setting.unwrap_or(line))
+        })
+        .collect();
+    fs::write(&config, &taken_up).unwrap();
+    let output = check(&config);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
+    let config = Config::read(&config).unwrap();
+    assert_eq!(config.endpoint[0].serves, [DOMAIN]);
+    let bind = config.smtp.server.unwrap().bind;
+    assert!(bind.ip().is_loopback(), "nobody else is let in by default");
+    for word in ["sources", "soap.client", "MX", "sealed", "notices"] {
+        assert!(written.contains(word), "{word}");
+    }
+}
+
 // rule: T-31
 #[test]
 fn init_writes_secrets_for_their_owner_alone_and_none_twice() {
@@ -76,6 +102,7 @@ fn init_writes_secrets_for_their_owner_alone_and_none_twice() {
         "store.key",
         "ca/ca.key",
         "tls/server.key",
+        "tls/client.key",
         "direct/domain.key",
     ] {
         let first = fs::read(dir.join(secret)).unwrap();

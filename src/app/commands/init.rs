@@ -66,6 +66,7 @@ fn write_all(dir: &Path, domain: &DomainName) -> anyhow::Result<()> {
     let authority = Authority::root("xdbridge trial CA", now)?;
     let server = authority.issue(&Profile::tls(domain.as_str(), now))?;
     let client = authority.issue(&Profile::tls("trial-ehr.invalid", now))?;
+    let poster = authority.issue(&Profile::tls(domain.as_str(), now))?;
     let own = authority.issue(&Profile::domain(domain, now))?;
 
     make_folder(dir)?;
@@ -79,9 +80,11 @@ fn write_all(dir: &Path, domain: &DomainName) -> anyhow::Result<()> {
         &authority.key.private_key_to_pem_pkcs8()?,
     )?;
     write_new(&dir.join("tls/clients.pem"), &ca)?;
+    write_new(&dir.join("tls/endpoints.pem"), &ca)?;
     write_new(&dir.join("anchors/trial-ca.pem"), &ca)?;
     write_identity(&dir.join("tls/server"), &server)?;
     write_identity(&dir.join("tls/trial-ehr"), &client)?;
+    write_identity(&dir.join("tls/client"), &poster)?;
     write_identity(&dir.join("direct/domain"), &own)?;
     let store_key = dir.join("store.key");
     create_key_file(&store_key).with_context(|| format!("cannot write {}", store_key.display()))?;
