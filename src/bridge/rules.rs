@@ -499,6 +499,32 @@ pub static JUDGED_ELSEWHERE: &[Rule] = &[
         NotRead,
         "parts and headers within the limits",
     ),
+    Rule::of(
+        "RCV-R1",
+        Submission,
+        NotRead,
+        "mail that is encrypted, not only signed",
+    ),
+    Rule::of(
+        "RCV-2",
+        Submission,
+        NotRead,
+        "a CMS of EnvelopedData or AuthEnvelopedData",
+    ),
+    Rule::of(
+        "LIM-16",
+        Submission,
+        NotRead,
+        "recipients, signers and certificates of a CMS within the limits",
+    ),
+    Rule::of("MDN-20", Submission, Told, "a report in a notice"),
+    Rule::of("MDN-44", Submission, Told, "a Disposition in an MDN"),
+    Rule::of(
+        "MDN-50",
+        Submission,
+        Told,
+        "an Original-Message-ID in an MDN",
+    ),
     Rule::of("WR-11", Submission, Told, "a Message-ID and a Date"),
     Rule::of("SM-55", Document, NotRead, "parts that can be decoded"),
     Rule::of(

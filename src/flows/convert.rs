@@ -133,10 +133,14 @@ pub fn convert<R: Read + Seek>(
             what: "the file holds no package",
             instead: "--to xdr takes an XDM package",
         }),
-        (Content::Mail, Target::Xdr) => from_mail(file, order, limits, out),
-        (Content::Mail, Target::Xdm | Target::Mail) => Err(ConvertError::NotConvertible {
-            what: "the file is a mail",
-            instead: "a mail becomes an ITI-41 request, by --to xdr",
+        (Content::Mail, Target::Xdr | Target::Xdm) => from_mail(file, order, limits, out),
+        (Content::Mail, Target::Mail) => Err(ConvertError::NotConvertible {
+            what: "the file is a mail already",
+            instead: "a mail becomes an ITI-41 request by --to xdr, a package by --to xdm",
+        }),
+        (Content::SecuredMail | Content::Cms, _) => Err(ConvertError::NotConvertible {
+            what: "the file is S/MIME",
+            instead: "convert takes mail that is neither signed nor sealed",
         }),
         (Content::Zip, Target::Xdm) => Err(ConvertError::NotConvertible {
             what: "the file is a package already",
@@ -319,7 +323,7 @@ fn from_package<R: Read + Seek>(
     })
 }
 
-/// The request that would be posted for a mail.
+/// The request that would be posted for a mail, or the package that carries the same.
 fn from_mail<R: Read + Seek>(
     file: &mut R,
     order: &Order<'_>,
@@ -347,12 +351,59 @@ fn from_mail<R: Read + Seek>(
     if plan.failure.is_some() {
         return Err(ConvertError::Refused { findings });
     }
-    let [planned] = plan.requests.as_slice() else {
-        return Err(ConvertError::NotConvertible {
-            what: "the mail holds several submissions",
-            instead: "one ITI-41 request carries one",
-        });
+    let planned = match plan.requests.as_slice() {
+        [only] => only,
+        [] => {
+            return Err(ConvertError::NotConvertible {
+                what: "the mail is a notice",
+                instead: "inspect tells what it says",
+            });
+        }
+        _ => {
+            return Err(ConvertError::NotConvertible {
+                what: "the mail holds several submissions",
+                instead: "one ITI-41 request or package carries one",
+            });
+        }
     };
+    if order.target == Target::Xdm {
+        let documents: Vec<(String, DocumentFacts)> = planned
+            .outgoing
+            .iter()
+            .zip(&planned.facts)
+            .map(|(document, facts)| {
+                let key = document.key;
+                (
+                    document.document_id.clone(),
+                    DocumentFacts {
+                        key,
+                        ..facts.clone()
+                    },
+                )
+            })
+            .collect();
+        let conversion = Conversion {
+            metadata: &planned.metadata,
+            documents: &documents,
+            level: match planned.level {
+                MetadataLevel::Xds => Level::Full,
+                MetadataLevel::Minimal => Level::Minimal,
+            },
+            from: &from,
+            to: &to,
+            message_id: &MessageId::from_uuid(order.id, from.domain()),
+            date: order.now,
+            policy: order.policy,
+            wants_final_delivery: false,
+            institution: order.institution,
+        };
+        let mut source = planned.documents(&read, limits);
+        out.write_all(&to_direct::package(&conversion, &mut *source)?)?;
+        return Ok(Converted {
+            documents: documents.len(),
+            findings,
+        });
+    }
     let to = format!("https://{HOST}/xdr");
     let request = planned.request(&to, REQUEST_ACTION);
     write_request(&request, &mut *planned.documents(&read, limits), out)?;

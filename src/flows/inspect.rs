@@ -1,6 +1,10 @@
 //! What a file holds and whether the bridge would take it: read-only, by the code that the listeners run.
 
 pub(super) mod mail;
+mod notice;
+mod secured;
+
+pub use notice::{InspectedNotice, NoticeRecipient};
 
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 
@@ -19,6 +23,7 @@ use crate::{
         ids::DirectAddress,
         limits::Limits,
         metadata::{Level, Metadata, MetadataError, validate::Container},
+        smime::Look,
         soap::{Fault, Packaging, media_type::MediaType, saved::SavedHeader},
         xdm::{self, XdmError, XdmPackage},
         xdr::{
@@ -45,6 +50,12 @@ pub enum Kind {
     Xdm,
     /// A mail that is neither signed nor sealed.
     Mail,
+    /// A message disposition notification, neither signed nor sealed.
+    Mdn,
+    /// A delivery status notification, neither signed nor sealed.
+    Dsn,
+    /// A mail, or a CMS alone, that is signed or sealed.
+    Smime,
     /// The answer to an ITI-41 request.
     RegistryResponse,
     /// METADATA.XML of a package.
@@ -58,6 +69,9 @@ impl Kind {
             Self::XdrRequest => "xdr-request",
             Self::Xdm => "xdm",
             Self::Mail => "mail",
+            Self::Mdn => "mdn",
+            Self::Dsn => "dsn",
+            Self::Smime => "smime",
             Self::RegistryResponse => "registry-response",
             Self::Metadata => "metadata",
         }
@@ -81,6 +95,10 @@ pub struct Inspection {
     pub submissions: Vec<InspectedSubmission>,
     /// The wsa:MessageID that a delivery notification is about.
     pub notification_relates_to: Option<String>,
+    /// What an MDN or DSN says.
+    pub notice: Option<InspectedNotice>,
+    /// How an S/MIME mail is secured.
+    pub secured: Option<Look>,
     /// Every violated rule.
     pub findings: Vec<Finding>,
     /// Whether an answer says that the submission was not taken, with or without an error.
@@ -97,6 +115,8 @@ impl Inspection {
             recipients: Vec::new(),
             submissions: Vec::new(),
             notification_relates_to: None,
+            notice: None,
+            secured: None,
             findings: Vec::new(),
             is_failure: false,
         }
@@ -120,14 +140,8 @@ pub struct InspectedSubmission {
 /// Why a file is not inspected.
 #[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// It is of a kind that is known and not read.
-    #[error("{what} is not read by this version")]
-    NotRead {
-        /// What it is.
-        what: &'static str,
-    },
     /// It is of no kind that is known, or it is damaged.
-    #[error("not readable as ITI-41, XDM, METADATA.XML or RegistryResponse: {text}")]
+    #[error("not readable as ITI-41, XDM, mail, METADATA.XML or RegistryResponse: {text}")]
     Unreadable {
         /// What is wrong; no received value in it.
         text: String,
@@ -158,8 +172,12 @@ pub(super) enum Content {
     Message,
     /// A zip archive.
     Zip,
-    /// A mail.
+    /// A mail, or a notice.
     Mail,
+    /// A mail that is signed or sealed.
+    SecuredMail,
+    /// What looks like DER: a CMS that no mail is around.
+    Cms,
 }
 
 /// Tells by content what the file is, and goes back to its beginning.
@@ -175,15 +193,14 @@ pub(super) fn detect<R: Read + Seek>(
     }
     // DER: a SEQUENCE of a length in one to four octets, or of indefinite length.
     if matches!(head.as_slice(), [0x30, 0x80..=0x84, ..]) {
-        return Err(InspectError::NotRead { what: "S/MIME" });
+        return Ok(Content::Cms);
     }
     if let Some(header) = SavedHeader::find(&head) {
-        return match header.media.as_ref().and_then(mail_kind) {
-            _ if header.is_http => Ok(Content::Message),
-            None if header.media.is_some() => Ok(Content::Message),
-            Some("mail") | None => Ok(Content::Mail),
-            Some(what) => Err(InspectError::NotRead { what }),
-        };
+        return Ok(match &header.media {
+            _ if header.is_http => Content::Message,
+            Some(media) => content_of(media),
+            None => Content::Mail,
+        });
     }
     if head.trim_ascii_start().starts_with(b"--") {
         return Ok(Content::Message);
@@ -198,21 +215,19 @@ pub(super) fn detect<R: Read + Seek>(
     }
 }
 
-/// What a message with this Content-Type is, unless it is SOAP.
-fn mail_kind(media: &MediaType) -> Option<&'static str> {
-    let parameter = |name| media.parameter(name).unwrap_or_default();
+/// What a message with this Content-Type is.
+fn content_of(media: &MediaType) -> Content {
     match media.essence() {
-        "multipart/related" if is_soap(parameter("type")) => None,
-        "application/soap+xml" | "application/xop+xml" | "text/xml" | "application/xml" => None,
-        "application/pkcs7-mime" | "application/x-pkcs7-mime" | "multipart/signed" => {
-            Some("S/MIME")
+        "multipart/related" if is_soap(media.parameter("type").unwrap_or_default()) => {
+            Content::Message
         }
-        "multipart/report" => match parameter("report-type") {
-            kind if kind.eq_ignore_ascii_case("disposition-notification") => Some("an MDN"),
-            kind if kind.eq_ignore_ascii_case("delivery-status") => Some("a DSN"),
-            _ => Some("mail"),
-        },
-        _ => Some("mail"),
+        "application/soap+xml" | "application/xop+xml" | "text/xml" | "application/xml" => {
+            Content::Message
+        }
+        "application/pkcs7-mime" | "application/x-pkcs7-mime" | "multipart/signed" => {
+            Content::SecuredMail
+        }
+        _ => Content::Mail,
     }
 }
 
@@ -274,6 +289,8 @@ pub fn inspect<R: Read + Seek>(
     match detect(file, limits)? {
         Content::Zip => inspect_package(file, &terms),
         Content::Mail => mail::inspect_mail(file, limits),
+        Content::SecuredMail => secured::inspect_mail(file, limits),
+        Content::Cms => secured::inspect_cms(file, limits),
         Content::Message => inspect_message(file, &terms),
     }
 }

@@ -245,31 +245,180 @@ fn what_is_cut_short_or_no_message_at_all_ends_with_exit_code_2_and_one_line() {
     }
 }
 
+fn inspected(file: &str) -> (Option<i32>, Value) {
+    let output = xdbridge(&["inspect", file, "--json"]);
+    let stdout = text(&output.stdout);
+    let document = serde_json::from_str(&stdout);
+    let document = document.unwrap_or_else(|_| panic!("{file}: {stdout}{}", text(&output.stderr)));
+    (output.status.code(), document)
+}
+
+// rule: RCV-R1, RCV-2
 #[test]
-fn sealed_mail_and_notices_are_named_and_end_with_exit_code_2() {
+fn smime_is_told_by_form_and_recipients_without_a_key() {
+    for (file, form, recipients, code) in [
+        ("smime-enveloped.eml", "enveloped", 2, 0),
+        ("smime-enveloped.p7m", "enveloped", 1, 0),
+        ("smime-signed.eml", "signed", 0, 1),
+    ] {
+        let (exit, document) = inspected(&format!("fixtures/mail/{file}"));
+        assert_eq!(document["kind"], "smime", "{file}");
+        assert_eq!(document["smime"]["form"], form, "{file}");
+        assert_eq!(document["smime"]["recipient_infos"], recipients, "{file}");
+        assert_eq!(exit, Some(code), "{file}");
+    }
+    let (_, document) = inspected("fixtures/mail/smime-enveloped.eml");
+    assert_eq!(document["from"], "ngozi.okafor@direct.elm.example");
+    assert_eq!(document["recipients"].as_array().unwrap().len(), 2);
+    let (_, document) = inspected("fixtures/mail/smime-signed.eml");
+    assert_eq!(document["findings"][0]["rule"], "RCV-R1");
+    let printed = xdbridge(&["inspect", "fixtures/mail/smime-enveloped.eml"]);
+    let printed = text(&printed.stdout);
+    assert!(printed.starts_with("smime (enveloped)\n"), "{printed}");
+    assert!(printed.contains("sealed for 2 recipients"), "{printed}");
+
+    // Another content type: id-digestedData.
+    let folder = TestFolder::new();
+    let path = folder.path().join("digested.p7m");
+    let oid = [0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 5];
+    let content = [0xA0, 2, 0x30, 0];
+    let length = u8::try_from(oid.len() + content.len()).unwrap();
+    fs::write(&path, [&[0x30, 0x81, length][..], &oid, &content].concat()).unwrap();
+    let (exit, document) = inspected(path.to_str().unwrap());
+    assert_eq!(exit, Some(1));
+    assert_eq!(document["findings"][0]["rule"], "RCV-2");
+}
+
+// rule: LIM-16
+#[test]
+fn a_cms_bomb_is_refused_and_one_that_is_cut_is_unreadable() {
     let folder = TestFolder::new();
     let path = folder.path().join("mail");
-    let name = path.to_str().unwrap();
-    let report = "multipart/report; boundary=b; report-type=";
-    for (content_type, what) in [
+    let der = fs::read(root().join("fixtures/mail/smime-enveloped.p7m")).unwrap();
+    let sequence = |tag: u8, content: &[u8]| -> Vec<u8> {
+        let length = u32::try_from(content.len()).unwrap().to_be_bytes();
+        [&[tag, 0x84], &length[..], content].concat()
+    };
+    // The one RecipientInfo again and again.
+    let set = der.windows(2).position(|two| two == [0x31, 0x82]).unwrap();
+    let length = usize::from(u16::from_be_bytes([der[set + 2], der[set + 3]]));
+    let (info, rest) = der[set + 4..].split_at(length);
+    let body = [&[2, 1, 0][..], &sequence(0x31, &info.repeat(65)), rest].concat();
+    let oid = [0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 3];
+    let content = sequence(0xA0, &sequence(0x30, &body));
+    let bomb = sequence(0x30, &[&oid[..], &content].concat());
+    fs::write(&path, &bomb).unwrap();
+    let (exit, document) = inspected(path.to_str().unwrap());
+    assert_eq!(exit, Some(1));
+    assert_eq!(document["findings"][0]["rule"], "LIM-16", "{document}");
+
+    fs::write(&path, &der[..der.len() / 2]).unwrap();
+    let output = xdbridge(&["inspect", path.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output.stdout));
+    assert_eq!(text(&output.stderr).lines().count(), 1);
+}
+
+// rule: MDN-20, MDN-22, MDN-27, MDN-43, MDN-44, MDN-50, SRC-3
+#[test]
+fn an_mdn_tells_its_disposition_and_the_message_it_is_about() {
+    for (file, disposition, about, is_final, rule) in [
+        ("dispatched", Some("dispatched"), Some("m7"), true, None),
         (
-            "application/pkcs7-mime; smime-type=enveloped-data".to_owned(),
-            "S/MIME",
+            "no-original-id",
+            Some("failed"),
+            Some("m7"),
+            false,
+            Some("MDN-50"),
         ),
-        (format!("{report}disposition-notification"), "an MDN"),
-        (format!("{report}delivery-status"), "a DSN"),
+        ("no-disposition", None, Some("m7"), false, Some("MDN-44")),
     ] {
-        let mail =
-            format!("From: ada.quill@direct.elm.example\r\nContent-Type: {content_type}\r\n\r\nx");
-        fs::write(&path, mail).unwrap();
-        let output = xdbridge(&["inspect", name]);
-        assert_eq!(output.status.code(), Some(2));
-        let expected = format!("xdbridge: {name}: {what} is not read by this version\n");
-        assert_eq!(text(&output.stderr), expected);
+        let (exit, document) = inspected(&format!("fixtures/mail/mdn-{file}.eml"));
+        assert_eq!((exit, &document["kind"]), (Some(0), &"mdn".into()));
+        let told = &document["notification"];
+        assert_eq!(told["disposition"].as_str(), disposition, "{file}");
+        let about = about.map(|id| format!("{id}@direct.elm.example"));
+        assert_eq!(told["relates_to"].as_str(), about.as_deref(), "{file}");
+        assert_eq!(told["final_delivery"], is_final, "{file}");
+        assert_eq!(told["recipients"].as_array().unwrap().len(), 1, "{file}");
+        let found = document["findings"].as_array().unwrap();
+        let rules: Vec<_> = found.iter().map(|one| one["rule"].as_str()).collect();
+        assert!(rule.is_none() || rules.contains(&rule), "{file}: {rules:?}");
     }
+    let (_, document) = inspected("fixtures/mail/mdn-no-report.eml");
+    assert_eq!(document["notification"], Value::Null);
+    assert_eq!(document["findings"][0]["rule"], "MDN-20");
+}
+
+// rule: DSN-1, DSN-2
+#[test]
+fn a_dsn_tells_what_was_done_about_each_recipient() {
+    let (exit, document) = inspected("fixtures/mail/dsn-failed.eml");
+    assert_eq!((exit, &document["kind"]), (Some(0), &"dsn".into()));
+    let told = &document["notification"];
+    assert_eq!(told["relates_to"], "m7@direct.elm.example");
+    let recipients = told["recipients"].as_array().unwrap().iter();
+    let recipients: Vec<_> = recipients
+        .map(|one| [&one["address"], &one["action"], &one["status"]].map(|v| v.as_str().unwrap()))
+        .collect();
+    assert_eq!(
+        recipients,
+        [
+            ["nobody@direct.oak.example", "failed", "5.1.1"],
+            ["referrals@direct.oak.example", "delayed", "4.2.2"]
+        ]
+    );
+}
+
+#[test]
+fn what_is_not_there_or_cannot_be_converted_ends_with_exit_code_2() {
     let output = xdbridge(&["inspect", "no/such/file"]);
     assert_eq!(output.status.code(), Some(2));
     assert_eq!(xdbridge(&["inspect"]).status.code(), Some(2));
+    let folder = TestFolder::new();
+    let out = folder.path().join("out");
+    for (file, to, why) in [
+        ("smime-enveloped.eml", "xdr", "S/MIME"),
+        ("smime-enveloped.p7m", "mail", "S/MIME"),
+        ("mdn-dispatched.eml", "xdm", "a notice"),
+        ("dsn-failed.eml", "xdr", "a notice"),
+        ("xdm.eml", "mail", "a mail already"),
+        ("xdm-two-sets.eml", "xdm", "several submissions"),
+    ] {
+        let output = convert(&format!("fixtures/mail/{file}"), to, &out, &[]);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{file}: {stderr}");
+        assert!(stderr.contains(why), "{file}: {stderr}");
+        assert!(!out.exists());
+    }
+}
+
+// rule: XDR-100, XDR-106, XDM-20
+#[test]
+fn a_plain_mail_and_one_with_a_package_become_packages_that_are_accepted() {
+    let folder = TestFolder::new();
+    for name in ["documents", "xdm", "text-only"] {
+        let mail = format!("fixtures/mail/{name}.eml");
+        let package = folder.path().join("package.zip");
+        let output = convert(&mail, "xdm", &package, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let zip = package.to_str().unwrap();
+        passes("unzip", &["-t", zip], Stdio::null());
+        let (exit, document) = inspected(zip);
+        assert_eq!((exit, &document["kind"]), (Some(0), &"xdm".into()));
+
+        // The request that would be posted for the mail holds the same documents.
+        let request = folder.path().join("request.http");
+        let output = convert(&mail, "xdr", &request, &[]);
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+        let (_, posted) = inspected(request.to_str().unwrap());
+        let hashes = |document: &Value| -> Vec<String> {
+            let documents = document["submissions"][0]["documents"].as_array().unwrap();
+            let hashes = documents.iter().map(|one| one["hash"].as_str().unwrap());
+            hashes.map(str::to_owned).collect()
+        };
+        assert!(!hashes(&posted).is_empty());
+        assert_eq!(hashes(&document), hashes(&posted), "{name}");
+    }
 }
 
 // rule: XDR-100, XDR-106

@@ -1,8 +1,8 @@
 //! `xdbridge inspect`: what a file holds, and whether the bridge would take it.
 
-mod json;
+pub(super) mod json;
 mod rules;
-mod text;
+pub(super) mod text;
 
 use std::{
     fs::File,
@@ -26,7 +26,8 @@ pub(super) use text::write_findings;
 /// What to inspect, and how.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// An ITI-41 request (MTOM, SOAP, or what was saved of one), an XDM package, METADATA.XML or a RegistryResponse.
+    /// An ITI-41 request (MTOM, SOAP, or what was saved of one), an XDM package, METADATA.XML, a RegistryResponse, or a
+    /// mail: plain, S/MIME (without keys, from outside), MDN or DSN.
     #[arg(value_name = "FILE", required_unless_present = "rules")]
     pub file: Option<PathBuf>,
     /// Print the table of all rules by which messages are judged, instead of judging one.

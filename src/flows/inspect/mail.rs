@@ -1,11 +1,12 @@
-//! Mail as it is before it is signed and sealed: what would be posted for it to an endpoint without wishes of its own.
+//! Mail as it is before it is signed and sealed: what would be posted for it to an endpoint without wishes of its own, or
+//! what it says if it is a notice.
 
 use std::io::Read;
 
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::{InspectError, InspectedSubmission, Inspection, Kind};
+use super::{InspectError, InspectedSubmission, Inspection, Kind, notice};
 use crate::{
     bridge::to_xdr::{EndpointPolicy, Incoming, Plan, plan},
     formats::{
@@ -76,6 +77,12 @@ pub(super) fn inspect_mail(
         }
     };
     let (from, to) = addresses(&mail);
+    if let Some(report) = mail.report() {
+        let mut inspection = notice::inspect(&mail, report, limits);
+        inspection.from = from;
+        inspection.recipients = to;
+        return Ok(inspection);
+    }
     let Some(from) = from else {
         return Err(InspectError::unreadable("a header without a sender"));
     };

@@ -28,6 +28,8 @@ pub(super) struct Survey<'a> {
     pub(super) kind: CmsKind,
     /// The content cipher's OID as its DER content octets; empty for a SignedData.
     pub(super) cipher: &'a [u8],
+    /// How many recipients the RecipientInfos identify; 0 for a SignedData.
+    pub(super) recipient_infos: usize,
 }
 
 /// One element: its tag and what is in it, without an end-of-contents mark.
@@ -47,14 +49,18 @@ pub(super) fn survey<'a>(cms: &'a [u8], limits: &Limits) -> Result<Survey<'a>, O
     let kind = kind_of(expect(parts.next()?, TAG_OID)?)?;
     let mut content = Children::of(expect(parts.next()?, TAG_CONTEXT_0)?);
     let body = Children::of(expect(content.next()?, TAG_SEQUENCE)?);
-    let cipher = match kind {
+    let (cipher, recipient_infos): (&[u8], usize) = match kind {
         CmsKind::Signed => {
             count_signed(body, limits)?;
-            &[]
+            (&[], 0)
         }
         CmsKind::Enveloped | CmsKind::AuthEnveloped => count_enveloped(body, limits)?,
     };
-    Ok(Survey { kind, cipher })
+    Ok(Survey {
+        kind,
+        cipher,
+        recipient_infos,
+    })
 }
 
 fn kind_of(oid: Element<'_>) -> Result<CmsKind, OpenError> {
@@ -92,8 +98,11 @@ fn count_signed(mut body: Children<'_>, limits: &Limits) -> Result<(), OpenError
 }
 
 /// EnvelopedData and AuthEnvelopedData begin alike: version, originatorInfo, recipientInfos, encryptedContentInfo
-/// (RFC 5652 §6.1, RFC 5083 §2.1). Gives the content cipher.
-fn count_enveloped<'a>(mut body: Children<'a>, limits: &Limits) -> Result<&'a [u8], OpenError> {
+/// (RFC 5652 §6.1, RFC 5083 §2.1). Gives the content cipher and the number of recipients.
+fn count_enveloped<'a>(
+    mut body: Children<'a>,
+    limits: &Limits,
+) -> Result<(&'a [u8], usize), OpenError> {
     body.next()?;
     let mut next = body.next()?;
     if let Some(originator) = next.filter(|part| part.tag == TAG_CONTEXT_0) {
@@ -115,7 +124,7 @@ fn count_enveloped<'a>(mut body: Children<'a>, limits: &Limits) -> Result<&'a [u
     let mut content = Children::of(expect(body.next()?, TAG_SEQUENCE)?);
     expect(content.next()?, TAG_OID)?;
     let mut algorithm = Children::of(expect(content.next()?, TAG_SEQUENCE)?);
-    Ok(expect(algorithm.next()?, TAG_OID)?.content)
+    Ok((expect(algorithm.next()?, TAG_OID)?.content, count))
 }
 
 /// A KeyAgreeRecipientInfo, `[1]`, holds several recipients in its last member (RFC 5652 §6.2.2).

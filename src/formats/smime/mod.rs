@@ -9,12 +9,14 @@ pub mod certificate;
 mod entity;
 mod ffi;
 pub mod header;
+mod look;
 mod open;
 pub mod policy;
 mod seal;
 mod verify;
 
 pub use header::{OUTER_SUBJECT, SealHeader, seal_header};
+pub use look::{Look, SecuredForm, look, look_at_cms};
 pub use open::{OpenError, OpenOptions, Opened, is_sealed_for, open, outer_header};
 pub use policy::{ContentCipher, Digest, Legacy};
 pub use seal::{SealError, SealOptions, SigningIdentity, seal, sealed_len_estimate};

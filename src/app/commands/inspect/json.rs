@@ -9,7 +9,7 @@ use crate::{
     formats::{
         document::DocumentFacts,
         finding::{Finding, Severity},
-        ids::DirectAddress,
+        ids::{DirectAddress, MessageId},
         metadata::{Code, DocumentEntry, Level, SubmissionSet, same_id},
         soap::Packaging,
     },
@@ -24,6 +24,9 @@ struct Document<'a> {
     recipients: Vec<String>,
     submissions: Vec<Submission<'a>>,
     notification: Option<Notification<'a>>,
+    /// Of S/MIME alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    smime: Option<Secured>,
     findings: Vec<Found<'a>>,
     verdict: &'a str,
 }
@@ -71,7 +74,33 @@ struct Coded<'a> {
 
 #[derive(Serialize)]
 struct Notification<'a> {
-    relates_to: &'a str,
+    relates_to: Option<&'a str>,
+    /// Of an MDN alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    disposition: Option<&'a str>,
+    /// Of an MDN alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    final_delivery: Option<bool>,
+    /// Of whom an MDN or DSN speaks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recipients: Option<Vec<Reported>>,
+}
+
+#[derive(Serialize)]
+struct Reported {
+    address: String,
+    /// Of a DSN alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    action: Option<&'static str>,
+    /// Of a DSN alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Secured {
+    form: &'static str,
+    recipient_infos: usize,
 }
 
 #[derive(Serialize)]
@@ -84,7 +113,10 @@ struct Found<'a> {
 }
 
 /// Writes one JSON document and a line end.
-pub(super) fn write(inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
+pub(in crate::app::commands) fn write(
+    inspection: &Inspection,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let document = Document {
         kind: inspection.kind.as_str(),
         level: inspection.level.map(Level::as_str),
@@ -96,10 +128,11 @@ pub(super) fn write(inspection: &Inspection, out: &mut dyn Write) -> io::Result<
             .map(DirectAddress::to_string)
             .collect(),
         submissions: inspection.submissions.iter().map(submission).collect(),
-        notification: inspection
-            .notification_relates_to
-            .as_deref()
-            .map(|relates_to| Notification { relates_to }),
+        notification: notification(inspection),
+        smime: inspection.secured.map(|secured| Secured {
+            form: secured.form.as_str(),
+            recipient_infos: secured.recipient_infos,
+        }),
         findings: inspection.findings.iter().map(found).collect(),
         verdict: if inspection.is_accepted() {
             "accept"
@@ -109,6 +142,30 @@ pub(super) fn write(inspection: &Inspection, out: &mut dyn Write) -> io::Result<
     };
     serde_json::to_writer_pretty(&mut *out, &document)?;
     out.write_all(b"\n")
+}
+
+/// What a notice says, or what a delivery notification by XDR is about.
+fn notification(inspection: &Inspection) -> Option<Notification<'_>> {
+    let Some(notice) = &inspection.notice else {
+        let relates_to = inspection.notification_relates_to.as_deref()?;
+        return Some(Notification {
+            relates_to: Some(relates_to),
+            disposition: None,
+            final_delivery: None,
+            recipients: None,
+        });
+    };
+    let recipients = notice.recipients.iter().map(|recipient| Reported {
+        address: recipient.address.to_string(),
+        action: recipient.action,
+        status: recipient.status.map(|status| status.to_string()),
+    });
+    Some(Notification {
+        relates_to: notice.relates_to.as_ref().map(MessageId::as_str),
+        disposition: notice.disposition,
+        final_delivery: notice.is_final_delivery,
+        recipients: Some(recipients.collect()),
+    })
 }
 
 fn submission(submission: &InspectedSubmission) -> Submission<'_> {

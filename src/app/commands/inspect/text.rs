@@ -3,9 +3,10 @@
 use std::io::{self, Write};
 
 use crate::{
-    flows::inspect::{InspectedSubmission, Inspection},
+    flows::inspect::{InspectedNotice, InspectedSubmission, Inspection},
     formats::{
         finding::{Finding, Severity},
+        ids::MessageId,
         metadata::{Level, same_id},
         soap::Packaging,
     },
@@ -13,10 +14,14 @@ use crate::{
 
 /// Writes what the file is, what it carries, every violated rule and the verdict. Nothing that was received can move
 /// the terminal's cursor.
-pub(super) fn write(inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
+pub(in crate::app::commands) fn write(
+    inspection: &Inspection,
+    out: &mut dyn Write,
+) -> io::Result<()> {
     let details: Vec<&str> = [
         inspection.packaging.map(Packaging::as_str),
         inspection.level.map(Level::as_str),
+        inspection.secured.map(|secured| secured.form.as_str()),
     ]
     .into_iter()
     .flatten()
@@ -34,6 +39,12 @@ pub(super) fn write(inspection: &Inspection, out: &mut dyn Write) -> io::Result<
     if let Some(id) = &inspection.notification_relates_to {
         writeln!(out, "notification about {}", shown(id))?;
     }
+    if let Some(notice) = &inspection.notice {
+        write_notice(notice, out)?;
+    }
+    if let Some(secured) = inspection.secured.filter(|one| one.recipient_infos > 0) {
+        writeln!(out, "sealed for {} recipients", secured.recipient_infos)?;
+    }
     for submission in &inspection.submissions {
         write_submission(submission, out)?;
     }
@@ -44,6 +55,29 @@ pub(super) fn write(inspection: &Inspection, out: &mut dyn Write) -> io::Result<
         "refuse"
     };
     writeln!(out, "verdict: {verdict}")
+}
+
+/// What an MDN or DSN says of whom.
+fn write_notice(notice: &InspectedNotice, out: &mut dyn Write) -> io::Result<()> {
+    let id = notice.relates_to.as_ref().map(MessageId::as_str);
+    writeln!(
+        out,
+        "notice about {}",
+        shown(id.unwrap_or("an unnamed message"))
+    )?;
+    if let Some(disposition) = notice.disposition {
+        let is_final = notice.is_final_delivery.unwrap_or_default();
+        let final_delivery = if is_final { ", final delivery" } else { "" };
+        writeln!(out, "  {disposition}{final_delivery}")?;
+    }
+    for recipient in &notice.recipients {
+        let action = recipient.action.unwrap_or_default();
+        let status = recipient.status.map(|status| status.to_string());
+        let status = status.unwrap_or_default();
+        let line = format!("  for {} {action} {status}", recipient.address);
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
 }
 
 fn write_submission(submission: &InspectedSubmission, out: &mut dyn Write) -> io::Result<()> {
