@@ -41,6 +41,7 @@ mod schemas;
 mod schemas_refuse;
 mod signals;
 mod smime;
+mod smime_command;
 mod smtp_client;
 mod smtp_client_tls;
 mod smtp_server;

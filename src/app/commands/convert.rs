@@ -1,4 +1,5 @@
-//! `xdbridge convert`: a request into a package or a plain mail, a package into a request or a mail.
+//! `xdbridge convert`: a request into a package or a plain mail, a package into a request or a mail, a mail into a
+//! request or a package.
 
 use std::{
     ffi::OsString,
@@ -25,7 +26,8 @@ use crate::{
 /// What to convert into what.
 #[derive(Debug, Args)]
 pub struct ConvertArgs {
-    /// An ITI-41 request for `--to xdm`, an XDM package for `--to xdr`, either for `--to mail`.
+    /// An ITI-41 request for `--to xdm`, an XDM package for `--to xdr`, either for `--to mail`; a mail that is neither
+    /// signed nor sealed for `--to xdr` and `--to xdm`.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
     /// What to make: an XDM package; an ITI-41 request, which is MTOM with its HTTP head; or a mail, neither
@@ -143,10 +145,10 @@ pub fn run(args: &ConvertArgs, out: &mut dyn Write) -> Result<Exit, CommandError
 }
 
 /// Writes `path` by a file beside it, which takes its place only when it is complete.
-fn write_whole<T>(
+pub(super) fn write_whole<T, E: From<io::Error>>(
     path: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<T, ConvertError>,
-) -> Result<T, ConvertError> {
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<T, E> {
     let mut name = path.file_name().map(OsString::from).unwrap_or_default();
     name.push(format!(".{}.part", Uuid::new_v4().simple()));
     let part = path.with_file_name(name);
@@ -162,10 +164,10 @@ fn write_whole<T>(
     finished
 }
 
-fn write_part<T>(
+fn write_part<T, E: From<io::Error>>(
     part: &Path,
-    write: impl FnOnce(&mut dyn Write) -> Result<T, ConvertError>,
-) -> Result<T, ConvertError> {
+    write: impl FnOnce(&mut dyn Write) -> Result<T, E>,
+) -> Result<T, E> {
     let mut file = BufWriter::new(create_private(part)?);
     let made = write(&mut file)?;
     file.flush()?;

@@ -8,6 +8,7 @@ pub mod demo;
 pub mod init;
 pub mod inspect;
 pub mod serve;
+pub mod smime;
 
 use std::{io::Write, process::ExitCode};
 
@@ -38,8 +39,11 @@ pub enum Command {
     Config(config::ConfigArgs),
     /// Tell what a file holds and whether the bridge would take it: exit code 0 if so, 1 if not, 2 if it is unreadable.
     Inspect(inspect::InspectArgs),
-    /// Turn a request into an XDM package or a plain mail, or a package into a request.
+    /// Turn a request into an XDM package or a plain mail, a package into a request or a mail, a mail into a request or
+    /// a package.
     Convert(convert::ConvertArgs),
+    /// Open or seal one mail with keys and trust anchors from files.
+    Smime(smime::SmimeArgs),
 }
 
 impl Cli {
@@ -53,6 +57,7 @@ impl Cli {
             Command::Config(args) => config::run(&args, out),
             Command::Inspect(args) => inspect::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
+            Command::Smime(args) => smime::run(&args, out),
         };
         exit_code(ended)
     }
