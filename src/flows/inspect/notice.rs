@@ -65,11 +65,17 @@ pub(super) fn inspect(mail: &Mail<'_>, report: Report, limits: &Limits) -> Inspe
     }
     if notice.relates_to.is_none() {
         notice.relates_to = elsewhere(mail, limits);
-        let text = match notice.relates_to {
-            Some(_) => "missing: taken from what else names the message",
-            None => "missing, and nothing else names the message",
+        let text = match (&notice.relates_to, report) {
+            (None, _) => Some("missing, and nothing else names the message"),
+            (Some(_), Report::Disposition) => {
+                Some("missing: taken from what else names the message")
+            }
+            // Few reporters put it into a DSN, which has no field of its own for it (DSN-1).
+            (Some(_), Report::DeliveryStatus) => None,
         };
-        warn("MDN-50", "Original-Message-ID", text.to_owned());
+        if let Some(text) = text {
+            warn("MDN-50", "Original-Message-ID", text.to_owned());
+        }
     }
     inspection.notice = Some(notice);
     inspection

@@ -77,7 +77,7 @@ struct Notification<'a> {
     relates_to: Option<&'a str>,
     /// Of an MDN alone.
     #[serde(skip_serializing_if = "Option::is_none")]
-    disposition: Option<&'a str>,
+    disposition: Option<Option<&'a str>>,
     /// Of an MDN alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     final_delivery: Option<bool>,
@@ -162,7 +162,7 @@ fn notification(inspection: &Inspection) -> Option<Notification<'_>> {
     });
     Some(Notification {
         relates_to: notice.relates_to.as_ref().map(MessageId::as_str),
-        disposition: notice.disposition,
+        disposition: notice.is_final_delivery.map(|_| notice.disposition),
         final_delivery: notice.is_final_delivery,
         recipients: Some(recipients.collect()),
     })
