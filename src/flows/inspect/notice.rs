@@ -55,21 +55,24 @@ pub(super) fn inspect(mail: &Mail<'_>, report: Report, limits: &Limits) -> Inspe
         inspection.findings.push(finding);
     };
     let Some(mut notice) = read else {
-        let text = format!("the notice has no readable {media_type}: nothing can be made of it");
+        let text =
+            format!("nothing can be made of the notice: a readable {media_type} must be in it");
         warn("MDN-20", "message", text);
         return inspection;
     };
     if report == Report::Disposition && notice.disposition.is_none() {
-        let text = "missing or unusable: nothing can be made of the notice";
+        let text = "missing or unusable, so that nothing can be made of the notice; automatic-action/MDN-sent-automatically; and one of processed, dispatched and failed is accepted";
         warn("MDN-44", "Disposition", text.to_owned());
     }
     if notice.relates_to.is_none() {
         notice.relates_to = elsewhere(mail, limits);
         let text = match (&notice.relates_to, report) {
-            (None, _) => Some("missing, and nothing else names the message"),
-            (Some(_), Report::Disposition) => {
-                Some("missing: taken from what else names the message")
+            (None, _) => {
+                Some("missing, and nothing else names the message; the field must be there")
             }
+            (Some(_), Report::Disposition) => Some(
+                "missing, and taken from what else names the message; the field should be there",
+            ),
             // Few reporters put it into a DSN, which has no field of its own for it (DSN-1).
             (Some(_), Report::DeliveryStatus) => None,
         };
