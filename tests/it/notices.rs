@@ -631,3 +631,97 @@ fn a_notice_that_is_repeated_or_comes_late_changes_nothing_and_is_audited() {
     assert_eq!(outcome.failure, Some(Reason::MdnFailed));
     assert_eq!(ground.told(&second), ["mdnFailed"]);
 }
+
+// rule: T-24, LOOP-6
+#[cfg(feature = "fault-points")]
+#[test]
+fn a_kill_between_a_notices_effect_and_its_own_end_repeats_it_harmlessly() {
+    use std::{fs, io::Write, os::unix::process::ExitStatusExt};
+
+    use openssl::x509::X509;
+
+    use crate::support::{
+        crossing_ground::{Answered, Letter, Workshop, message_id},
+        receiving_ground::hand_over_by,
+    };
+
+    let workshop = Workshop::new();
+    let ground = workshop.ground();
+    let mut config = fs::File::options()
+        .append(true)
+        .open(ground.path().join("xdbridge.toml"))
+        .unwrap();
+    // No endpoint takes mail for the sender: notices come all the same.
+    let more = r#"
+[smtp.server]
+bind = "127.0.0.1:0"
+host_name = "bridge.harbor.example"
+
+[soap.client]
+certificate = "tls/trial-ehr.pem"
+key = "tls/trial-ehr.key"
+ca_files = ["ca/ca.pem"]
+
+[sources]
+gateway_oid = "2.999.1"
+
+[[endpoint]]
+name = "elsewhere"
+url = "https://127.0.0.1:1/xdr"
+serves = ["care.team@direct.harbor.example"]
+"#;
+    config.write_all(more.as_bytes()).unwrap();
+    let mut bridge = ground.start_with("notice.taken=kill");
+    assert!(bridge.is_listening(), "{}", bridge.log_text());
+    let letter = Letter::small();
+    assert_eq!(ground.post(&bridge, &letter), Answered::Success);
+    let sent = ground.wait_for_messages(1);
+    let line = message_id(&sent[0]);
+    let id = line.split(['<', '>']).nth(1).unwrap();
+
+    let (rui, ngozi) = (letter.to[0].to_string(), letter.from.to_string());
+    let submitted = Submitted {
+        exchange: ExchangeId::random(),
+        message_id: id.to_owned(),
+    };
+    let notice = Notice {
+        from: rui.clone(),
+        to: ngozi.clone(),
+        ..Notice::mdn(&submitted, &rui, "processed")
+    };
+    let certificate = |name: &str| {
+        let pem = fs::read(ground.path().join(name)).unwrap();
+        X509::from_pem(&pem).unwrap()
+    };
+    let entity = format!("Content-Type: message/rfc822\r\n\r\n{}", notice.message());
+    let mail = sealed_entity(
+        &entity,
+        &[workshop.hisp()],
+        &certificate("direct/domain.pem"),
+    );
+    let log = bridge.wait_for_line(|line| line.contains("listening for mail"));
+    let log: serde_json::Value = serde_json::from_str(&log).unwrap();
+    let address = log["smtp"].as_str().unwrap().parse().unwrap();
+    let known = (&certificate("ca/ca.pem"), "direct.harbor.example");
+    let reply = hand_over_by(known, address, &rui, &[&ngozi], &mail);
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(bridge.ended().signal(), Some(9));
+
+    let stand = || {
+        let all = ground.exchanges();
+        let (submitted, received): (Vec<_>, Vec<_>) = all
+            .into_iter()
+            .partition(|one| matches!(one.origin, Origin::Xdr { .. }));
+        let recipient = submitted[0].recipient(&letter.to[0]).unwrap().clone();
+        assert_eq!((submitted.len(), received.len()), (1, 1));
+        (recipient, received[0].is_final())
+    };
+    let (settled, is_absorbed) = stand();
+    assert_eq!(settled.state, RecipientState::Processed);
+    assert!(settled.outcome.is_some() && !is_absorbed);
+
+    let bridge = ground.start();
+    bridge.wait_for_line(|line| line.contains("says processed: suppressed"));
+    bridge.stop();
+    assert_eq!(stand(), (settled, true));
+}

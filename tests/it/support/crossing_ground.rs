@@ -132,6 +132,12 @@ impl Workshop {
         ground
     }
 
+    /// The HISP's certificate and key.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fn hisp(&self) -> &SigningIdentity {
+        &self.hisp
+    }
+
     /// A certificate of the HISP's CA for another domain of it.
     pub(crate) fn issue_for(&self, domain: &str) -> SigningIdentity {
         let domain = domain.parse().unwrap();

@@ -308,9 +308,20 @@ pub(crate) fn receive(config: &mut Config, url: String) {
 /// Sends a mail over STARTTLS to the bridge at `address`, as a peer's mail system would, and gives the reply to its
 /// data, or to the first command that was refused.
 pub(crate) fn hand_over(address: SocketAddr, from: &str, to: &[&str], mail: &[u8]) -> String {
-    let mut peer = starttls(Peer {
-        stream: connect_plain(address),
-    });
+    let known = (&pki().authority.certificate, "localhost");
+    hand_over_by(known, address, from, to, mail)
+}
+
+/// The same to a bridge that another CA vouches for, under another name.
+pub(crate) fn hand_over_by(
+    (ca, host): (&X509, &str),
+    address: SocketAddr,
+    from: &str,
+    to: &[&str],
+    mail: &[u8],
+) -> String {
+    let stream = connect_plain(address);
+    let mut peer = starttls(Peer { stream }, ca, host);
     let mut commands = vec![format!("MAIL FROM:<{from}>")];
     commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
     for command in commands {
@@ -353,14 +364,13 @@ pub(crate) fn understood(seen: &Seen) -> (ReceivedRequest, Vec<Vec<u8>>) {
 }
 
 /// Greets, and takes TLS.
-fn starttls(mut peer: Peer<TcpStream>) -> Peer<SslStream<TcpStream>> {
+fn starttls(mut peer: Peer<TcpStream>, ca: &X509, host: &str) -> Peer<SslStream<TcpStream>> {
     assert!(peer.reply().starts_with("220"));
     peer.ask("EHLO mx.harbor.example");
     assert!(peer.ask("STARTTLS").starts_with("220"));
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-    let ca = pki().authority.certificate.clone();
-    connector.cert_store_mut().add_cert(ca).unwrap();
-    let stream = connector.build().connect("localhost", peer.stream).unwrap();
+    connector.cert_store_mut().add_cert(ca.clone()).unwrap();
+    let stream = connector.build().connect(host, peer.stream).unwrap();
     let mut peer = Peer { stream };
     peer.ask("EHLO mx.harbor.example");
     peer
