@@ -111,7 +111,7 @@ impl Bridge {
 
         let receiver = match &config.smtp.server {
             Some(server) => {
-                let to_xdr = to_xdr(config, server, &to_direct, &partners)?;
+                let to_xdr = to_xdr(config, server, &to_direct, &partners, &budget)?;
                 Some((server, Arc::new(to_xdr)))
             }
             None => None,
@@ -269,6 +269,7 @@ fn to_xdr(
     server: &SmtpServerConfig,
     to_direct: &ToDirect,
     partners: &Arc<Partners>,
+    budget: &ByteBudget,
 ) -> anyhow::Result<ToXdr> {
     let endpoints = XdrEndpoints::read(&config.endpoint).map_err(|bad| all_problems(&bad))?;
     let known: Vec<Endpoint> = endpoints
@@ -299,6 +300,7 @@ fn to_xdr(
         posts: Arc::new(posts),
         mail: Arc::clone(&to_direct.mail),
         cpu: to_direct.cpu.clone(),
+        budget: budget.clone(),
         limits: Arc::clone(&to_direct.limits),
         settings: Arc::new(config.notification),
         timers: Arc::clone(&to_direct.timers),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 /// Waits after the first, second, third ... attempt; the last one repeats.
 const WAITS_MINUTES: [u64; 5] = [1, 2, 4, 8, 15];
@@ -34,12 +34,6 @@ pub fn next_attempt(
     }
     let next = now.checked_add(wait(attempts, random)).ok()?;
     Some(next.min(last))
-}
-
-/// The wait after `attempts` failed attempts, chance left aside.
-pub fn mean_wait(attempts: u32) -> SignedDuration {
-    let wait = wait(attempts, JITTER_PER_MILLE);
-    SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)
 }
 
 fn wait(attempts: u32, random: u64) -> Duration {

@@ -43,18 +43,35 @@ impl<K: Eq + Hash + Clone> KeyedPlaces<K> {
 
     /// Waits for a place of `key`.
     pub async fn enter(&self, key: &K) -> KeyedPlace<K> {
-        let semaphore = {
-            let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
-            let fresh = || Arc::new(Semaphore::new(self.places));
-            Arc::clone(keys.entry(key.clone()).or_insert_with(fresh))
-        };
-        let mut place = KeyedPlace {
+        let (semaphore, mut place) = self.before(key);
+        place.permit = semaphore.acquire_owned().await.ok();
+        place
+    }
+
+    /// A place of `key`, if one is free now.
+    pub fn try_enter(&self, key: &K) -> Option<KeyedPlace<K>> {
+        let (semaphore, mut place) = self.before(key);
+        place.permit = Some(semaphore.try_acquire_owned().ok()?);
+        Some(place)
+    }
+
+    /// Wakes everybody who waits for a place, without giving one.
+    pub fn close(&self) {
+        let keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        keys.values().for_each(|semaphore| semaphore.close());
+    }
+
+    /// The semaphore of `key`, and a place that is not taken yet.
+    fn before(&self, key: &K) -> (Arc<Semaphore>, KeyedPlace<K>) {
+        let mut keys = self.keys.lock().unwrap_or_else(PoisonError::into_inner);
+        let fresh = || Arc::new(Semaphore::new(self.places));
+        let semaphore = Arc::clone(keys.entry(key.clone()).or_insert_with(fresh));
+        let place = KeyedPlace {
             keys: Arc::clone(&self.keys),
             key: key.clone(),
             permit: None,
         };
-        place.permit = semaphore.acquire_owned().await.ok();
-        place
+        (semaphore, place)
     }
 }
 

@@ -26,8 +26,12 @@ const STORE_FAILED_SLEEP: Duration = Duration::from_secs(1);
 const LONGEST_DELAY_SECONDS: i64 = 60;
 /// Claims that wait for a place, for each place.
 const CLAIMS_FOR_EACH_PLACE: usize = 16;
-/// Hand-overs at once to one domain: a slow next hop takes no more places than these.
-const SENDS_TO_ONE_DOMAIN: usize = 8;
+/// Hand-overs and posts at once to one destination, and no more than half of all hand-overs: a slow one takes no more
+/// places than these.
+const AT_ONCE_TO_ONE_DESTINATION: usize = 8;
+/// Claims that wait here for one destination; what is more goes back to the outbox for a while, so that a slow one does
+/// not fill the room of all others.
+const CLAIMS_TO_ONE_DESTINATION: usize = 256;
 /// From this failed run of one effect on, an operator must look at it.
 const ALARMING_ATTEMPTS: u32 = 5;
 
@@ -49,8 +53,8 @@ pub struct Outbox {
     pub clock: Arc<dyn Clock>,
     /// Rung whenever effects were committed.
     pub wake: Arc<Notify>,
-    /// How many run at once. A quarter is kept for everything but hand-overs, which may take long: deadlines, seals
-    /// and reports never wait for a slow next hop.
+    /// How many run at once, posts aside, which have places by endpoint. A quarter is kept for everything but
+    /// hand-overs, which may take long: deadlines, seals and reports never wait for a slow next hop.
     pub workers: usize,
     /// How long a claim lasts.
     pub lease: Duration,
@@ -63,18 +67,51 @@ struct Places {
     claims: Arc<Semaphore>,
     sends: Semaphore,
     others: Semaphore,
-    domains: KeyedPlaces<DomainName>,
+    waiting: KeyedPlaces<Destination>,
+    destinations: KeyedPlaces<Destination>,
+}
+
+/// Where an effect leads out of the bridge. Whether it is slow, its own effects alone feel.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Destination {
+    /// The next hop of a domain's mail.
+    Domain(DomainName),
+    /// An XDR endpoint, by its name. The configuration has so few that they share no other bound.
+    Endpoint(String),
+}
+
+impl Destination {
+    /// `None` for what the bridge does by itself.
+    fn of(effect: &Effect) -> Option<Self> {
+        match effect {
+            Effect::Send { domain, .. } | Effect::SendMdn { domain, .. } => {
+                Some(Self::Domain(domain.clone()))
+            }
+            Effect::Post { endpoint, .. } => Some(Self::Endpoint(endpoint.clone())),
+            Effect::LookUp { .. }
+            | Effect::Seal { .. }
+            | Effect::Open
+            | Effect::ReportOutcome { .. }
+            | Effect::DeadlineQueue
+            | Effect::DeadlineTp
+            | Effect::DeadlineTd
+            | Effect::RemoveBodies => None,
+        }
+    }
 }
 
 impl Outbox {
     /// Claims and runs effects until `stop` turns true or its sender is gone, then waits for those under way.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let reserved = (self.workers / 4).max(1);
+        let sends = self.workers.saturating_sub(reserved).max(1);
+        let at_once = (sends / 2).clamp(1, AT_ONCE_TO_ONE_DESTINATION);
         let places = Arc::new(Places {
             claims: Arc::new(Semaphore::new(self.workers.max(1) * CLAIMS_FOR_EACH_PLACE)),
-            sends: Semaphore::new(self.workers.saturating_sub(reserved).max(1)),
+            sends: Semaphore::new(sends),
             others: Semaphore::new(reserved),
-            domains: KeyedPlaces::new(SENDS_TO_ONE_DOMAIN),
+            waiting: KeyedPlaces::new(CLAIMS_TO_ONE_DESTINATION),
+            destinations: KeyedPlaces::new(at_once),
         });
         // What one effect asks for at once comes without another look at the disk.
         self.store
@@ -93,7 +130,6 @@ impl Outbox {
             let claims = match self.store.claim(self.clock.now(), self.lease, free).await {
                 Ok(claims) => claims,
                 Err(failure) => {
-                    crate::flows::measures::count_alarm("store");
                     error!(
                         alarm = "store",
                         error = &failure as &dyn std::error::Error,
@@ -111,10 +147,19 @@ impl Outbox {
                     break;
                 };
                 let (outbox, places) = (Arc::clone(&self), Arc::clone(&places));
-                running.spawn(async move {
-                    outbox.run_in_its_place(&claim, &places).await;
-                    drop(claimed);
-                });
+                match Destination::of(&claim.effect) {
+                    None => running.spawn(async move {
+                        outbox.run_by_itself(&claim, &places).await;
+                        drop(claimed);
+                    }),
+                    // It waits in the room of its destination, not in that of all.
+                    Some(destination) => {
+                        drop(claimed);
+                        running.spawn(async move {
+                            outbox.run_towards(&destination, &claim, &places).await;
+                        })
+                    }
+                };
             }
             if is_all {
                 let sleep = self.until_next_due().await;
@@ -125,22 +170,34 @@ impl Outbox {
         // What only waits for a place is left to the next start; what runs is waited for.
         places.sends.close();
         places.others.close();
+        places.destinations.close();
         while running.join_next().await.is_some() {}
     }
 
-    async fn run_in_its_place(&self, claim: &Claim, places: &Places) {
-        let (_domain, place) = match &claim.effect {
-            Effect::Send { domain, .. } => {
-                let of_domain = places.domains.enter(domain).await;
-                (Some(of_domain), places.sends.acquire().await)
-            }
-            Effect::Post { .. } | Effect::SendMdn { .. } => (None, places.sends.acquire().await),
-            _ => (None, places.others.acquire().await),
-        };
+    async fn run_by_itself(&self, claim: &Claim, places: &Places) {
         // A closed lane means that the bridge stops.
-        if place.is_err() {
-            return;
+        if let Ok(_place) = places.others.acquire().await {
+            self.run_in_time(claim).await;
         }
+    }
+
+    async fn run_towards(&self, destination: &Destination, claim: &Claim, places: &Places) {
+        let Some(_waiting) = places.waiting.try_enter(destination) else {
+            let at = self.clock.now() + delay(claim.attempts);
+            return self.give_back(claim, at).await;
+        };
+        let _place = places.destinations.enter(destination).await;
+        let lane = match destination {
+            Destination::Domain(_) => Some(places.sends.acquire().await),
+            Destination::Endpoint(_) => None,
+        };
+        // The lane's place is held while it runs. A closed lane means that the bridge stops.
+        if !places.sends.is_closed() && !matches!(lane, Some(Err(_))) {
+            self.run_in_time(claim).await;
+        }
+    }
+
+    async fn run_in_time(&self, claim: &Claim) {
         // A claim that waited long for its place may lapse while it runs: then it is claimed anew.
         let end = self.clock.now().checked_add(self.longest_effect);
         if end.is_ok_and(|end| end < claim.leased_until) {

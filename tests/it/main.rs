@@ -21,6 +21,7 @@ mod gsoap_client;
 mod inspect;
 mod inspect_is_the_server;
 mod judgements;
+mod lanes;
 mod mail_to_xdr;
 mod metadata;
 mod notices;

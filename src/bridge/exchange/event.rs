@@ -158,6 +158,8 @@ pub enum EventKind {
         attempt: u32,
         /// How.
         result: PostResult,
+        /// The endpoint's errorCode that decided, where it is one that is known.
+        code: Option<String>,
     },
     /// The deferred response to a post arrived. `Deferred` and `AnswerLost` make no sense here and change nothing.
     DeferredAnswer {
@@ -273,6 +275,8 @@ pub enum Effect {
     Post {
         /// Which.
         leg: LegId,
+        /// The endpoint's name: posts to a slow one wait apart from all others.
+        endpoint: String,
         /// 1 for the first one.
         attempt: u32,
     },
@@ -282,6 +286,10 @@ pub enum Effect {
         recipient: usize,
         /// What to say.
         disposition: MdnToSend,
+        /// The domain of the mail's sender: notices to a slow next hop wait apart from all others.
+        domain: DomainName,
+        /// When it is dropped, if no next hop has taken it by then (LOOP-2).
+        until: Timestamp,
     },
     /// Tell the XDR sender's side one recipient's final outcome, once.
     ReportOutcome {

@@ -54,6 +54,7 @@ pub(super) fn post_leg(number: u128, idempotent: bool) -> Leg {
             state: LegState::Received,
             answer_lost: false,
             reason: None,
+            error_code: None,
             answers: Vec::new(),
         }),
     }
@@ -85,6 +86,7 @@ pub(super) fn from_xdr(legs: Vec<Leg>, recipients: Vec<Recipient>) -> Exchange {
 /// From Direct, before it begins.
 pub(super) fn from_direct(recipients: &[&str]) -> Exchange {
     let origin = Origin::Direct {
+        wire_bytes: 12_345,
         envelope_from: None,
         message_id: None,
         from: None,

@@ -63,6 +63,8 @@ pub enum Origin {
     },
     /// A Direct message: the exchange crosses from Direct to XDR.
     Direct {
+        /// The mail as it was received, in octets.
+        wire_bytes: u64,
         /// MAIL FROM; `None` for the null reverse-path.
         envelope_from: Option<DirectAddress>,
         /// The inner Message-ID, if it had one.
@@ -161,6 +163,9 @@ pub struct XdrLeg {
     pub answer_lost: bool,
     /// Why it ended, where its state alone does not say.
     pub reason: Option<Reason>,
+    /// The endpoint's last errorCode, where it is one that is known: notices name it beside the reason.
+    #[serde(default)]
+    pub error_code: Option<String>,
     /// What the endpoint said of single recipients. It goes before `state`.
     pub answers: Vec<RecipientAnswer>,
 }

@@ -248,7 +248,7 @@ mod tests {
             1 => Just(EventKind::Absorbed),
             2 => leg().prop_map(|leg| EventKind::PostStarted { leg }),
             6 => (leg(), 1_u32..4, result()).prop_map(|(leg, attempt, result)| {
-                EventKind::Posted { leg, attempt, result }
+                EventKind::Posted { leg, attempt, result, code: None }
             }),
             2 => (to(), 1_u128..1_000).prop_map(|(recipient, body)| EventKind::MdnSealed {
                 recipient,
@@ -414,13 +414,13 @@ mod tests {
         ) {
             let (exchange, effects) = live(from_direct(&[ADA, NGOZI, LATE]), kinds);
             for recipient in 0..exchange.recipients.len() {
-                let at = |disposition| {
-                    let wanted = Effect::SendMdn { recipient, disposition };
-                    effects.iter().position(|effect| *effect == wanted)
+                let is = |effect: &Effect, wanted: MdnToSend| {
+                    matches!(effect, Effect::SendMdn { recipient: of, disposition, .. }
+                        if *of == recipient && *disposition == wanted)
                 };
-                let number = |disposition| {
-                    count(&effects, &Effect::SendMdn { recipient, disposition })
-                };
+                let at = |wanted| effects.iter().position(|effect| is(effect, wanted));
+                let number =
+                    |wanted| effects.iter().filter(|effect| is(effect, wanted)).count();
                 let last = number(MdnToSend::Dispatched) + number(MdnToSend::Failed);
                 prop_assert!(number(MdnToSend::Processed) <= 1 && last <= 1);
                 if let Some(end) = at(MdnToSend::Dispatched).or(at(MdnToSend::Failed)) {

@@ -14,6 +14,8 @@ const MAX_REPEATS: usize = 5;
 /// The number of the first post of a leg.
 const FIRST_ATTEMPT: u32 = 1;
 const REPEAT_WINDOW: Duration = Duration::from_secs(24 * 60 * 60);
+/// How long the hand-over of an MDN is tried (LOOP-2).
+const MDN_LIFETIME: Duration = Duration::from_secs(60 * 60);
 
 pub(super) fn apply(life: &mut Life, event: &EventKind) {
     use EventKind as E;
@@ -49,8 +51,10 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
             leg,
             attempt,
             result,
+            code,
         } => {
-            if post_in(life, *leg, &[LegState::Opened, LegState::Posting]).is_some() {
+            if let Some(post) = post_in(life, *leg, &[LegState::Opened, LegState::Posting]) {
+                post.error_code.clone_from(code);
                 take_result(life, *leg, attempt.saturating_add(1), result);
             }
         }
@@ -164,9 +168,16 @@ fn open(life: &mut Life, opening: &Opening) {
     }
     let legs: Vec<LegId> = life.exchange.legs.iter().map(|leg| leg.id).collect();
     for leg in legs {
-        if life.exchange.recipients_of(leg).next().is_some() {
-            let attempt = FIRST_ATTEMPT;
-            life.now(Effect::Post { leg, attempt });
+        let endpoint = life.exchange.leg(leg).and_then(|leg| leg.as_xdr());
+        let endpoint = endpoint.map(|post| post.endpoint.clone());
+        if let Some(endpoint) = endpoint
+            && life.exchange.recipients_of(leg).next().is_some()
+        {
+            life.now(Effect::Post {
+                leg,
+                endpoint,
+                attempt: FIRST_ATTEMPT,
+            });
         } else {
             end_leg(life, leg, LegState::Refused, None);
         }
@@ -176,10 +187,7 @@ fn open(life: &mut Life, opening: &Opening) {
 /// From here on MDNs speak for this recipient: `processed` first, whatever becomes of it (MDN-12, DST-5).
 fn trust(life: &mut Life, index: usize) {
     life.exchange.recipients[index].mdns.is_due = true;
-    life.now(Effect::SendMdn {
-        recipient: index,
-        disposition: MdnToSend::Processed,
-    });
+    send_mdn(life, index, MdnToSend::Processed);
 }
 
 fn absorb(life: &mut Life) {
@@ -207,6 +215,7 @@ fn take_result(life: &mut Life, id: LegId, next: u32, result: &PostResult) {
     };
     let again = Effect::Post {
         leg: id,
+        endpoint: post.endpoint.clone(),
         attempt: next,
     };
     let delivered = if post.final_by_disposition {
@@ -437,9 +446,19 @@ fn finish_processed(life: &mut Life, address: &DirectAddress) {
 
 fn send_final_mdn(life: &mut Life, index: usize) {
     if let Some(disposition) = final_mdn(&life.exchange, index) {
+        send_mdn(life, index, disposition);
+    }
+}
+
+fn send_mdn(life: &mut Life, recipient: usize, disposition: MdnToSend) {
+    // Without a sender there is nobody to tell.
+    if let Origin::Direct { from: Some(to), .. } = &life.exchange.origin {
+        let domain = to.domain().clone();
         life.now(Effect::SendMdn {
-            recipient: index,
+            recipient,
             disposition,
+            domain,
+            until: after(life.at, MDN_LIFETIME),
         });
     }
 }
@@ -469,10 +488,7 @@ fn repeat_mdns(life: &mut Life, addresses: &[DirectAddress]) {
             continue;
         }
         repeats.push(at);
-        life.now(Effect::SendMdn {
-            recipient: index,
-            disposition: MdnToSend::Processed,
-        });
+        send_mdn(life, index, MdnToSend::Processed);
         send_final_mdn(life, index);
     }
 }
@@ -506,6 +522,7 @@ mod tests {
             leg,
             attempt: 1,
             result,
+            code: None,
         };
         let deferred = |result| EventKind::DeferredAnswer { leg, result };
         let partial = || PostResult::Partial { failed: Vec::new() };
@@ -597,6 +614,7 @@ mod tests {
                 Effect::SendMdn {
                     recipient,
                     disposition,
+                    ..
                 } => Some((recipient, disposition)),
                 _ => None,
             })
@@ -618,6 +636,7 @@ mod tests {
             leg,
             attempt,
             result,
+            code: None,
         };
         feed(exchange, minute(4), posted)
     }
@@ -688,6 +707,7 @@ mod tests {
             leg: leg_id(1),
             attempt: 1,
             result,
+            code: None,
         };
         let cannot = EventKind::LegFailed {
             leg: leg_id(1),
@@ -910,6 +930,7 @@ mod tests {
         let effects = posted(&mut exchange, 1, PostResult::Unavailable { retry_at });
         let again = Effect::Post {
             leg: leg_id(1),
+            endpoint: "harbor".to_owned(),
             attempt: 2,
         };
         assert_eq!(effects, [Scheduled::new(again, minute(20))]);

@@ -20,12 +20,12 @@ use crate::{
         intake::store_error,
         measures,
         ports::{Bodies, Claim, StagedBody, StoreError},
+        records::secured,
         transition::{self, Extras},
     },
     formats::{
-        audit::{AuditKind, AuditOutcome, AuditRecord},
         document::{DocumentFacts, DocumentSink, DocumentSource, DocumentsInMemory, NoDocuments},
-        ids::{BodyId, CertificateFingerprint, DirectAddress, DomainName, LegId, MessageId},
+        ids::{BodyId, DirectAddress, DomainName, LegId, MessageId},
         limits::Limits,
         metadata::{Metadata, MetadataError},
         smime::{self, SealError, SealOptions, SigningIdentity},
@@ -68,7 +68,7 @@ impl ToDirect {
         }
         let (recipients, certificates): (Vec<_>, Vec<_>) = served.into_iter().unzip();
         let signers = own.signers(from, now);
-        let audit = secured(now, claim, &mail.message_id, &signers, &recipients);
+        let audit = secured(now, claim, &mail.message_id, &signers, recipients.len());
         let job = SealJob {
             bodies: Arc::clone(&self.bodies),
             limits: Arc::clone(&self.limits),
@@ -253,7 +253,7 @@ impl SealJob {
         let fields =
             to_direct::outer_header_fields(&conversion, &self.outer_subject, options.cipher);
         let header = smime::seal_header(&fields);
-        let boundary = signature_boundary(&self.message_id);
+        let boundary = smime::signature_boundary(&self.message_id);
         let mut held = reading.documents.as_ref();
         let source: &mut dyn DocumentSource = match &mut held {
             Some(documents) => documents,
@@ -301,13 +301,6 @@ impl SealJob {
             staged,
         ))
     }
-}
-
-/// The boundary of the multipart/signed. It cannot occur in what it bounds: every line of that is shorter, or base64,
-/// which has no `=` before its end.
-fn signature_boundary(message_id: &MessageId) -> String {
-    let random = message_id.as_str().split('@').next().unwrap_or_default();
-    format!("=_signed_{random}")
 }
 
 /// The mail came out larger than the limit.
@@ -388,23 +381,4 @@ fn from_read(error: ReadError) -> SealFailure {
         ReadError::Io(error) | ReadError::Sink(error) => from_io(error),
         error => SealFailure::cannot(Reason::ConversionFailed, error),
     }
-}
-
-fn secured(
-    now: Timestamp,
-    claim: &Claim,
-    message_id: &MessageId,
-    signers: &[SigningIdentity],
-    recipients: &[DirectAddress],
-) -> AuditRecord {
-    let fingerprints: Vec<String> = signers
-        .iter()
-        .filter_map(|signer| signer.certificate.to_der().ok())
-        .map(|der| CertificateFingerprint::of_der(&der).to_string())
-        .collect();
-    AuditRecord::new(now, AuditKind::Secure, AuditOutcome::Success)
-        .of(claim.exchange)
-        .with("message-id", message_id.as_str())
-        .with("signers", fingerprints.join(" "))
-        .with("recipients", recipients.len().to_string())
 }

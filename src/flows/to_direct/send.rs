@@ -1,7 +1,7 @@
 //! A sealed leg goes to the next hop of one domain; each recipient's reply is an event of its own.
 
 use jiff::{SignedDuration, Timestamp};
-use tracing::{error, info};
+use tracing::info;
 use uuid::Uuid;
 
 use super::{ToDirect, seal::alarm_domain_gone};
@@ -13,8 +13,8 @@ use crate::{
     flows::{
         fault_points,
         intake::store_error,
-        measures,
         ports::{Claim, OutgoingMail, SendResult, StoreError, StoredBody},
+        records::{alarm_damaged_body, is_damaged},
         transition::{self, Extras},
     },
     formats::{
@@ -62,7 +62,7 @@ impl ToDirect {
         let results = self.mail.send(&mail).await;
         fault_points::pass("deliver.sent").map_err(store_error)?;
         if results.iter().any(is_damaged) {
-            alarm_damaged_body(claim, leg, "sealed");
+            alarm_damaged_body(claim, "sealed");
         }
         self.record_results(claim, &exchange, leg, attempt, &mail, &results)
             .await
@@ -160,7 +160,7 @@ impl ToDirect {
         claim: &Claim,
         leg: LegId,
     ) -> Result<(), StoreError> {
-        alarm_damaged_body(claim, leg, "recorded");
+        alarm_damaged_body(claim, "recorded");
         self.fail_leg(claim, leg, Reason::Internal).await
     }
 
@@ -185,27 +185,6 @@ impl ToDirect {
 }
 
 /// Whether the sender found the stored bytes damaged: it has then broken off, and the peer has got no message.
-fn is_damaged(result: &SendResult) -> bool {
-    matches!(
-        result,
-        SendResult::Refused {
-            reason: Reason::Internal,
-            ..
-        }
-    )
-}
-
-fn alarm_damaged_body(claim: &Claim, leg: LegId, which: &'static str) {
-    error!(
-        alarm = "body_damaged",
-        exchange.id = %claim.exchange,
-        leg.id = %leg,
-        "the {which} body of exchange {} is damaged on disk; its recipients are reported as failed",
-        claim.exchange
-    );
-    measures::count_alarm("body_damaged");
-}
-
 fn waiting_recipients(exchange: &Exchange, leg: LegId, domain: &DomainName) -> Vec<DirectAddress> {
     let waits = |recipient: &&Recipient| {
         recipient.state == RecipientState::Queued && recipient.address.domain() == domain

@@ -17,7 +17,10 @@ mod receive;
 
 use std::sync::Arc;
 
+use notify::Due;
+
 use super::{
+    budget::ByteBudget,
     cpu::CpuPool,
     deadlines,
     keyed::KeyedPlaces,
@@ -63,6 +66,8 @@ pub struct ToXdr {
     pub mail: Arc<dyn SendMail>,
     /// Threads for XML, zip and CMS.
     pub cpu: CpuPool,
+    /// Octets in flight: a mail is opened when there is room for it.
+    pub budget: ByteBudget,
     /// Limits on what comes from outside.
     pub limits: Arc<Limits>,
     /// How notices are written.
@@ -80,11 +85,20 @@ impl ToXdr {
     pub async fn deliver(&self, claim: &Claim) -> Result<(), StoreError> {
         match &claim.effect {
             Effect::Open => self.open(claim).await,
-            Effect::Post { leg, attempt } => self.post(claim, *leg, *attempt).await,
+            Effect::Post { leg, attempt, .. } => self.post(claim, *leg, *attempt).await,
             Effect::SendMdn {
                 recipient,
                 disposition,
-            } => self.notify(claim, *recipient, *disposition).await,
+                until,
+                ..
+            } => {
+                let due = Due {
+                    recipient: *recipient,
+                    disposition: *disposition,
+                    until: *until,
+                };
+                self.notify(claim, due).await
+            }
             _ => deadlines::complete(&self.store, claim).await,
         }
     }

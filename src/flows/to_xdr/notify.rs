@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use openssl::x509::X509;
 use tracing::{error, info};
 use uuid::Uuid;
@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::ToXdr;
 use crate::{
     bridge::{
-        exchange::{Event, EventKind, Exchange, MdnToSend, Origin, Recipient, SealedMail},
+        exchange::{Event, EventKind, Exchange, MdnToSend, Origin, Reason, Recipient, SealedMail},
         own_domain::OwnDomain,
         retry,
         trust::{self, CertificateCandidate, Purpose},
@@ -22,6 +22,7 @@ use crate::{
         intake::store_error,
         measures,
         ports::{Bodies, Claim, OutgoingMail, SendResult, StagedBody, StoreError, StoredBody},
+        records::{alarm_damaged_body, is_damaged, secured},
         settings::MdnEnvelopeSender,
         transition::{self, Extras},
     },
@@ -33,10 +34,18 @@ use crate::{
     },
 };
 
-/// A notice that cannot be delivered is tried for this long, and then dropped (LOOP-2).
-const LIFETIME: SignedDuration = SignedDuration::from_mins(60);
 /// Longest look-up of the sender's certificate.
 const LOOK_UP_LIMIT: std::time::Duration = std::time::Duration::from_secs(30);
+
+/// What is due to be told.
+#[derive(Clone, Copy)]
+pub(super) struct Due {
+    /// Position of the recipient whom it is about.
+    pub(super) recipient: usize,
+    pub(super) disposition: MdnToSend,
+    /// When it is dropped, if no next hop has taken it by then (LOOP-2).
+    pub(super) until: Timestamp,
+}
 
 /// What a notice is about.
 struct Subject<'a> {
@@ -47,10 +56,11 @@ struct Subject<'a> {
     message_id: Option<&'a MessageId>,
     signer: Option<&'a [u8]>,
     disposition: MdnToSend,
+    until: Timestamp,
 }
 
 impl<'a> Subject<'a> {
-    fn of(exchange: &'a Exchange, recipient: usize, disposition: MdnToSend) -> Option<Self> {
+    fn of(exchange: &'a Exchange, due: Due) -> Option<Self> {
         let Origin::Direct {
             from: Some(to),
             message_id,
@@ -62,11 +72,12 @@ impl<'a> Subject<'a> {
         };
         Some(Self {
             exchange,
-            recipient: exchange.recipients.get(recipient)?,
+            recipient: exchange.recipients.get(due.recipient)?,
             to,
             message_id: message_id.as_ref(),
             signer: signer.as_deref(),
-            disposition,
+            disposition: due.disposition,
+            until: due.until,
         })
     }
 
@@ -89,30 +100,37 @@ impl<'a> Subject<'a> {
         }
     }
 
+    /// The reason, and the errorCode that an endpoint gave for it; nothing else of what it said (table RT).
     fn reason(&self) -> String {
         let outcome = self.recipient.outcome.as_ref();
-        let reason = outcome.and_then(|outcome| outcome.failure);
-        reason.map_or_else(String::new, |reason| reason.context())
+        let Some(reason) = outcome.and_then(|outcome| outcome.failure) else {
+            return String::new();
+        };
+        let legs = self.recipient.legs.iter();
+        let code = legs
+            .filter_map(|leg| self.exchange.leg(*leg)?.as_xdr()?.error_code.as_deref())
+            .next();
+        match code {
+            Some(code) if matches!(reason, Reason::XdrRefused | Reason::XdrUnavailable) => {
+                format!("{} [{code}]", reason.context())
+            }
+            _ => reason.context(),
+        }
     }
 }
 
 impl ToXdr {
     /// Runs `SendMdn`.
-    pub(super) async fn notify(
-        &self,
-        claim: &Claim,
-        recipient: usize,
-        disposition: MdnToSend,
-    ) -> Result<(), StoreError> {
+    pub(super) async fn notify(&self, claim: &Claim, due: Due) -> Result<(), StoreError> {
         fault_points::pass("notify.before_seal").map_err(store_error)?;
         let Some(loaded) = self.store.load(claim.exchange).await? else {
             return deadlines::complete(&self.store, claim).await;
         };
         let exchange = loaded.exchange;
-        let Some(subject) = Subject::of(&exchange, recipient, disposition) else {
+        let Some(subject) = Subject::of(&exchange, due) else {
             return deadlines::complete(&self.store, claim).await;
         };
-        let sealed = match subject.recipient.mdns.sealed(disposition) {
+        let sealed = match subject.recipient.mdns.sealed(due.disposition) {
             Some(sealed) => sealed.clone(),
             None => match self.make(claim, &subject).await? {
                 Ok(sealed) => sealed,
@@ -157,6 +175,7 @@ impl ToXdr {
             certificate,
             now,
         };
+        let secured = secured(now, claim, &job.message_id, &job.signers, 1);
         let (sealed, staged) = match self.cpu.run(Urgency::CanWait, move || job.run()).await {
             Ok(Ok(made)) => made,
             Ok(Err(SealError::Output(failure))) => return Err(store_error(failure)),
@@ -165,7 +184,11 @@ impl ToXdr {
                 measures::count_alarm("seal");
                 return Ok(Err("the notice cannot be sealed"));
             }
-            Err(_) => return Ok(Err("making the notice panicked")),
+            Err(panicked) => {
+                error!(alarm = "panic", exchange.id = %claim.exchange, error = &panicked as &dyn std::error::Error, "making a notice about exchange {} panicked", claim.exchange);
+                measures::count_alarm("panic");
+                return Ok(Err("making the notice panicked"));
+            }
         };
         fault_points::pass("notify.sealed").map_err(store_error)?;
         let event = Event {
@@ -178,6 +201,7 @@ impl ToXdr {
         };
         let extras = Extras {
             adopt: vec![staged.id],
+            audit: vec![secured],
             ..Extras::default()
         };
         let after = transition::apply(&self.store, claim.exchange, &[event], extras).await?;
@@ -229,10 +253,9 @@ impl ToXdr {
         subject: &Subject<'_>,
         sealed: &SealedMail,
     ) -> Result<(), StoreError> {
-        let now = self.clock.now();
         let mail = OutgoingMail {
             domain: subject.to.domain().clone(),
-            deadline: now.saturating_add(LIFETIME).unwrap_or(now),
+            deadline: subject.until,
             envelope_from: match self.settings.mdn_envelope_sender {
                 MdnEnvelopeSender::Recipient => Some(subject.recipient.address.clone()),
                 MdnEnvelopeSender::Null => None,
@@ -257,6 +280,11 @@ impl ToXdr {
                     .with("smtp-reply", &receipt.reply);
                 self.done(claim, subject, record, "sent").await
             }
+            Some(refused) if is_damaged(&refused) => {
+                alarm_damaged_body(claim, "sealed");
+                let cause = "the stored notice is damaged";
+                self.give_up(claim, subject, cause).await
+            }
             Some(SendResult::Refused { detail, .. }) => {
                 let record = self
                     .mdn_out(claim, subject, AuditOutcome::Serious)
@@ -267,16 +295,16 @@ impl ToXdr {
         }
     }
 
-    /// Tries again, unless it was tried for long enough (LOOP-2). The waits of [`retry`] fill the lifetime.
+    /// Tries again, unless it was tried for long enough (LOOP-2).
     async fn later(&self, claim: &Claim, subject: &Subject<'_>) -> Result<(), StoreError> {
-        let now = self.clock.now();
         let attempts = claim.attempts.saturating_add(1);
-        let tried: SignedDuration = (1..attempts).map(retry::mean_wait).sum();
-        let end = now.saturating_add(LIFETIME - tried).unwrap_or(now);
         let random = Uuid::new_v4().as_u64_pair().0;
-        match retry::next_attempt(now, attempts, end, random) {
-            Some(at) if tried < LIFETIME => self.store.give_back(claim, at).await,
-            _ => {
+        match retry::next_attempt(self.clock.now(), attempts, subject.until, random) {
+            Some(at) => {
+                info!(exchange.id = %claim.exchange, domain = %subject.to.domain(), "a notice about exchange {}: no next hop took it for now", claim.exchange);
+                self.store.give_back(claim, at).await
+            }
+            None => {
                 let cause = "no next hop took the notice in time";
                 self.give_up(claim, subject, cause).await
             }
@@ -332,6 +360,10 @@ impl ToXdr {
             .with("message-id", subject.own_message_id().as_str())
             .with("from", subject.recipient.address.to_string())
             .with("destination", subject.to.to_string())
+            .with(
+                "original-message-id",
+                subject.message_id.map_or("", MessageId::as_str),
+            )
     }
 }
 
@@ -394,8 +426,7 @@ impl SealJob {
         });
         let output = |failure: StoreError| SealError::Output(std::io::Error::other(failure));
         let mut writer = self.bodies.create_sealed().map_err(output)?;
-        let random = self.message_id.as_str().split('@').next();
-        let boundary = format!("=_signed_{}", random.unwrap_or_default());
+        let boundary = smime::signature_boundary(&self.message_id);
         smime::seal(
             &mut writer,
             &self.signers,

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 use super::{
     ToXdr,
     duplicate::Earlier,
-    prepare::{PrepareFailure, PrepareJob, Prepared},
+    prepare::{PrepareJob, Prepared},
     receive::identities,
 };
 use crate::{
@@ -26,6 +26,7 @@ use crate::{
         intake::store_error,
         measures,
         ports::{Bodies, Claim, StoreError},
+        records::alarm_damaged_body,
         transition::{self, Extras},
     },
     formats::{
@@ -37,6 +38,9 @@ use crate::{
         smime::{self, Legacy, Leniency, OpenOptions, Opened, SignerFault},
     },
 };
+
+/// Octets of memory that opening takes for each octet of the mail, at most (design.md section 5).
+const MEMORY_TO_OPEN: u64 = 4;
 
 /// A mail that was opened: its signed entity, and what was decided about it.
 pub(super) struct OpenedMail {
@@ -100,6 +104,7 @@ impl ToXdr {
         };
         let exchange = loaded.exchange;
         let Origin::Direct {
+            wire_bytes,
             envelope_from,
             from: None,
             ..
@@ -110,6 +115,9 @@ impl ToXdr {
         if exchange.is_final() {
             return deadlines::complete(&self.store, claim).await;
         }
+        // The mail, its content and what is made of it are in memory at once, until the requests are stored.
+        let bytes = wire_bytes.saturating_mul(MEMORY_TO_OPEN);
+        let _reservation = self.budget.reserve(bytes).await;
         let job = OpenJob {
             bodies: Arc::clone(&self.bodies),
             limits: Arc::clone(&self.limits),
@@ -122,19 +130,21 @@ impl ToXdr {
         match self.cpu.run(Urgency::CanWait, move || job.run()).await {
             Ok(Ok(opened)) => self.go_on(claim, &exchange, opened).await,
             Ok(Err(NotOpened::Store(StoreError::DamagedBody { .. }))) => {
-                error!(alarm = "body_damaged", exchange.id = %claim.exchange, "the recorded mail of exchange {} is damaged on disk", claim.exchange);
-                measures::count_alarm("body_damaged");
+                alarm_damaged_body(claim, "recorded");
                 let cause = "the recorded mail is damaged";
-                self.reject(claim, &exchange, cause, Vec::new()).await
+                self.reject(claim, &exchange, Reason::Internal, cause, Vec::new())
+                    .await
             }
             Ok(Err(NotOpened::Store(failure))) => Err(failure),
             Ok(Err(NotOpened::Untrusted(cause))) => {
-                self.reject(claim, &exchange, &cause, Vec::new()).await
+                self.reject(claim, &exchange, Reason::Untrusted, &cause, Vec::new())
+                    .await
             }
             Err(panicked) => {
                 error!(alarm = "panic", exchange.id = %claim.exchange, error = &panicked as &dyn std::error::Error, "opening the mail of exchange {} panicked", claim.exchange);
                 measures::count_alarm("panic");
-                self.reject(claim, &exchange, "panic", Vec::new()).await
+                self.reject(claim, &exchange, Reason::Internal, "panic", Vec::new())
+                    .await
             }
         }
     }
@@ -144,6 +154,7 @@ impl ToXdr {
         &self,
         claim: &Claim,
         exchange: &Exchange,
+        reason: Reason,
         cause: &str,
         mut audit: Vec<AuditRecord>,
     ) -> Result<(), StoreError> {
@@ -152,10 +163,7 @@ impl ToXdr {
             .into_iter()
             .map(|recipient| Event {
                 at,
-                kind: EventKind::RecipientRefused {
-                    recipient,
-                    reason: Reason::Untrusted,
-                },
+                kind: EventKind::RecipientRefused { recipient, reason },
             })
             .collect();
         let record = AuditRecord::new(at, AuditKind::SecurityAlert, AuditOutcome::Serious)
@@ -185,7 +193,8 @@ impl ToXdr {
         let mut audit = verdicts(at, claim, &opened);
         if welcome.is_empty() {
             let cause = "no recipient trusts the sender";
-            return self.reject(claim, exchange, cause, audit).await;
+            let reason = Reason::Untrusted;
+            return self.reject(claim, exchange, reason, cause, audit).await;
         }
         let _place = match &opened.trusted.message_id {
             Some(id) => Some(self.under_way.enter(id).await),
@@ -215,7 +224,10 @@ impl ToXdr {
             .collect();
         if fresh.is_empty() {
             let kind = EventKind::Absorbed;
-            return self.finish(claim, &[Event { at, kind }], audit).await;
+            self.finish(claim, &[Event { at, kind }], audit).await?;
+            measures::count_mail("repeated");
+            info!(exchange.id = %claim.exchange, "the mail of exchange {} came before", claim.exchange);
+            return Ok(());
         }
         self.prepare(claim, opened, fresh, audit).await
     }
@@ -285,7 +297,7 @@ impl ToXdr {
         };
         let prepared = match self.cpu.run(Urgency::CanWait, move || job.run()).await {
             Ok(Ok(prepared)) => prepared,
-            Ok(Err(PrepareFailure::Store(failure))) => return Err(failure),
+            Ok(Err(failure)) => return Err(failure),
             Err(panicked) => {
                 error!(alarm = "panic", exchange.id = %claim.exchange, error = &panicked as &dyn std::error::Error, "preparing exchange {} panicked", claim.exchange);
                 measures::count_alarm("panic");

@@ -23,11 +23,13 @@ use crate::{
         intake::store_error,
         measures,
         ports::{Bodies, Claim, PostReport, StoreError, XdrPost},
+        records::alarm_damaged_body,
         transition::{self, Extras},
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         ids::{BodyId, DirectAddress, LegId},
+        xdr::ErrorCode,
     },
 };
 
@@ -137,6 +139,7 @@ impl ToXdr {
                 leg,
                 attempt,
                 result: verdict.result,
+                code: verdict.code.as_ref().and_then(known),
             },
         };
         let extras = Extras {
@@ -166,8 +169,7 @@ impl ToXdr {
 
     /// The stored request is damaged: it cannot be posted, now or ever.
     async fn damaged(&self, claim: &Claim, leg: LegId) -> Result<(), StoreError> {
-        error!(alarm = "body_damaged", exchange.id = %claim.exchange, leg.id = %leg, "a request of exchange {} is damaged on disk", claim.exchange);
-        measures::count_alarm("body_damaged");
+        alarm_damaged_body(claim, "prepared");
         let at = self.clock.now();
         let kind = EventKind::LegFailed {
             leg,
@@ -218,6 +220,12 @@ fn pour(
             Err(error) => return failed(store_error(error)),
         }
     }
+}
+
+/// The name of a code that the specification has; an endpoint may write anything into one (PHI-3).
+fn known(code: &ErrorCode) -> Option<String> {
+    let is_known = !matches!(code, ErrorCode::Other(_));
+    is_known.then(|| code.known_name().to_owned())
 }
 
 fn word(result: &PostResult) -> &'static str {

@@ -50,12 +50,6 @@ pub(super) struct Prepared {
     findings: Vec<Finding>,
 }
 
-/// Why nothing was prepared.
-pub(super) enum PrepareFailure {
-    /// The store: another attempt may succeed.
-    Store(StoreError),
-}
-
 impl Prepared {
     /// Nothing can be posted for these.
     pub(super) fn failed(failed: Vec<(DirectAddress, Reason)>) -> Self {
@@ -88,7 +82,8 @@ impl Prepared {
 }
 
 impl PrepareJob {
-    pub(super) fn run(self) -> Result<Prepared, PrepareFailure> {
+    /// An error of the store: another attempt may succeed.
+    pub(super) fn run(self) -> Result<Prepared, StoreError> {
         let everybody = |reason| {
             let recipients = self.recipients.iter();
             recipients
@@ -118,7 +113,7 @@ impl PrepareJob {
         endpoint: &XdrEndpoint,
         recipients: Vec<DirectAddress>,
         prepared: &mut Prepared,
-    ) -> Result<(), PrepareFailure> {
+    ) -> Result<(), StoreError> {
         let from = &self.opened.trusted.sender;
         let Some(source_id) = self.sources.source_id(from.domain()) else {
             prepared.fail(&recipients, Reason::Internal);
@@ -141,9 +136,7 @@ impl PrepareJob {
             return Ok(());
         }
         for request in plan.requests {
-            let (stored, body) = self
-                .store(mail, endpoint, &request)
-                .map_err(PrepareFailure::Store)?;
+            let (stored, body) = self.store(mail, endpoint, &request)?;
             prepared.bodies.push(body);
             let leg = Leg {
                 id: LegId::random(),
@@ -156,6 +149,7 @@ impl PrepareJob {
                     state: LegState::Received,
                     answer_lost: false,
                     reason: None,
+                    error_code: None,
                     answers: Vec::new(),
                 }),
             };

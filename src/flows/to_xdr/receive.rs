@@ -192,6 +192,7 @@ impl ToXdr {
         let exchange = Exchange {
             id: ExchangeId::random(),
             origin: Origin::Direct {
+                wire_bytes: staged.size,
                 envelope_from: envelope.from.clone(),
                 message_id: None,
                 from: None,
@@ -213,7 +214,7 @@ impl ToXdr {
         let id = exchange.id;
         let kind = EventKind::Accepted;
         let (exchange, effects) = step(&exchange, &Event { at: now, kind });
-        let audit = vec![imported(envelope, now).of(id)];
+        let audit = vec![imported(envelope, staged.size, now).of(id)];
         let unit = UnitOfWork {
             exchange: Some(ExchangeWrite::Insert {
                 exchange,
@@ -299,9 +300,9 @@ fn cannot_store(failure: &StoreError) -> MailAnswer {
     }
 }
 
-fn imported(envelope: &Envelope, now: Timestamp) -> AuditRecord {
+fn imported(envelope: &Envelope, wire_bytes: u64, now: Timestamp) -> AuditRecord {
     let record = AuditRecord::new(now, AuditKind::Iti32Import, AuditOutcome::Success);
-    described(record, envelope)
+    described(record, envelope).with("size", wire_bytes.to_string())
 }
 
 fn refused(envelope: &Envelope, cause: &OpenError, now: Timestamp) -> AuditRecord {
@@ -315,11 +316,16 @@ fn described(record: AuditRecord, envelope: &Envelope) -> AuditRecord {
     record
         .with("queue-id", &envelope.id)
         .with("from", from.unwrap_or_default())
-        .with("recipients", envelope.recipients.len().to_string())
+        .with("recipients", joined(&envelope.recipients))
         .with("peer", envelope.peer.address.to_string())
         .with("helo", &envelope.peer.helo)
         .with(
             "tls",
             tls.map_or("none".to_owned(), |tls| tls.version.clone()),
         )
+}
+
+fn joined(addresses: &[DirectAddress]) -> String {
+    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+    texts.join(" ")
 }

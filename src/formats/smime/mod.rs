@@ -19,5 +19,7 @@ pub use header::{OUTER_SUBJECT, SealHeader, seal_header};
 pub use look::{Look, SecuredForm, look, look_at_cms};
 pub use open::{OpenError, OpenOptions, Opened, is_sealed_for, open, outer_header};
 pub use policy::{ContentCipher, Digest, Legacy};
-pub use seal::{SealError, SealOptions, SigningIdentity, seal, sealed_len_estimate};
+pub use seal::{
+    SealError, SealOptions, SigningIdentity, seal, sealed_len_estimate, signature_boundary,
+};
 pub use verify::{Leniency, SignerFault, VerifiedSigner};

@@ -19,6 +19,7 @@ use super::{
     policy::{self, ContentCipher, Digest, KeyFault, KeyUse},
 };
 use crate::formats::{
+    ids::MessageId,
     limits::Limits,
     mime::base64_lines::{self, Base64Lines},
 };
@@ -152,6 +153,13 @@ pub fn seal(
     write_signed(envelope, signature, options.digest, boundary, entity)?;
     let mut out = base64.finish().map_err(SealError::Output)?;
     out.flush().map_err(SealError::Output)
+}
+
+/// The boundary of the multipart/signed of the message with this id. It cannot occur in what it bounds: every line of
+/// that is shorter, or base64, which has no `=` before its end.
+pub fn signature_boundary(message_id: &MessageId) -> String {
+    let random = message_id.as_str().split('@').next().unwrap_or_default();
+    format!("=_signed_{random}")
 }
 
 /// About how many octets [`seal`] writes for an entity of `entity_bytes`: for limits that are checked before (SM-60).

@@ -1,0 +1,60 @@
+//! Audit records and alarms that both directions have in common (audit.md section 7).
+
+use jiff::Timestamp;
+use tracing::error;
+
+use super::{
+    measures,
+    ports::{Claim, SendResult},
+};
+use crate::{
+    bridge::exchange::Reason,
+    formats::{
+        audit::{AuditKind, AuditOutcome, AuditRecord},
+        ids::{CertificateFingerprint, MessageId},
+        smime::SigningIdentity,
+    },
+};
+
+/// A message was signed and encrypted.
+pub(in crate::flows) fn secured(
+    now: Timestamp,
+    claim: &Claim,
+    message_id: &MessageId,
+    signers: &[SigningIdentity],
+    recipients: usize,
+) -> AuditRecord {
+    let fingerprints: Vec<String> = signers
+        .iter()
+        .filter_map(|signer| signer.certificate.to_der().ok())
+        .map(|der| CertificateFingerprint::of_der(&der).to_string())
+        .collect();
+    AuditRecord::new(now, AuditKind::Secure, AuditOutcome::Success)
+        .of(claim.exchange)
+        .with("message-id", message_id.as_str())
+        .with("signers", fingerprints.join(" "))
+        .with("recipients", recipients.to_string())
+}
+
+/// An operator has to look: what was written is not what is read. `which` body it is, in a fixed word.
+pub(in crate::flows) fn alarm_damaged_body(claim: &Claim, which: &'static str) {
+    error!(
+        alarm = "body_damaged",
+        exchange.id = %claim.exchange,
+        which,
+        "the {which} body of exchange {} is damaged on disk; its recipients are reported as failed",
+        claim.exchange
+    );
+    measures::count_alarm("body_damaged");
+}
+
+/// Whether a mail was not sent because its stored octets are damaged.
+pub(in crate::flows) fn is_damaged(result: &SendResult) -> bool {
+    matches!(
+        result,
+        SendResult::Refused {
+            reason: Reason::Internal,
+            ..
+        }
+    )
+}

@@ -1,0 +1,154 @@
+//! The outbox runs what is due in lanes: a destination that takes its time keeps nobody else waiting.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use tokio::sync::{Semaphore, watch};
+use xdbridge::{
+    bridge::exchange::{Effect, MdnToSend, Scheduled},
+    flows::{
+        outbox::{Outbox, RunEffect},
+        ports::{Claim, Exchanges, StoreError},
+    },
+    formats::ids::{ExchangeId, LegId},
+};
+
+use crate::support::{
+    bridge::runtime,
+    store::{SqliteGround, done, exchange, insert, time},
+    wait_until,
+};
+
+/// Where an effect leads, as the test names it.
+fn name_of(effect: &Effect) -> String {
+    match effect {
+        Effect::Post { endpoint, .. } => format!("post to {endpoint}"),
+        Effect::SendMdn { domain, .. } | Effect::Send { domain, .. } => format!("mail to {domain}"),
+        _ => "own work".to_owned(),
+    }
+}
+
+/// Runs effects: those of one name come to no end until they are let go.
+struct Runner {
+    store: Arc<dyn Exchanges>,
+    stalls: &'static str,
+    let_go: Semaphore,
+    begun: Mutex<BTreeMap<String, usize>>,
+    ended: Mutex<BTreeMap<String, usize>>,
+}
+
+fn count(counts: &Mutex<BTreeMap<String, usize>>, name: &str) -> usize {
+    counts
+        .lock()
+        .unwrap()
+        .get(name)
+        .copied()
+        .unwrap_or_default()
+}
+
+#[async_trait]
+impl RunEffect for Runner {
+    async fn run(&self, claim: &Claim) -> Result<(), StoreError> {
+        let name = name_of(&claim.effect);
+        *self.begun.lock().unwrap().entry(name.clone()).or_default() += 1;
+        if name == self.stalls {
+            self.let_go.acquire().await.unwrap().forget();
+        }
+        self.store.commit(done(claim)).await?;
+        *self.ended.lock().unwrap().entry(name).or_default() += 1;
+        Ok(())
+    }
+}
+
+/// What waits for a destination that stalls, many times what the workers have room for.
+const STALLED: usize = 700;
+const WORKERS: usize = 8;
+
+fn post(endpoint: &str) -> Effect {
+    Effect::Post {
+        leg: LegId::random(),
+        endpoint: endpoint.to_owned(),
+        attempt: 1,
+    }
+}
+
+fn mail(domain: &str) -> Effect {
+    Effect::SendMdn {
+        recipient: 0,
+        disposition: MdnToSend::Processed,
+        domain: domain.parse().unwrap(),
+        until: time(3600),
+    }
+}
+
+/// Nothing but `stalled` waits for the destination that stalls: all else ends, and the rest ends once it goes on.
+fn others_go_on(stalls: &'static str, stalled: impl Fn() -> Effect) {
+    let runtime = runtime();
+    let ground = SqliteGround::new();
+    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
+    let written = exchange("edge", time(0));
+    let id: ExchangeId = written.id;
+    let mut unit = insert(&written, vec![]);
+    let due = |effect| (id, Scheduled::new(effect, time(0)));
+    let slow = std::iter::repeat_with(|| due(stalled())).take(STALLED);
+    let others = [
+        post("quick"),
+        mail("direct.quick.example"),
+        Effect::DeadlineQueue,
+    ];
+    unit.effects = slow.chain(others.clone().map(due)).collect();
+    runtime.block_on(store.commit(unit)).unwrap();
+
+    let runner = Arc::new(Runner {
+        store: Arc::clone(&store),
+        stalls,
+        let_go: Semaphore::new(0),
+        begun: Mutex::default(),
+        ended: Mutex::default(),
+    });
+    let outbox = Arc::new(Outbox {
+        store: Arc::clone(&store),
+        effects: runner.clone(),
+        clock: ground.clock.clone(),
+        wake: store.due_changed(),
+        workers: WORKERS,
+        lease: Duration::from_secs(30_000),
+        longest_effect: Duration::from_secs(20_000),
+    });
+    let (stop, stopping) = watch::channel(false);
+    let running = runtime.spawn(outbox.run(stopping));
+    for effect in &others {
+        let name = name_of(effect);
+        wait_until("the others are done", || count(&runner.ended, &name) == 1);
+    }
+    // It takes no more than the places of one destination, and ends nothing.
+    assert!((1..=3).contains(&count(&runner.begun, stalls)));
+    assert_eq!(count(&runner.ended, stalls), 0);
+
+    // What was given back comes again when its time comes.
+    runner.let_go.add_permits(STALLED);
+    wait_until("all is done", || {
+        ground.clock.advance(Duration::from_secs(1));
+        store.due_changed().notify_one();
+        count(&runner.ended, stalls) == STALLED
+    });
+    assert_eq!(count(&runner.begun, stalls), STALLED);
+    stop.send(true).unwrap();
+    runtime.block_on(running).unwrap();
+}
+
+#[test]
+fn a_stalling_endpoint_delays_no_other_endpoint_no_mail_and_no_deadline() {
+    others_go_on("post to slow", || post("slow"));
+}
+
+#[test]
+fn a_stalling_next_hop_delays_no_endpoint_no_other_domain_and_no_deadline() {
+    others_go_on("mail to direct.slow.example", || {
+        mail("direct.slow.example")
+    });
+}
