@@ -28,6 +28,7 @@ mod notices;
 mod operator;
 mod packaging;
 mod partners;
+mod posting;
 mod readme;
 mod received_trust;
 mod receiving;

@@ -23,7 +23,7 @@ use xdbridge::{
 
 use crate::support::{
     bridge::{ASH, ELM, INTAKE, MEI, RUI, assert_plain_success, now, pki},
-    receiving_ground::{ReceivingGround, sealed, sealed_entity, success},
+    receiving_ground::{ReceivingGround, Setup, sealed, sealed_entity, success},
     request::TestRequest,
     store::StandingClock,
     wait_until,
@@ -45,7 +45,11 @@ impl Ground {
     fn start() -> Self {
         let start = Timestamp::from_second(now().as_second()).unwrap();
         let clock = StandingClock::at(start);
-        let ground = ReceivingGround::start_at(clock.clone(), |_| success(), |_| {});
+        let setup = Setup {
+            clock: clock.clone(),
+            ..Setup::default()
+        };
+        let ground = ReceivingGround::start_as(|_| success(), setup);
         Self { ground, clock }
     }
 

@@ -259,7 +259,9 @@ impl ToXdr {
         if !is_trusted {
             audit.extend(verdicts(self.clock.now(), claim, opened));
             let cause = "no recipient trusts the sender of the notice";
-            return self.reject(claim, exchange, cause, audit).await;
+            return self
+                .reject(claim, exchange, Reason::Untrusted, cause, audit)
+                .await;
         }
         let (at, kind) = (self.clock.now(), EventKind::Absorbed);
         self.finish(claim, &[Event { at, kind }], audit).await?;

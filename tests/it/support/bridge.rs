@@ -257,6 +257,18 @@ impl TestBridge {
         self.bridge.as_ref().unwrap().smtp_address().unwrap()
     }
 
+    /// How often an alarm of this kind was raised in this process.
+    pub(crate) fn alarms(&self, kind: &str) -> u64 {
+        let operator = self.bridge.as_ref().unwrap().operator_address();
+        let mut connection = Connection::plain(operator);
+        let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        connection.send(request).unwrap();
+        let text = String::from_utf8(connection.rest().unwrap()).unwrap();
+        let name = format!("xdbridge_alarms_total{{alarm=\"{kind}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
     pub(crate) fn store(&self) -> &Arc<SqliteStore> {
         &self.store
     }

@@ -36,10 +36,10 @@ use xdbridge::{
 use super::{
     bridge::{TestBridge, as_tls, as_tls_ca, pki, runtime, write_identity},
     mailbox,
-    scripted_smtp::ScriptedSmtp,
+    scripted_smtp::{Builder, ScriptedSmtp},
     scripted_xdr::{Act, ScriptedXdr, Seen},
     smtp_server_ground::{Peer, stuffed},
-    tls::connect_plain,
+    tls::{Identity, connect_plain},
     wait_until,
 };
 
@@ -90,27 +90,49 @@ pub(crate) fn response(status: &str, errors: &str) -> Act {
     )
 }
 
+/// What a test wants otherwise than [`ReceivingGround::start`] makes it.
+pub(crate) struct Setup {
+    /// The bridge's time.
+    pub(crate) clock: Arc<dyn Clock>,
+    /// How the sender's mail system behaves.
+    pub(crate) mailbox: Builder,
+    /// What the endpoint shows.
+    pub(crate) server: Identity,
+    /// Whose certificates the endpoint takes.
+    pub(crate) client_ca: Identity,
+    /// Changes the settings, which have the one endpoint.
+    pub(crate) change: Box<dyn FnOnce(&mut Config)>,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            clock: Arc::new(SystemClock),
+            mailbox: ScriptedSmtp::builder(),
+            server: as_tls(&pki().mail_host),
+            client_ca: as_tls_ca(),
+            change: Box::new(|_| {}),
+        }
+    }
+}
+
 impl ReceivingGround {
     /// A bridge whose one endpoint does with the n-th request what `script` says.
     pub(crate) fn start(script: impl Fn(usize) -> Act + Send + Sync + 'static) -> Self {
-        Self::start_with(script, |_| {})
+        Self::start_as(script, Setup::default())
     }
 
-    /// The same with another endpoint in the configuration.
-    pub(crate) fn start_with(
+    /// The same with what the test sets up.
+    pub(crate) fn start_as(
         script: impl Fn(usize) -> Act + Send + Sync + 'static,
-        change: impl FnOnce(&mut EndpointConfig),
+        setup: Setup,
     ) -> Self {
-        Self::start_at(Arc::new(SystemClock), script, change)
-    }
-
-    /// The same by another clock.
-    pub(crate) fn start_at(
-        clock: Arc<dyn Clock>,
-        script: impl Fn(usize) -> Act + Send + Sync + 'static,
-        change: impl FnOnce(&mut EndpointConfig),
-    ) -> Self {
-        Self::build(clock, script, |config| change(&mut config.endpoint[0]))
+        let change = setup.change;
+        let setup = Setup {
+            change: Box::new(|_| {}),
+            ..setup
+        };
+        Self::build(script, setup, change)
     }
 
     /// The same with anything else in the configuration.
@@ -118,22 +140,22 @@ impl ReceivingGround {
         script: impl Fn(usize) -> Act + Send + Sync + 'static,
         change: impl FnOnce(&mut Config),
     ) -> Self {
-        Self::build(Arc::new(SystemClock), script, change)
+        Self::build(script, Setup::default(), change)
     }
 
     fn build(
-        clock: Arc<dyn Clock>,
         script: impl Fn(usize) -> Act + Send + Sync + 'static,
+        setup: Setup,
         change: impl FnOnce(&mut Config),
     ) -> Self {
         let runtime = runtime();
-        let mailbox = ScriptedSmtp::builder().tls(&as_tls(&pki().mail_host));
+        let mailbox = setup.mailbox.tls(&as_tls(&pki().mail_host));
         let mailbox = runtime.block_on(mailbox.start());
-        let endpoint = ScriptedXdr::start(&as_tls(&pki().mail_host), &as_tls_ca(), script);
+        let endpoint = ScriptedXdr::start(&setup.server, &setup.client_ca, script);
         let peers = ["direct.harbor.example", "direct.quay.example"];
         let next_hops = peers.map(|domain| (domain, mailbox.address()));
         let url = endpoint.url();
-        let bridge = TestBridge::start_with(runtime, &next_hops, clock, |config| {
+        let bridge = TestBridge::start_with(runtime, &next_hops, setup.clock, |config| {
             receive(config, url);
             change(config);
         });
