@@ -7,6 +7,7 @@ mod canary;
 mod config;
 mod conformance;
 mod crash;
+mod crash_receiving;
 mod crossing;
 mod deadlines;
 #[cfg(feature = "demo")]

@@ -138,6 +138,12 @@ impl Workshop {
         &self.hisp
     }
 
+    /// Certificate and key of the next hop, and of whatever else the bridge talks to by TLS.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fn relay(&self) -> &Identity {
+        &self.relay
+    }
+
     /// A certificate of the HISP's CA for another domain of it.
     pub(crate) fn issue_for(&self, domain: &str) -> SigningIdentity {
         let domain = domain.parse().unwrap();
@@ -188,6 +194,14 @@ impl CrossingGround<'_> {
         assert!(text.contains(&hop), "init writes a smarthost to fill in");
         let more = "\n[log]\nlevel = \"trace\"\n\n[delivery]\nsubject_title = true\n";
         fs::write(&path, text + more).unwrap();
+    }
+
+    /// Adds tables to the settings.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fn add_settings(&self, tables: &str) {
+        let path = self.path().join("xdbridge.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        fs::write(&path, text + tables).unwrap();
     }
 
     /// Starts the bridge without faults.
