@@ -21,10 +21,9 @@ use xdbridge::{
 };
 
 use crate::support::{
-    bridge::{now, pki},
+    bridge::now,
     receiving_ground::{
-        ADA, FINAL_DELIVERY, Notice, ReceivingGround, Setup, TEAM, letter, response, sealed,
-        success,
+        ADA, FINAL_DELIVERY, Notice, ReceivingGround, Setup, TEAM, letter, response, success,
     },
     scripted_smtp::{Act as SmtpAct, ScriptedSmtp},
     scripted_xdr::{Act, ScriptedXdr},

@@ -306,7 +306,8 @@ pub(crate) fn receive(config: &mut Config, url: String) {
         certificate: client.certificate,
         key: client.key,
         ca_files: vec![folder.join("ca.pem")],
-        read_timeout: Duration::from_secs(1),
+        // Far beyond what a busy machine needs for an answer.
+        read_timeout: Duration::from_secs(5),
         ..SoapClientConfig::default()
     });
     config.smtp.server = Some(SmtpServerConfig {
