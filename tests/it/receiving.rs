@@ -225,3 +225,24 @@ fn a_lost_answer_is_in_doubt_unless_the_endpoint_knows_what_it_had() {
     let notices = ground.notices(2);
     assert_eq!(notices[1].report.disposition, Some(Disposition::Failed));
 }
+
+// rule: RCV-8, RT-2
+#[test]
+fn a_bridge_without_an_endpoint_takes_mail_for_its_senders_and_says_that_it_goes_nowhere() {
+    let ground = ReceivingGround::configured(
+        |_| success(),
+        |config| {
+            config.endpoint.clear();
+            config.soap.client = None;
+            config.sources.gateway_oid = None;
+        },
+    );
+    let reply = ground.deliver(&letter("m10@direct.harbor.example", &[ADA], ""), &[ADA]);
+    assert!(reply.starts_with("250"), "{reply}");
+    let exchange = ground.settled();
+    let outcome = exchange.recipients[0].outcome.as_ref().unwrap();
+    assert_eq!(outcome.failure, Some(Reason::UnknownRecipient));
+    let notices = ground.notices(2);
+    assert_eq!(notices[1].report.disposition, Some(Disposition::Failed));
+    assert!(ground.posted().is_empty());
+}

@@ -154,6 +154,18 @@ impl SoapClient {
     }
 }
 
+impl SoapClient {
+    /// A client for no endpoint at all: a bridge that receives nothing but notices.
+    pub fn without_endpoints(clock: Arc<dyn Clock>) -> Self {
+        Self {
+            endpoints: HashMap::new(),
+            clock,
+            post_timeout: Duration::ZERO,
+            max_answer_bytes: 0,
+        }
+    }
+}
+
 #[async_trait]
 impl PostXdr for SoapClient {
     async fn post(&self, post: XdrPost) -> PostReport {
