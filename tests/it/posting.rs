@@ -60,8 +60,13 @@ fn failure(code: &str) -> Act {
 
 fn fault(fault: &Fault) -> Act {
     let id = "urn:uuid:4d5e6f70-8192-4da3-9b0e-3b4c5d6e7f80";
-    let (_, body) = fault.write_answer(&id.parse().unwrap());
-    Act::soap(500, body)
+    let (content_type, body) = fault.write_answer(&id.parse().unwrap());
+    Act::Answer {
+        status: 500,
+        // A few for the whole of the test.
+        content_type: content_type.leak(),
+        body,
+    }
 }
 
 fn http(status: u16) -> Act {
@@ -190,9 +195,20 @@ impl Ground {
 
     /// The same, once it is final.
     fn settled(&self, id: &str) -> Exchange {
-        let is_final = || self.exchange(id).filter(Exchange::is_final);
-        wait_until("the exchange is final", || is_final().is_some());
-        is_final().unwrap()
+        let end = std::time::Instant::now() + Duration::from_secs(30);
+        loop {
+            let exchange = self.exchange(id);
+            if exchange.as_ref().is_some_and(Exchange::is_final) {
+                return exchange.unwrap();
+            }
+            let is_late = std::time::Instant::now() > end;
+            assert!(
+                !is_late,
+                "{id}: {exchange:?} {:?}",
+                self.posts_recorded().last()
+            );
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// What the sender was told of the mail, once `count` notices came, and that no more come.
