@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use xdbridge::{
+    app::pki::{KeyPurpose, Profile},
     bridge::{
         endpoint::EndpointConfig,
         exchange::{Exchange, LegState, Origin, Reason},
@@ -21,9 +22,10 @@ use xdbridge::{
 };
 
 use crate::support::{
-    bridge::now,
+    bridge::{now, pki},
     receiving_ground::{
-        ADA, FINAL_DELIVERY, Notice, ReceivingGround, Setup, TEAM, letter, response, success,
+        ADA, FINAL_DELIVERY, Notice, ReceivingGround, SENDER, Setup, TEAM, letter, response,
+        sealed, success,
     },
     scripted_smtp::{Act as SmtpAct, ScriptedSmtp},
     scripted_xdr::{Act, ScriptedXdr},
@@ -491,6 +493,30 @@ fn an_endpoint_in_trouble_gets_the_same_request_again_after_a_minute() {
     }
 }
 
+// rule: RT-14
+#[test]
+fn a_request_that_broke_off_before_its_end_was_not_sent_and_is_tried_again() {
+    // Larger than what sockets hold, so that its end never left.
+    let lines = format!("{}\r\n", "A".repeat(76)).repeat(60_000);
+    let letter = |id: &str| {
+        let small = letter(id, &[ADA], FINAL_DELIVERY);
+        small.replace("JVBERi0xLjQKJSBsZXR0ZXIK\r\n", &lines)
+    };
+    let ground = Ground::start(vec![Act::CloseInBody, success()], |_| {});
+    let id = "large@direct.harbor.example";
+    let reply = ground.receiving.deliver(&letter(id), &[ADA]);
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    ground.wait_for_posts(1);
+    ground.told(id, 1);
+    let exchange = ground.exchange(id).unwrap();
+    let leg = exchange.legs[0].as_xdr().unwrap();
+    assert_eq!((leg.state, leg.answer_lost), (LegState::Opened, false));
+    ground.move_to(ground.later());
+    ground.assert_end("broken off", id, DELIVERED);
+    let posted = ground.receiving.posted();
+    assert!(!posted[0].is_whole && posted[1].is_whole);
+}
+
 // rule: RT-14, DST-7
 #[test]
 fn what_no_attempt_brings_home_in_fifty_minutes_has_failed() {
@@ -725,4 +751,32 @@ fn without_a_published_certificate_notices_are_sealed_to_the_signers_own() {
     let id = ground.deliver(0, &[ADA]);
     // They are opened with the signer's key.
     assert_told("signer", &ground.told(&id, 2), None);
+}
+
+// rule: MDN-28, LOOP-2
+#[test]
+fn a_notice_that_may_be_sealed_to_no_certificate_is_dropped_and_audited() {
+    let profile = Profile {
+        purpose: KeyPurpose::MailSigning,
+        ..Profile::domain(&"direct.harbor.example".parse().unwrap(), now())
+    };
+    let signs_only = pki().authority.issue(&profile).unwrap();
+    let setup = Setup {
+        change: Box::new(|config| config.certificates.recipients.clear()),
+        ..Setup::default()
+    };
+    let ground = Ground::start_as(vec![success()], setup);
+    let letter = letter("s@direct.harbor.example", &[ADA], FINAL_DELIVERY);
+    let mail = sealed(&letter, &[&signs_only], &pki().direct_elm);
+    let reply = ground.receiving.send(SENDER, &[ADA], &mail);
+    assert!(reply.starts_with("250 2.0.0"), "{reply}");
+    let dropped = || ground.receiving.bridge.audit_of(AuditKind::MdnOut);
+    wait_until("both notices are dropped", || dropped().len() == 2);
+    ground.later();
+    for record in dropped() {
+        assert_eq!(record.outcome, AuditOutcome::Serious);
+        assert!(record.details["error"].contains("certificate"));
+    }
+    assert_eq!(hand_overs(&ground), 0);
+    assert_eq!(ground.posts_recorded()[0].outcome, AuditOutcome::Success);
 }
