@@ -164,6 +164,26 @@ async fn an_answer_that_does_not_come_whole_is_lost() {
     }
 }
 
+/// The whole takes longer than an endpoint may be silent; it never is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_endpoint_that_goes_on_taking_the_request_is_waited_for() {
+    let ground = Ground::new();
+    // What comes after the slow pieces is more than the connection's buffers hold.
+    let endpoint = ground.endpoint(|_| Act::Slow(150));
+    let large = (0..400).map(|_| Ok(Bytes::from(vec![b'x'; 64 * 1024])));
+    let config = SoapClientConfig {
+        read_timeout: Duration::from_secs(2),
+        ..ground.config()
+    };
+    let client = ground.client_with(&config, endpoint.url(), true);
+    let report = post(&client, large.collect()).await;
+    assert!(
+        matches!(report.end, PostEnd::Answered { status: 200, .. }),
+        "{report:?}"
+    );
+    assert!(endpoint.seen()[0].is_whole);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_cannot_be_read_on_never_looks_complete_to_the_endpoint() {
     let ground = Ground::new();

@@ -10,8 +10,9 @@ use std::{
     fs, io,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
+    pin::pin,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -26,7 +27,10 @@ use reqwest::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
     redirect, tls,
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until, timeout},
+};
 
 use settings::SoapClientConfig;
 
@@ -35,6 +39,8 @@ use crate::{
     flows::ports::{Clock, PostReport, PostXdr, XdrPost},
 };
 
+/// An endpoint that neither takes nor gives.
+const SILENT: &str = "the endpoint fell silent";
 /// Bits of a key file's mode that others than its owner would profit from (T-31).
 const MODE_OF_OTHERS: u32 = 0o077;
 
@@ -104,6 +110,7 @@ pub struct SoapClient {
     endpoints: HashMap<String, (Client, Url)>,
     clock: Arc<dyn Clock>,
     post_timeout: Duration,
+    read_timeout: Duration,
     max_answer_bytes: u64,
 }
 
@@ -127,7 +134,6 @@ impl SoapClient {
                 .redirect(redirect::Policy::none())
                 .referer(false)
                 .connect_timeout(config.connect_timeout)
-                .read_timeout(config.read_timeout)
                 .pool_idle_timeout(config.idle_timeout)
                 .pool_max_idle_per_host(idle_connections)
                 .build()
@@ -149,6 +155,7 @@ impl SoapClient {
             endpoints: known,
             clock,
             post_timeout: config.post_timeout,
+            read_timeout: config.read_timeout,
             max_answer_bytes,
         })
     }
@@ -161,6 +168,7 @@ impl SoapClient {
             endpoints: HashMap::new(),
             clock,
             post_timeout: Duration::ZERO,
+            read_timeout: Duration::ZERO,
             max_answer_bytes: 0,
         }
     }
@@ -183,23 +191,49 @@ impl PostXdr for SoapClient {
         };
         let left = post.deadline.duration_since(self.clock.now());
         let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
-        let (body, is_sent) = streamed(post.body);
+        let (body, progress) = streamed(post.body);
         let request = client
             .post(url.clone())
             .header(CONTENT_TYPE, content_type)
             .timeout(left.min(self.post_timeout))
             .body(body);
-        match request.send().await {
-            Ok(response) => self.read(response).await,
-            Err(error) => PostReport {
-                end: failure::end_of(&error, is_sent.load(Ordering::Acquire)),
+        match self.unless_silent(request.send(), &progress).await {
+            Some(Ok(response)) => self.read(response).await,
+            Some(Err(error)) => PostReport {
+                end: failure::end_of(&error, progress.is_sent()),
                 detail: failure::detail_of(&error),
             },
+            None if progress.is_sent() => PostReport {
+                end: PostEnd::AnswerLost,
+                detail: SILENT.to_owned(),
+            },
+            None => not_sent(SILENT),
         }
     }
 }
 
 impl SoapClient {
+    /// Waits for the head of the answer, unless nothing moves for too long. The library's own timer would run while the
+    /// request is still being sent, and break off what a slow line takes its time for.
+    async fn unless_silent<T>(
+        &self,
+        sending: impl Future<Output = T>,
+        progress: &Progress,
+    ) -> Option<T> {
+        let mut sending = pin!(sending);
+        loop {
+            let silent_at = progress.last() + self.read_timeout;
+            tokio::select! {
+                ended = &mut sending => return Some(ended),
+                () = sleep_until(silent_at) => {
+                    if progress.last() + self.read_timeout <= silent_at {
+                        return None;
+                    }
+                }
+            }
+        }
+    }
+
     async fn read(&self, mut response: Response) -> PostReport {
         let lost = |detail: String| PostReport {
             end: PostEnd::AnswerLost,
@@ -219,7 +253,10 @@ impl SoapClient {
         }
         let mut body = Vec::new();
         loop {
-            match response.chunk().await {
+            let Ok(chunk) = timeout(self.read_timeout, response.chunk()).await else {
+                return lost(SILENT.to_owned());
+            };
+            match chunk {
                 Ok(Some(chunk)) if is_too_large((body.len() + chunk.len()) as u64) => {
                     return too_large();
                 }
@@ -239,23 +276,48 @@ impl SoapClient {
     }
 }
 
-/// The chunks as a body, and whether all of them were taken from us. Chunks that end in an error never look complete to
-/// the endpoint: the connection is broken off.
-fn streamed(chunks: mpsc::Receiver<io::Result<Bytes>>) -> (Body, Arc<AtomicBool>) {
-    let is_sent = Arc::new(AtomicBool::new(false));
-    let told = Arc::clone(&is_sent);
+/// What the connection has taken of a request.
+struct Progress {
+    last: Mutex<Instant>,
+    is_sent: AtomicBool,
+}
+
+impl Progress {
+    fn last(&self) -> Instant {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Whether all of it was taken from us.
+    fn is_sent(&self) -> bool {
+        self.is_sent.load(Ordering::Acquire)
+    }
+}
+
+/// The chunks as a body. Chunks that end in an error never look complete to the endpoint: the connection is broken off.
+fn streamed(chunks: mpsc::Receiver<io::Result<Bytes>>) -> (Body, Arc<Progress>) {
+    let progress = Arc::new(Progress {
+        last: Mutex::new(Instant::now()),
+        is_sent: AtomicBool::new(false),
+    });
+    let told = Arc::clone(&progress);
     let octets = stream::unfold(Some((chunks, told)), |state| async {
         let (mut chunks, told) = state?;
-        match chunks.recv().await {
+        let chunk = chunks.recv().await;
+        told.note();
+        match chunk {
             Some(Ok(chunk)) => Some((Ok(chunk), Some((chunks, told)))),
             Some(Err(error)) => Some((Err(error), None)),
             None => {
-                told.store(true, Ordering::Release);
+                told.is_sent.store(true, Ordering::Release);
                 None
             }
         }
     });
-    (Body::wrap_stream(octets), is_sent)
+    (Body::wrap_stream(octets), progress)
 }
 
 fn url(text: &str) -> Option<Url> {

@@ -37,6 +37,8 @@ pub(crate) enum Act {
     Stall,
     /// Reads it whole and answers without end.
     Endless,
+    /// Takes its time for each of the first pieces of the request, as many as this, and answers 200.
+    Slow(usize),
 }
 
 impl Act {
@@ -162,7 +164,11 @@ fn serve(
             break_off(&stream);
             return;
         }
-        request.is_whole = read_chunks(&mut stream, &mut request.body).is_some();
+        let slow = match act {
+            Act::Slow(pieces) => pieces,
+            _ => 0,
+        };
+        request.is_whole = read_chunks(&mut stream, &mut request.body, slow).is_some();
         seen.lock().unwrap().push(request);
         let answer = match &act {
             Act::Answer {
@@ -183,6 +189,7 @@ fn serve(
                 b"HTTP/1.1 200 OK\r\nContent-Type: application/soap+xml\r\nContent-Length: 900\r\n\r\n<s:E"
                     .to_vec()
             }
+            Act::Slow(_) => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
             Act::Endless => b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n\r\n".to_vec(),
             Act::CloseInBody | Act::CloseAfterBody | Act::Stall => Vec::new(),
         };
@@ -190,7 +197,7 @@ fn serve(
             return;
         }
         match act {
-            Act::Answer { .. } | Act::Redirect(_) => {}
+            Act::Answer { .. } | Act::Redirect(_) | Act::Slow(_) => {}
             Act::CloseInBody | Act::CloseAfterBody | Act::CutAnswer => {
                 break_off(&stream);
                 return;
@@ -228,8 +235,12 @@ fn read_head(stream: &mut impl BufRead) -> Option<String> {
 }
 
 /// `None` if the client broke off.
-fn read_chunks(stream: &mut impl BufRead, body: &mut Vec<u8>) -> Option<()> {
+fn read_chunks(stream: &mut impl BufRead, body: &mut Vec<u8>, mut slow: usize) -> Option<()> {
     loop {
+        if slow > 0 {
+            thread::sleep(Duration::from_millis(20));
+            slow -= 1;
+        }
         let mut line = String::new();
         stream.read_line(&mut line).ok()?;
         let length = usize::from_str_radix(line.trim(), 16).ok()?;
