@@ -85,6 +85,9 @@ smtpd_recipient_restrictions = reject_unauth_destination
             _folder: folder,
         };
         postfix.control("start");
+        // Its log is written by a process of its own. Were it spoken to before that one reads, its processes could fill
+        // the log's queue and wait for each other for ever.
+        wait_until("Postfix logs", || postfix.log().contains("daemon started"));
         wait_until("Postfix listens", || {
             std::net::TcpStream::connect(address).is_ok()
         });
@@ -120,7 +123,19 @@ impl Drop for Postfix {
         if std::thread::panicking() {
             eprintln!("{}", self.log());
         }
-        self.control("stop");
+        // One that hangs is not waited for: the test must end.
+        let etc = self.root.join("etc");
+        as_root(
+            "timeout",
+            &[
+                "--preserve-status",
+                "30",
+                "postfix",
+                "-c",
+                path_text(&etc),
+                "stop",
+            ],
+        );
         // Its queue belongs to it: another user than root could not remove the folder.
         as_root("rm", &["-rf", path_text(&self.root)]);
     }
