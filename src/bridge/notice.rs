@@ -1,5 +1,5 @@
 //! What a received MDN or DSN says, of whom, and who vouches for it (mdn.md sections 5 and 6). Asked of a mail that was
-//! decrypted and whose signature holds; an exchange learns only of what passes [`Notice::event`].
+//! decrypted and whose signature holds; an exchange learns only of what passes [`Statement::event`].
 
 use std::sync::Arc;
 

@@ -2,8 +2,8 @@
 //! hands each mail to the port [`ServeMail`]; what a mail means is not its business. Follows smtp.md sections 1 to 6,
 //! threats.md LIM-1, LIM-9 and LIM-17; ADR 0001 says why it is our own.
 //!
-//! One task a session, one more a mail while the flow serves it. [`session`] decides what each command is answered
-//! with and [`data`] where a mail ends, both without a socket; [`connection`] and [`message`] do the reading and
+//! One task a session, one more a mail while the flow serves it. `session` decides what each command is answered
+//! with and `data` where a mail ends, both without a socket; `connection` and `message` do the reading and
 //! writing.
 
 mod account;

@@ -42,7 +42,7 @@ pub struct BoundDocument {
 /// What a message is judged by.
 #[derive(Clone, Debug)]
 pub struct Context<'a> {
-    /// From [`Metadata::level`].
+    /// From `Metadata::level`.
     pub level: Level,
     /// For level full (MD-22).
     pub profile: Profile,
