@@ -89,7 +89,7 @@ pub struct Config {
 pub struct SoapConfig {
     /// `[soap.server]`.
     pub server: SoapServerConfig,
-    /// `[soap.client]`; needed as soon as there is an endpoint.
+    /// `[soap.client]`; needed as soon as there is an endpoint, or a partner with a `status_endpoint`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<SoapClientConfig>,
 }
@@ -259,20 +259,28 @@ impl Config {
         problems
     }
 
-    /// What is wrong with the settings for mail that comes in: an endpoint needs all the others.
+    /// What is wrong with the settings for mail that comes in.
     fn receiving_problems(&self) -> Vec<String> {
         let mut problems = XdrEndpoints::read(&self.endpoint).err().unwrap_or_default();
         // Without an endpoint only notices about our own mail come in.
-        if self.endpoint.is_empty() {
-            return problems;
-        }
-        if self.smtp.server.is_none() {
+        if !self.endpoint.is_empty() && self.smtp.server.is_none() {
             problems.push("smtp.server: needed as soon as there is an [[endpoint]]".to_owned());
         }
-        problems.extend(self.sources.problems());
+        problems.extend(self.posting_problems());
+        problems
+    }
+
+    /// What is wrong with the settings for requests that go out: to endpoints, and to where partners take outcomes.
+    fn posting_problems(&self) -> Vec<String> {
+        let is_told = |partner: &PartnerConfig| partner.status_endpoint.is_some();
+        if self.endpoint.is_empty() && !self.partner.iter().any(is_told) {
+            return Vec::new();
+        }
+        let mut problems = self.sources.problems();
         match &self.soap.client {
             None => {
-                problems.push("soap.client: needed as soon as there is an [[endpoint]]".to_owned());
+                let why = "needed as soon as there is an [[endpoint]] or a partner.status_endpoint";
+                problems.push(format!("soap.client: {why}"));
             }
             Some(client) if client.post_timeout >= self.delivery.longest_effect() => {
                 problems.push(
@@ -640,5 +648,31 @@ mod tests {
             assert_eq!(found.count(), 1, "{key} in {problems:?}");
         }
         assert_eq!(problems.len(), 15, "{problems:?}");
+    }
+
+    // rule: STS-3, T-28
+    #[test]
+    fn a_status_endpoint_needs_what_posts_need_and_an_oid_to_be_called_by() {
+        let mut config = parse(MINIMAL);
+        let needs = |config: &Config| {
+            let keys = ["soap.client: ", "sources.gateway_oid: ", "smtp.server: "];
+            let problems = config.posting_problems();
+            keys.map(|key| problems.iter().any(|problem| problem.starts_with(key)))
+        };
+        assert_eq!(needs(&config), [false; 3]);
+        config.partner[0].status_endpoint = Some("https://ehr.harbor.example/xdr".to_owned());
+        assert_eq!(needs(&config), [true, true, false]);
+        config.soap.client = Some(SoapClientConfig::default());
+        config.sources.gateway_oid = Some("2.999.1".parse().unwrap());
+        assert_eq!(needs(&config), [false; 3]);
+        for url in [
+            "http://ehr.harbor.example/xdr",
+            "https://ehr.harbor.example/x?y",
+        ] {
+            config.partner[0].status_endpoint = Some(url.to_owned());
+            let problems = config.value_problems();
+            let is_told = |problem: &String| problem.starts_with("partner[0].status_endpoint: ");
+            assert!(problems.iter().any(is_told), "{url}");
+        }
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     },
     bridge::{
         destination::Destinations, endpoint::XdrEndpoints, partner::Partners, routing::Routes,
+        status,
     },
     flows::{
         budget::ByteBudget,
@@ -28,8 +29,10 @@ use crate::{
         keyed::KeyedPlaces,
         outbox::Outbox,
         ports::{
-            Audit, Bodies, Clock, Exchanges, FindCertificates, OwnDomains, Readiness, SendMail,
+            Audit, Bodies, Clock, Exchanges, FindCertificates, OwnDomains, PostXdr, Readiness,
+            SendMail,
         },
+        report::Reports,
         to_direct::{Readings, SubmissionsUnderWay, ToDirect},
         to_xdr::ToXdr,
     },
@@ -79,6 +82,9 @@ impl Bridge {
         let partners =
             Partners::read(&config.partner).map_err(|problems| all_problems(&problems))?;
         let partners = Arc::new(partners);
+        let endpoints =
+            XdrEndpoints::read(&config.endpoint).map_err(|problems| all_problems(&problems))?;
+        let posts = Arc::new(soap_client(config, &endpoints, &partners, &clock)?);
         let routes = Routes::read(&config.route).map_err(|problems| all_problems(&problems))?;
         let destinations = Destinations::read(config.delivery.mail_policy(), &config.destination)
             .map_err(|problems| all_problems(&problems))?;
@@ -111,7 +117,10 @@ impl Bridge {
 
         let receiver = match &config.smtp.server {
             Some(server) => {
-                let to_xdr = to_xdr(config, server, &to_direct, &partners, &budget)?;
+                let posts = posts.clone() as Arc<dyn PostXdr>;
+                let to_xdr = to_xdr(
+                    config, server, &to_direct, endpoints, posts, &partners, &budget,
+                )?;
                 Some((server, Arc::new(to_xdr)))
             }
             None => None,
@@ -127,6 +136,15 @@ impl Bridge {
                 Some(SmtpListener::bind(server, &config.limits, parts)?)
             }
             None => None,
+        };
+        let reports = Reports {
+            clock: Arc::clone(&clock),
+            store: Arc::clone(&exchanges),
+            bodies: store.clone() as Arc<dyn Bodies>,
+            partners: Arc::clone(&partners),
+            sources: Arc::new(config.sources.clone()),
+            posts: posts as Arc<dyn PostXdr>,
+            limits: Arc::clone(&to_direct.limits),
         };
         let listener = SoapListener::bind(
             &config.soap.server,
@@ -157,6 +175,7 @@ impl Bridge {
             effects: Arc::new(Effects {
                 to_direct,
                 to_xdr: receiver.map(|(_, to_xdr)| to_xdr),
+                reports: Arc::new(reports),
                 store: Arc::clone(&exchanges),
                 clock: Arc::clone(&clock),
             }),
@@ -263,30 +282,52 @@ impl Bridge {
     }
 }
 
+/// Posts to the endpoints, and to where partners take outcomes.
+fn soap_client(
+    config: &Config,
+    endpoints: &XdrEndpoints,
+    partners: &Partners,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<SoapClient> {
+    let posted = endpoints.all().iter().map(|endpoint| Endpoint {
+        name: endpoint.name.clone(),
+        url: endpoint.url.clone(),
+        is_idempotent: endpoint.idempotent,
+    });
+    let told = partners.iter().filter_map(|partner| {
+        Some(Endpoint {
+            name: status::target_of(&partner.name),
+            url: partner.status_endpoint.clone()?,
+            // A repetition bears the same ids and octets (STS-3).
+            is_idempotent: true,
+        })
+    });
+    let known: Vec<Endpoint> = posted.chain(told).collect();
+    let clock = Arc::clone(clock);
+    match &config.soap.client {
+        Some(client) => Ok(SoapClient::new(
+            client,
+            &known,
+            clock,
+            config.limits.max_metadata_bytes,
+        )?),
+        None if known.is_empty() => Ok(SoapClient::without_endpoints(clock)),
+        None => anyhow::bail!(
+            "soap.client: needed as soon as there is an [[endpoint]] or a partner.status_endpoint"
+        ),
+    }
+}
+
 /// The flow of received mail: it shares with the other direction what both need of the world.
 fn to_xdr(
     config: &Config,
     server: &SmtpServerConfig,
     to_direct: &ToDirect,
+    endpoints: XdrEndpoints,
+    posts: Arc<dyn PostXdr>,
     partners: &Arc<Partners>,
     budget: &ByteBudget,
 ) -> anyhow::Result<ToXdr> {
-    let endpoints = XdrEndpoints::read(&config.endpoint).map_err(|bad| all_problems(&bad))?;
-    let known: Vec<Endpoint> = endpoints
-        .all()
-        .iter()
-        .map(|endpoint| Endpoint {
-            name: endpoint.name.clone(),
-            url: endpoint.url.clone(),
-            is_idempotent: endpoint.idempotent,
-        })
-        .collect();
-    let clock = Arc::clone(&to_direct.clock);
-    let posts = match &config.soap.client {
-        Some(client) => SoapClient::new(client, &known, clock, config.limits.max_metadata_bytes)?,
-        None if known.is_empty() => SoapClient::without_endpoints(clock),
-        None => anyhow::bail!("soap.client: needed as soon as there is an [[endpoint]]"),
-    };
     let first_domain = || config.certificates.domains.first().map(|own| &own.name);
     let host = server.host_name.as_ref().or_else(first_domain);
     Ok(ToXdr {
@@ -298,7 +339,7 @@ fn to_xdr(
         endpoints: Arc::new(endpoints),
         partners: Arc::clone(partners),
         sources: Arc::new(config.sources.clone()),
-        posts: Arc::new(posts),
+        posts,
         mail: Arc::clone(&to_direct.mail),
         cpu: to_direct.cpu.clone(),
         budget: budget.clone(),

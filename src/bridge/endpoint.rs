@@ -90,7 +90,7 @@ impl RequestAction {
 #[serde(default, deny_unknown_fields)]
 pub struct SourcesConfig {
     /// The OID of this bridge, such as `"2.999.1"`; the sourceId of a domain that is not listed is made below it. No
-    /// default; needed as soon as there is an endpoint.
+    /// default; needed as soon as there is an endpoint, or a partner with a `status_endpoint`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gateway_oid: Option<Oid>,
     /// The sourceIds of domains that have one, such as `{ "hisp.example" = "2.999.7" }`. Default: none.
@@ -280,7 +280,7 @@ impl SourcesConfig {
         format!("{}.{arc}", gateway.as_str()).parse().ok()
     }
 
-    /// What is wrong with these settings when mail is received.
+    /// What is wrong with these settings when requests are made.
     pub fn problems(&self) -> Vec<String> {
         match &self.gateway_oid {
             Some(oid) if oid.as_str().len() <= MAX_GATEWAY_OID_BYTES => Vec::new(),

@@ -13,6 +13,7 @@ pub mod received;
 pub mod retry;
 pub mod routing;
 pub mod rules;
+pub mod status;
 pub mod to_direct;
 pub mod to_xdr;
 pub mod trust;

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, sync::Arc};
 use openssl::x509::X509;
 use serde::{Deserialize, Serialize};
 
+use super::status::StatusFrom;
 use crate::formats::{
     ids::{AddressError, CertificateFingerprint, DirectAddress, DomainName, Oid},
     metadata::validate::Profile,
@@ -33,6 +34,9 @@ pub struct PartnerConfig {
     /// the outcomes stay in the bridge.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status_endpoint: Option<String>,
+    /// Who tells it: `"postmaster"` of the sender's domain, or the `"recipient"` whom it is about. Default
+    /// `"postmaster"` (XDR-121).
+    pub status_from: StatusFrom,
     /// What happens when some recipients cannot be served: `"split"` sends to the others, `"atomic"` refuses the
     /// submission. Default `"split"` (XDR-32).
     pub partial: Partial,
@@ -127,6 +131,7 @@ impl Default for PartnerConfig {
             send_to: Vec::new(),
             reply_to: Vec::new(),
             status_endpoint: None,
+            status_from: StatusFrom::default(),
             partial: Partial::default(),
             patient_id_mismatch: PatientIdMismatch::default(),
             profile: Profile::default(),
@@ -158,6 +163,8 @@ pub struct Partner {
     pub reply_to: Vec<String>,
     /// Where it takes outcomes.
     pub status_endpoint: Option<String>,
+    /// Who tells it.
+    pub status_from: StatusFrom,
     /// What happens when some recipients cannot be served.
     pub partial: Partial,
     /// What happens when patient ids differ.
@@ -190,6 +197,7 @@ impl Default for Partner {
         let PartnerConfig {
             name,
             status_endpoint,
+            status_from,
             partial,
             patient_id_mismatch,
             profile,
@@ -210,6 +218,7 @@ impl Default for Partner {
             send_to: Vec::new(),
             reply_to: Vec::new(),
             status_endpoint,
+            status_from,
             partial,
             patient_id_mismatch,
             profile,
@@ -361,7 +370,10 @@ impl PartnerConfig {
         }
         let is_endpoint = |url: &String| {
             let rest = url.strip_prefix("https://");
-            rest.is_some_and(|rest| is_host(rest.split('/').next().unwrap_or_default()))
+            rest.is_some_and(|rest| {
+                let is_plain = !rest.contains(['@', '?', '#', ' ']);
+                is_plain && is_host(rest.split('/').next().unwrap_or_default())
+            })
         };
         if self
             .status_endpoint
@@ -370,7 +382,7 @@ impl PartnerConfig {
         {
             problem(
                 "status_endpoint",
-                "an https URL, such as \"https://ehr.harbor.example/xdr\"",
+                "an https URL without user, query and fragment, such as \"https://ehr.harbor.example/xdr\"",
             );
         }
         let mut source_ids = Vec::new();
@@ -397,6 +409,7 @@ impl PartnerConfig {
                 .map(|host| host.to_ascii_lowercase())
                 .collect(),
             status_endpoint: self.status_endpoint.clone(),
+            status_from: self.status_from,
             partial: self.partial,
             patient_id_mismatch: self.patient_id_mismatch,
             profile: self.profile,

@@ -12,6 +12,7 @@ mod plain;
 pub mod plan;
 pub mod policy;
 
+pub(super) use plain::dtm;
 pub use plan::{Incoming, Plan, PlannedRequest, plan};
 pub use policy::EndpointPolicy;
 

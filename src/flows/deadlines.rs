@@ -41,17 +41,26 @@ pub async fn passed(
     Ok(())
 }
 
-/// Removes the bodies of an exchange that is final and whose retention is over.
+/// Removes the bodies of an exchange that is final and whose retention is over. A status submission that is still under
+/// way keeps its own until it is given up.
 pub async fn remove_bodies(store: &Arc<dyn Exchanges>, claim: &Claim) -> Result<(), StoreError> {
     let Some(loaded) = store.load(claim.exchange).await? else {
         return complete(store, claim).await;
     };
+    let open = || loaded.exchange.open_reports();
+    let mut remove = loaded.exchange.bodies();
+    remove.retain(|body| open().all(|report| report.request.body != *body));
+    let last = open().map(|report| report.until).max();
     let unit = UnitOfWork {
-        remove: loaded.exchange.bodies(),
-        done: Some(claim.clone()),
+        remove,
+        done: last.is_none().then(|| claim.clone()),
         ..UnitOfWork::default()
     };
-    store.commit(unit).await
+    store.commit(unit).await?;
+    match last {
+        Some(until) => store.give_back(claim, until).await,
+        None => Ok(()),
+    }
 }
 
 /// Completes a claimed effect that has nothing left to do.

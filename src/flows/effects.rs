@@ -8,7 +8,7 @@ use super::{
     deadlines,
     outbox::RunEffect,
     ports::{Claim, Clock, Exchanges, StoreError},
-    report,
+    report::Reports,
     to_direct::ToDirect,
     to_xdr::ToXdr,
 };
@@ -20,6 +20,8 @@ pub struct Effects {
     pub to_direct: Arc<ToDirect>,
     /// Runs those of the direction Direct to XDR; `None` where no mail is received.
     pub to_xdr: Option<Arc<ToXdr>>,
+    /// Tells outcomes.
+    pub reports: Arc<Reports>,
     /// Exchanges, outbox, audit.
     pub store: Arc<dyn Exchanges>,
     /// The time.
@@ -33,8 +35,8 @@ impl RunEffect for Effects {
             Effect::LookUp { .. } | Effect::Seal { .. } | Effect::Send { .. } => {
                 self.to_direct.deliver(claim).await
             }
-            Effect::ReportOutcome { recipient } => {
-                report::outcome(&self.store, self.clock.as_ref(), claim, *recipient).await
+            Effect::ReportOutcome { .. } | Effect::PostStatus { .. } => {
+                self.reports.deliver(claim).await
             }
             Effect::DeadlineQueue | Effect::DeadlineTp | Effect::DeadlineTd => {
                 deadlines::passed(&self.store, self.clock.as_ref(), claim).await

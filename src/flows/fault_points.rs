@@ -47,10 +47,20 @@ pub const TO_XDR: [&str; 14] = [
 /// The fault points that a received notice passes beside those of a received mail.
 pub const NOTICES: [&str; 1] = ["notice.taken"];
 
+/// The fault points that a status submission passes beside those of the store, in its order.
+pub const STATUS: [&str; 5] = [
+    "report.made",
+    "report.recorded",
+    "status.before_post",
+    "status.posted",
+    "status.recorded",
+];
+
 /// Whether there is a fault point of this name.
 #[cfg(feature = "fault-points")]
 fn is_known(name: &str) -> bool {
-    TO_DIRECT.contains(&name) || TO_XDR.contains(&name) || NOTICES.contains(&name)
+    let ways = [&TO_DIRECT[..], &TO_XDR, &NOTICES, &STATUS];
+    ways.iter().any(|points| points.contains(&name))
 }
 
 /// Passes the point `name`: does nothing, fails with an I/O error, or never returns.

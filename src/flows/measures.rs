@@ -31,6 +31,10 @@ pub const MAILS: &str = "xdbridge_mails_total";
 /// `deferred` or `lost`).
 pub const POSTS: &str = "xdbridge_posts_total";
 
+/// Attempts to hand status submissions to partners that ended. Labels: `partner`, `result` (`taken`, `retried` or
+/// `dead`).
+pub const STATUS_SUBMISSIONS: &str = "xdbridge_status_submissions_total";
+
 /// Notices to senders of mail. Labels: `disposition` (`processed`, `dispatched` or `failed`), `result` (`sent` or
 /// `dropped`).
 pub const NOTICES: &str = "xdbridge_notices_total";
@@ -95,6 +99,10 @@ pub fn describe() {
     describe_counter!(SUBMISSIONS, "Submissions that were decided");
     describe_counter!(MAILS, "Received mails that were looked at");
     describe_counter!(POSTS, "Posts to XDR endpoints that ended");
+    describe_counter!(
+        STATUS_SUBMISSIONS,
+        "Attempts to hand status submissions to partners that ended"
+    );
     describe_counter!(NOTICES, "Notices to senders of mail");
     describe_counter!(
         NOTICES_RECEIVED,

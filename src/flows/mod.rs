@@ -13,6 +13,7 @@ pub mod keyed;
 pub mod measures;
 pub mod outbox;
 pub mod ports;
+mod posting;
 mod records;
 pub mod report;
 pub mod settings;

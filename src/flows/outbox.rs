@@ -53,7 +53,7 @@ pub struct Outbox {
     pub clock: Arc<dyn Clock>,
     /// Rung whenever effects were committed.
     pub wake: Arc<Notify>,
-    /// How many run at once, posts aside, which have places by endpoint. A quarter is kept for everything but
+    /// How many run at once, posts aside, which have places by endpoint or partner. A quarter is kept for everything but
     /// hand-overs, which may take long: deadlines, seals and reports never wait for a slow next hop.
     pub workers: usize,
     /// How long a claim lasts.
@@ -78,6 +78,8 @@ enum Destination {
     Domain(DomainName),
     /// An XDR endpoint, by its name. The configuration has so few that they share no other bound.
     Endpoint(String),
+    /// The status endpoint of a partner, by the partner's name. Of those there are few as well.
+    Partner(String),
 }
 
 impl Destination {
@@ -88,6 +90,7 @@ impl Destination {
                 Some(Self::Domain(domain.clone()))
             }
             Effect::Post { endpoint, .. } => Some(Self::Endpoint(endpoint.clone())),
+            Effect::PostStatus { partner, .. } => Some(Self::Partner(partner.clone())),
             Effect::LookUp { .. }
             | Effect::Seal { .. }
             | Effect::Open
@@ -189,7 +192,7 @@ impl Outbox {
         let _place = places.destinations.enter(destination).await;
         let lane = match destination {
             Destination::Domain(_) => Some(places.sends.acquire().await),
-            Destination::Endpoint(_) => None,
+            Destination::Endpoint(_) | Destination::Partner(_) => None,
         };
         // The lane's place is held while it runs. A closed lane means that the bridge stops.
         if !places.sends.is_closed() && !matches!(lane, Some(Err(_))) {

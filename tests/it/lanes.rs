@@ -27,6 +27,7 @@ use crate::support::{
 fn name_of(effect: &Effect) -> String {
     match effect {
         Effect::Post { endpoint, .. } => format!("post to {endpoint}"),
+        Effect::PostStatus { partner, .. } => format!("status to {partner}"),
         Effect::SendMdn { domain, .. } | Effect::Send { domain, .. } => format!("mail to {domain}"),
         _ => "own work".to_owned(),
     }
@@ -76,6 +77,14 @@ fn post(endpoint: &str) -> Effect {
     }
 }
 
+fn status(partner: &str) -> Effect {
+    Effect::PostStatus {
+        recipient: 0,
+        partner: partner.to_owned(),
+        attempt: 1,
+    }
+}
+
 fn mail(domain: &str) -> Effect {
     Effect::SendMdn {
         recipient: 0,
@@ -98,6 +107,7 @@ fn others_go_on(stalls: &'static str, stalled: impl Fn() -> Effect) {
     let others = [
         post("quick"),
         mail("direct.quick.example"),
+        status("quick"),
         Effect::DeadlineQueue,
     ];
     unit.effects = slow.chain(others.clone().map(due)).collect();
@@ -144,6 +154,12 @@ fn others_go_on(stalls: &'static str, stalled: impl Fn() -> Effect) {
 #[test]
 fn a_stalling_endpoint_delays_no_other_endpoint_no_mail_and_no_deadline() {
     others_go_on("post to slow", || post("slow"));
+}
+
+// rule: STS-3
+#[test]
+fn a_stalling_status_endpoint_delays_no_other_partner_no_endpoint_no_mail_and_no_deadline() {
+    others_go_on("status to slow", || status("slow"));
 }
 
 #[test]

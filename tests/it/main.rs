@@ -8,6 +8,7 @@ mod config;
 mod conformance;
 mod crash;
 mod crash_receiving;
+mod crash_status;
 mod crossing;
 mod deadlines;
 #[cfg(feature = "demo")]
@@ -53,6 +54,7 @@ mod smtp_server_interop;
 mod soap_client;
 mod soap_server;
 mod sqlite_store;
+mod status;
 mod store;
 mod strict_mode;
 mod support;

@@ -1,9 +1,8 @@
 //! What peers' notices make of a submission: over real sockets, from the MDN or DSN that a peer seals and sends to the
 //! recipient's state, its one outcome, and the audit.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
-use jiff::Timestamp;
 use openssl::{
     cms::{CMSOptions, CmsContentInfo},
     stack::Stack,
@@ -12,229 +11,17 @@ use openssl::{
 use xdbridge::{
     adapters::clock::SystemClock,
     app::pki::{Authority, Profile},
-    bridge::exchange::{Exchange, Origin, Reason, Recipient, RecipientState},
+    bridge::exchange::{Exchange, Origin, Reason, RecipientState},
     flows::ports::{Clock, Exchanges},
-    formats::{
-        audit::{AuditKind, AuditRecord},
-        ids::ExchangeId,
-        smime::SigningIdentity,
-    },
+    formats::{audit::AuditKind, ids::ExchangeId, smime::SigningIdentity},
 };
 
 use crate::support::{
-    bridge::{ASH, ELM, INTAKE, MEI, RUI, assert_plain_success, now, pki},
-    receiving_ground::{ReceivingGround, Setup, sealed, sealed_entity, success},
-    request::TestRequest,
-    store::StandingClock,
+    bridge::{ASH, ELM, INTAKE, MEI, RUI, pki},
+    notices_ground::{Notice, NoticesGround, Submitted, WITH_EXTENSION},
+    receiving_ground::{sealed, sealed_entity},
     wait_until,
 };
-
-/// A bridge that sends and receives for Ngozi, by a clock of the test's.
-struct Ground {
-    ground: ReceivingGround,
-    clock: Arc<StandingClock>,
-}
-
-/// What was submitted: the exchange, and the Message-ID that its mail had.
-struct Submitted {
-    exchange: ExchangeId,
-    message_id: String,
-}
-
-impl Ground {
-    fn start() -> Self {
-        let start = Timestamp::from_second(now().as_second()).unwrap();
-        let clock = StandingClock::at(start);
-        let setup = Setup {
-            clock: clock.clone(),
-            ..Setup::default()
-        };
-        let ground = ReceivingGround::start_as(|_| success(), setup);
-        Self { ground, clock }
-    }
-
-    /// Submits for `to` and waits until the mail is relayed.
-    fn submit(&self, to: &[&str], final_delivery: bool) -> Submitted {
-        let request = TestRequest {
-            final_delivery,
-            ..TestRequest::new(ELM, to)
-        };
-        let earlier: Vec<ExchangeId> = self.submissions().iter().map(|one| one.id).collect();
-        assert_plain_success(&self.ground.bridge.submit(&request.mtom()));
-        let new = || {
-            let mut all = self.submissions().into_iter();
-            all.find(|one| !earlier.contains(&one.id)).unwrap()
-        };
-        wait_until("the mail is relayed", || {
-            let exchange = new();
-            let mut recipients = exchange.recipients.iter();
-            recipients.all(|recipient| recipient.state == RecipientState::Relayed)
-        });
-        let exchange = new();
-        let [leg] = exchange.legs.as_slice() else {
-            panic!("{} legs", exchange.legs.len());
-        };
-        Submitted {
-            exchange: exchange.id,
-            message_id: leg.as_mail().unwrap().message_id.to_string(),
-        }
-    }
-
-    fn submissions(&self) -> Vec<Exchange> {
-        let all = self.ground.bridge.exchanges().into_iter();
-        all.filter(|one| matches!(one.origin, Origin::Xdr { .. }))
-            .collect()
-    }
-
-    fn received(&self) -> impl Iterator<Item = Exchange> {
-        let all = self.ground.bridge.exchanges().into_iter();
-        all.filter(|one| matches!(one.origin, Origin::Direct { .. }))
-    }
-
-    fn recipient(&self, submitted: &Submitted, address: &str) -> Recipient {
-        let mut all = self.submissions().into_iter();
-        let exchange = all.find(|one| one.id == submitted.exchange).unwrap();
-        let address = address.parse().unwrap();
-        exchange.recipient(&address).unwrap().clone()
-    }
-
-    fn state(&self, submitted: &Submitted, address: &str) -> RecipientState {
-        self.recipient(submitted, address).state
-    }
-
-    /// Sends a sealed mail and waits until the bridge has done with it. Whether it was taken for a notice.
-    fn send(&self, from: &str, to: &str, mail: &[u8]) -> bool {
-        // All have the same time of acceptance: the new one is the one that was not there.
-        let earlier: Vec<ExchangeId> = self.received().map(|one| one.id).collect();
-        let reply = self.ground.send(from, &[to], mail);
-        assert!(reply.starts_with("250"), "{reply}");
-        let new = || {
-            let mut received = self.received();
-            received.find(|one| !earlier.contains(&one.id)).unwrap()
-        };
-        wait_until("the notice is looked at", || new().is_final());
-        let exchange = new();
-        assert!(exchange.legs.is_empty());
-        exchange.recipients[0].state == RecipientState::Dispatched
-    }
-
-    /// Seals a notice of Rui's domain and sends it.
-    fn reply(&self, message: &str) {
-        let mail = sealed(message, &[&pki().harbor], &pki().direct_elm);
-        assert!(self.send(RUI, ELM, &mail), "it is a trusted notice");
-    }
-
-    /// How often an outcome of the submission was told, and as what.
-    fn told(&self, submitted: &Submitted) -> Vec<String> {
-        self.ground.bridge.wait_until_idle();
-        let records = self.ground.bridge.audit_of(AuditKind::Outcome).into_iter();
-        records
-            .filter(|record| record.exchange == Some(submitted.exchange))
-            .map(|record| record.details["outcome"].clone())
-            .collect()
-    }
-
-    /// The results of notices about the submission, in their order.
-    fn results(&self, submitted: &Submitted) -> Vec<String> {
-        let records = self.ground.bridge.audit_of(AuditKind::MdnIn).into_iter();
-        records
-            .filter(|record| record.exchange == Some(submitted.exchange))
-            .map(|record| record.details["result"].clone())
-            .collect()
-    }
-
-    /// The last audit record whose error begins so.
-    fn error(&self, token: &str) -> Option<AuditRecord> {
-        let mut all = self.ground.bridge.audit().into_iter().rev();
-        all.find(|record| {
-            let error = record.details.get("error");
-            error.is_some_and(|error| error.starts_with(token))
-        })
-    }
-
-    fn errors(&self, token: &str) -> usize {
-        let all = self.ground.bridge.audit().into_iter();
-        all.filter(|record| {
-            let error = record.details.get("error");
-            error.is_some_and(|error| error.starts_with(token))
-        })
-        .count()
-    }
-}
-
-/// A notice: header lines of the message, and the fields of its report.
-#[derive(Clone)]
-struct Notice {
-    from: String,
-    to: String,
-    header: String,
-    report: String,
-    kind: (&'static str, &'static str),
-}
-
-impl Notice {
-    fn mdn(submitted: &Submitted, recipient: &str, disposition: &str) -> Self {
-        let report = format!(
-            "Reporting-UA: direct.harbor.example; hisp\r\nFinal-Recipient: rfc822; {recipient}\r\n\
-             Original-Message-ID: <{}>\r\n\
-             Disposition: automatic-action/MDN-sent-automatically; {disposition}\r\n",
-            submitted.message_id
-        );
-        Self::of(report)
-    }
-
-    fn of(report: String) -> Self {
-        Self {
-            from: RUI.to_owned(),
-            to: ELM.to_owned(),
-            header: String::new(),
-            report,
-            kind: (
-                "disposition-notification",
-                "message/disposition-notification",
-            ),
-        }
-    }
-
-    fn dsn(submitted: &Submitted, recipient: &str, action: &str, status: &str) -> Self {
-        let report = format!(
-            "Reporting-MTA: dns; mx.harbor.example\r\nX-Original-Message-ID: <{}>\r\n\r\n\
-             Final-Recipient: rfc822; {recipient}\r\nAction: {action}\r\nStatus: {status}\r\n",
-            submitted.message_id
-        );
-        Self {
-            kind: ("delivery-status", "message/delivery-status"),
-            ..Self::of(report)
-        }
-    }
-
-    fn with(mut self, from: &str, to: &str) -> Self {
-        assert!(self.report.contains(from), "nothing to replace: {from}");
-        self.report = self.report.replace(from, to);
-        self
-    }
-
-    /// The message, as it is signed.
-    fn message(&self) -> String {
-        let Self {
-            from,
-            to,
-            header,
-            report,
-            kind: (report_type, media_type),
-        } = self;
-        format!(
-            "From: <{from}>\r\nTo: <{to}>\r\nSubject: Notice\r\nDate: Sun, 22 Nov 2026 07:59:00 +0000\r\n\
-             Message-ID: <{}@direct.harbor.example>\r\nMIME-Version: 1.0\r\nAuto-Submitted: auto-replied\r\n{header}\
-             Content-Type: multipart/report; report-type={report_type}; boundary=\"b\"\r\n\r\n\
-             --b\r\nContent-Type: text/plain\r\n\r\nA notice.\r\n\
-             --b\r\nContent-Type: {media_type}\r\n\r\n{report}\r\n--b--\r\n",
-            ExchangeId::random()
-        )
-    }
-}
-
-const WITH_EXTENSION: &str = "dispatched\r\nX-DIRECT-FINAL-DESTINATION-DELIVERY:";
 
 /// What stands of a recipient: its state, and its outcome if it has one, as it is told.
 type Stand = (RecipientState, Option<&'static str>);
@@ -306,7 +93,7 @@ fn rows() -> Vec<Row> {
 // rule: RCV-8, SRC-2, SRC-3, SRC-5, SRC-7, DSN-2, DSN-3, MDN-27, LOOP-6, RT-9, RT-10
 #[test]
 fn every_row_of_the_state_pair_table_is_what_the_sender_is_told_with_the_option_off_and_on() {
-    let ground = Ground::start();
+    let ground = NoticesGround::start();
     let mut waiting = Vec::new();
     for (number, row) in rows().into_iter().enumerate() {
         for (is_on, (now, last)) in [(false, row.off), (true, row.on)] {
@@ -340,7 +127,7 @@ fn every_row_of_the_state_pair_table_is_what_the_sender_is_told_with_the_option_
 // rule: MDN-40, MDN-41, MDN-42, MDN-43, MDN-45, MDN-46, MDN-47, MDN-49, MDN-50, MDN-51
 #[test]
 fn every_variant_of_a_notice_that_is_seen_in_the_field_is_understood() {
-    let ground = Ground::start();
+    let ground = NoticesGround::start();
     let id_line =
         |submitted: &Submitted| format!("Original-Message-ID: <{}>\r\n", submitted.message_id);
     let recipient_line = format!("Final-Recipient: rfc822; {RUI}\r\n");
@@ -435,7 +222,7 @@ fn every_variant_of_a_notice_that_is_seen_in_the_field_is_understood() {
 // rule: MDN-44, MDN-48, RCV-8, MDN-14, LOOP-1, XDR-112
 #[test]
 fn a_notice_that_says_nothing_decisive_changes_nothing_and_is_never_answered() {
-    let ground = Ground::start();
+    let ground = NoticesGround::start();
     let submitted = ground.submit(&[RUI], false);
     let line = "Disposition: automatic-action/MDN-sent-automatically; processed\r\n";
     ground.reply(
@@ -494,13 +281,13 @@ fn untrusted_harbor() -> SigningIdentity {
 // rule: T-20, MDN-46, DSN-4, RT-10
 #[test]
 fn a_forged_notice_changes_nothing_and_is_audited() {
-    let ground = Ground::start();
+    let ground = NoticesGround::start();
     let submitted = ground.submit(&[RUI, MEI], false);
     let elm = &pki().direct_elm;
     let failed = Notice::mdn(&submitted, RUI, "failed");
     let unknown = Submitted {
-        exchange: submitted.exchange,
         message_id: "nobody-knows@direct.elm.example".to_owned(),
+        ..submitted.clone()
     };
     let by_mei = Notice {
         from: MEI.to_owned(),
@@ -613,7 +400,7 @@ fn a_forged_notice_changes_nothing_and_is_audited() {
 // rule: T-21, LOOP-6, SRC-5, LOOP-5
 #[test]
 fn a_notice_that_is_repeated_or_comes_late_changes_nothing_and_is_audited() {
-    let ground = Ground::start();
+    let ground = NoticesGround::start();
     let first = ground.submit(&[RUI], false);
     let second = ground.submit(&[RUI], false);
     let processed = Notice::mdn(&first, RUI, "processed").message();
@@ -686,6 +473,7 @@ serves = ["care.team@direct.harbor.example"]
     let (rui, ngozi) = (letter.to[0].to_string(), letter.from.to_string());
     let submitted = Submitted {
         exchange: ExchangeId::random(),
+        soap_message_id: letter.message_id.to_string(),
         message_id: id.to_owned(),
     };
     let notice = Notice {

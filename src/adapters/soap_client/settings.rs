@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::formats::units::duration_text;
 
-/// Posts to XDR endpoints: `[soap.client]`. It always speaks TLS 1.2 or later, checks the server's name, and shows a
+/// Posts to XDR endpoints and to where partners take outcomes: `[soap.client]`. It always speaks TLS 1.2 or later, checks the server's name, and shows a
 /// certificate of its own.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Leg, Reason, SealedMail};
-use crate::formats::ids::{DirectAddress, DomainName, LegId, MessageId};
+use super::{Leg, PreparedRequest, Reason, SealedMail};
+use crate::formats::ids::{DirectAddress, DomainName, LegId, MessageId, SoapMessageId};
 
 /// Something happened. Time is part of it: nothing in the bridge's decisions reads a clock.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +116,25 @@ pub enum EventKind {
     DeadlineTp,
     /// Td passed.
     DeadlineTd,
+    /// The bytes of a status submission are made and stored. The first are its bytes for good (STS-3); if the new
+    /// exchange does not name them, they came second: the caller drops them.
+    StatusMade {
+        /// Position of the recipient whom it is about.
+        recipient: usize,
+        /// Its wsa:MessageID.
+        soap_message_id: SoapMessageId,
+        /// The stored bytes.
+        request: PreparedRequest,
+    },
+    /// An attempt to hand a status submission to its partner ended.
+    StatusPosted {
+        /// Position of the recipient whom it is about.
+        recipient: usize,
+        /// Which attempt it was: that of [`Effect::PostStatus`].
+        attempt: u32,
+        /// How.
+        result: StatusResult,
+    },
     // --- Direct to XDR -------------------------------------------------------------------------
     /// The mail was decrypted, verified and trusted; from here on it is a promise.
     Opened(Opening),
@@ -243,6 +262,22 @@ pub enum PostResult {
     },
 }
 
+/// How one attempt to hand over a status submission ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StatusResult {
+    /// The partner has it.
+    Taken,
+    /// The partner refused it for good.
+    Refused,
+    /// Whether the partner has it is not known, or it was not reached: try again at the time given.
+    Unknown {
+        /// When to try again.
+        retry_at: Timestamp,
+        /// Whether the request left whole, so that the partner may have it.
+        may_have_arrived: bool,
+    },
+}
+
 /// Something that must be done for an exchange. The outbox keeps it until it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Effect {
@@ -295,6 +330,15 @@ pub enum Effect {
     ReportOutcome {
         /// Position in [`super::Exchange::recipients`].
         recipient: usize,
+    },
+    /// Hand the status submission about one recipient to its partner.
+    PostStatus {
+        /// Position in [`super::Exchange::recipients`].
+        recipient: usize,
+        /// The partner's name: what goes to a slow one waits apart from all others.
+        partner: String,
+        /// 1 for the first one.
+        attempt: u32,
     },
     /// Feed [`EventKind::DeadlineQueue`].
     DeadlineQueue,

@@ -9,16 +9,20 @@ mod reason;
 #[cfg(test)]
 mod samples;
 mod state;
+mod status;
 mod step;
 mod timers;
 mod to_direct;
 mod to_xdr;
 
-pub use event::{Disposition, Effect, Event, EventKind, MdnToSend, Opening, PostResult, Scheduled};
+pub use event::{
+    Disposition, Effect, Event, EventKind, MdnToSend, Opening, PostResult, Scheduled, StatusResult,
+};
 pub use reason::Reason;
 pub use state::{
     Deadlines, Exchange, Leg, LegKind, LegState, MailLeg, MdnProgress, Origin, Outcome,
-    PreparedRequest, Recipient, RecipientAnswer, RecipientState, SealedMail, SealedMdn, XdrLeg,
+    PreparedRequest, Recipient, RecipientAnswer, RecipientState, SealedMail, SealedMdn, StatusEnd,
+    StatusReport, XdrLeg,
 };
 pub use step::step;
 pub use timers::Timers;

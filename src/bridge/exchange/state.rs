@@ -251,6 +251,35 @@ pub struct Recipient {
     pub outcome: Option<Outcome>,
     /// Direct to XDR: how far its MDNs are.
     pub mdns: MdnProgress,
+    /// XDR to Direct: the status submission that tells its outcome, once it is made (STS-3).
+    #[serde(default)]
+    pub status: Option<StatusReport>,
+}
+
+/// A status submission: the ITI-41 request that tells the partner what became of one recipient.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StatusReport {
+    /// The wsa:MessageID of every attempt.
+    pub soap_message_id: SoapMessageId,
+    /// The request as it is posted by every attempt.
+    pub request: PreparedRequest,
+    /// When it is given up.
+    pub until: Timestamp,
+    /// Whether the answer to some attempt was lost: the partner may have it.
+    pub answer_lost: bool,
+    /// How it ended; `None` while the partner's receipt of it is unknown.
+    pub end: Option<StatusEnd>,
+}
+
+/// How a status submission ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StatusEnd {
+    /// The partner has it.
+    Taken,
+    /// The partner refused it for good: a dead letter.
+    Refused,
+    /// The partner did not say that it has it, in all the time there was: a dead letter.
+    Expired,
 }
 
 /// How far the MDNs to the sender of a mail are, for one recipient.
@@ -362,6 +391,7 @@ impl Recipient {
             certificate,
             outcome: None,
             mdns: MdnProgress::default(),
+            status: None,
         }
     }
 
@@ -450,10 +480,23 @@ impl Exchange {
             let sealed = recipient.mdns.sealed.iter();
             sealed.map(|mdn| mdn.mail.body)
         });
+        let reports = self.recipients.iter().filter_map(|recipient| {
+            let report = recipient.status.as_ref()?;
+            Some(report.request.body)
+        });
         std::iter::once(self.body)
             .chain(of_legs)
             .chain(mdns)
+            .chain(reports)
             .collect()
+    }
+
+    /// The status submissions that are still under way.
+    pub fn open_reports(&self) -> impl Iterator<Item = &StatusReport> {
+        self.recipients
+            .iter()
+            .filter_map(|recipient| recipient.status.as_ref())
+            .filter(|report| report.end.is_none())
     }
 
     /// The domains of the recipients of a leg that still wait for the next hop, each once.

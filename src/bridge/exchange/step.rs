@@ -121,7 +121,8 @@ mod tests {
 
     use super::{
         super::{
-            Disposition, Leg, MdnToSend, PostResult, Recipient, RecipientState as State, samples::*,
+            Disposition, Leg, MdnToSend, PostResult, Recipient, RecipientState as State,
+            StatusResult, samples::*,
         },
         *,
     };
@@ -172,6 +173,21 @@ mod tests {
         })
     }
 
+    fn any_status_result() -> impl Strategy<Value = StatusResult> {
+        proptest::sample::select(vec![
+            StatusResult::Taken,
+            StatusResult::Refused,
+            StatusResult::Unknown {
+                retry_at: minute(9),
+                may_have_arrived: true,
+            },
+            StatusResult::Unknown {
+                retry_at: minute(9_999),
+                may_have_arrived: false,
+            },
+        ])
+    }
+
     fn any_mail_event() -> impl Strategy<Value = EventKind> {
         let to = any_recipient;
         let reason = Reason::CertificateRevoked;
@@ -214,6 +230,18 @@ mod tests {
             1 => Just(EventKind::DeadlineQueue),
             1 => Just(EventKind::DeadlineTp),
             1 => Just(EventKind::DeadlineTd),
+            2 => (0_usize..5, 1_u128..9).prop_map(|(recipient, number)| {
+                let leg = post_leg(number, true);
+                let post = leg.as_xdr().unwrap();
+                EventKind::StatusMade {
+                    recipient,
+                    soap_message_id: post.soap_message_id.clone(),
+                    request: post.request.clone(),
+                }
+            }),
+            2 => (0_usize..5, 1_u32..4, any_status_result()).prop_map(
+                |(recipient, attempt, result)| EventKind::StatusPosted { recipient, attempt, result }
+            ),
             // The other direction's events must not matter.
             1 => Just(EventKind::Absorbed),
         ]
@@ -394,6 +422,12 @@ mod tests {
             for (recipient, state) in exchange.recipients.iter().enumerate() {
                 let reports = count(&effects, &Effect::ReportOutcome { recipient });
                 prop_assert_eq!(reports, usize::from(state.outcome.is_some()));
+                // One identity each: it is handed over for the first time once, if it was made at all.
+                let first_attempts = effects.iter().filter(|effect| {
+                    matches!(effect, Effect::PostStatus { recipient: of, attempt: 1, .. } if *of == recipient)
+                });
+                prop_assert_eq!(first_attempts.count(), usize::from(state.status.is_some()));
+                prop_assert!(state.status.is_none() || state.outcome.is_some());
                 let is_success = state.outcome.as_ref().is_some_and(|o| o.failure.is_none());
                 prop_assert_eq!(is_success, state.outcome.is_some() && state.state.is_success());
             }

@@ -2,7 +2,7 @@
 
 use super::{
     Disposition, Effect, EventKind, Leg, LegKind, Reason, RecipientState as State, SealedMail,
-    step::Life,
+    status, step::Life,
 };
 use crate::formats::ids::{DirectAddress, LegId};
 
@@ -114,6 +114,16 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
                 );
             }
         }
+        E::StatusMade {
+            recipient,
+            soap_message_id,
+            request,
+        } => status::made(life, *recipient, soap_message_id, request),
+        E::StatusPosted {
+            recipient,
+            attempt,
+            result,
+        } => status::posted(life, *recipient, *attempt, *result),
         // The other direction's.
         E::Opened(_)
         | E::Absorbed

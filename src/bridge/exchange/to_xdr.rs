@@ -99,6 +99,8 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
         | E::SmtpDeferred { .. }
         | E::Notice { .. }
         | E::DsnFailed { .. }
+        | E::StatusMade { .. }
+        | E::StatusPosted { .. }
         | E::DeadlineTp
         | E::DeadlineTd => {}
     }

@@ -156,7 +156,7 @@ fn check_patients(incoming: &Incoming<'_>, entries: &[NewEntry], findings: &mut 
 }
 
 /// A DTM in UTC, to the second.
-pub(super) fn dtm(at: Timestamp) -> String {
+pub(in crate::bridge) fn dtm(at: Timestamp) -> String {
     at.to_zoned(TimeZone::UTC)
         .strftime("%Y%m%d%H%M%S")
         .to_string()

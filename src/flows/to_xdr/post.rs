@@ -1,13 +1,6 @@
 //! Post: a prepared request goes to its endpoint, and what comes of it becomes an event.
 
-use std::{
-    io::{self, Read},
-    sync::Arc,
-};
-
-use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use tokio::sync::mpsc;
 use tracing::{error, info};
 use uuid::Uuid;
 
@@ -22,23 +15,20 @@ use crate::{
         deadlines, fault_points,
         intake::store_error,
         measures,
-        ports::{Bodies, Claim, PostReport, StoreError, XdrPost},
+        ports::{Claim, PostReport, StoreError},
+        posting,
         records::alarm_damaged_body,
         transition::{self, Extras},
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
-        ids::{BodyId, DirectAddress, LegId},
+        ids::{DirectAddress, LegId},
         xdr::ErrorCode,
     },
 };
 
 /// Attempts end this long before the queue's lifetime does, so that their results are recorded before it decides.
 const MARGIN: SignedDuration = SignedDuration::from_secs(15);
-/// Octets in one piece of a request on its way out.
-const CHUNK_BYTES: usize = 64 * 1024;
-/// Pieces that wait for the connection.
-const CHUNKS_AHEAD: usize = 2;
 
 impl ToXdr {
     /// Runs `Post`: one attempt.
@@ -69,7 +59,11 @@ impl ToXdr {
         } else {
             self.begin(claim, leg).await?;
             fault_points::pass("post.started").map_err(store_error)?;
-            let Some(report) = self.attempt(&exchange, &xdr).await else {
+            let end = exchange.deadlines.queue;
+            let end = end.saturating_sub(MARGIN).unwrap_or(end);
+            let request = &xdr.request;
+            let posting = posting::attempt(&self.posts, &self.bodies, &xdr.endpoint, request, end);
+            let Some(report) = posting.await else {
                 return self.damaged(claim, leg).await;
             };
             fault_points::pass("post.ended").map_err(store_error)?;
@@ -87,25 +81,6 @@ impl ToXdr {
         };
         transition::apply(&self.store, claim.exchange, &[event], Extras::default()).await?;
         Ok(())
-    }
-
-    /// `None` if the stored request is damaged: what the endpoint got was cut short by ourselves.
-    async fn attempt(&self, exchange: &Exchange, xdr: &XdrLeg) -> Option<PostReport> {
-        let end = exchange.deadlines.queue;
-        let (chunks, body) = mpsc::channel(CHUNKS_AHEAD);
-        let (bodies, id) = (Arc::clone(&self.bodies), xdr.request.body);
-        let pouring = tokio::task::spawn_blocking(move || pour(bodies.as_ref(), id, &chunks));
-        let post = XdrPost {
-            endpoint: xdr.endpoint.clone(),
-            content_type: xdr.request.content_type.clone(),
-            deadline: end.saturating_sub(MARGIN).unwrap_or(end),
-            body,
-        };
-        let report = self.posts.post(post).await;
-        match pouring.await {
-            Ok(Err(StoreError::DamagedBody { .. })) => None,
-            _ => Some(report),
-        }
     }
 
     async fn conclude(
@@ -187,38 +162,6 @@ impl ToXdr {
         };
         transition::apply(&self.store, claim.exchange, &[Event { at, kind }], extras).await?;
         Ok(())
-    }
-}
-
-/// Reads the stored request into the channel, until it ends or nobody wants more.
-fn pour(
-    bodies: &dyn Bodies,
-    id: BodyId,
-    chunks: &mpsc::Sender<io::Result<Bytes>>,
-) -> Result<(), StoreError> {
-    let failed = |failure: StoreError| {
-        let broken = io::Error::other("the stored request cannot be read");
-        // The connection may be gone already.
-        let _ = chunks.blocking_send(Err(broken));
-        Err(failure)
-    };
-    let mut body = match bodies.open(id) {
-        Ok(body) => body,
-        Err(failure) => return failed(failure),
-    };
-    loop {
-        let mut chunk = vec![0; CHUNK_BYTES];
-        match body.read(&mut chunk) {
-            Ok(0) => return Ok(()),
-            Ok(amount) => {
-                chunk.truncate(amount);
-                if chunks.blocking_send(Ok(chunk.into())).is_err() {
-                    return Ok(());
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return failed(store_error(error)),
-        }
     }
 }
 

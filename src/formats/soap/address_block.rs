@@ -374,6 +374,11 @@ fn read_mailto(
     }
 }
 
+/// The address of a `mailto:` URI with one address, written as kindly as in an addressBlock. `None`: it is none.
+pub(crate) fn mailto(text: &str) -> Option<DirectAddress> {
+    read_mailto(text, "", &mut Vec::new()).ok()
+}
+
 fn strip_scheme(text: &str) -> Option<&str> {
     let (scheme, rest) = text.split_once(':')?;
     scheme.eq_ignore_ascii_case("mailto").then_some(rest)

@@ -13,6 +13,7 @@ pub(crate) mod saved;
 pub(crate) mod schema;
 pub(crate) mod transfer;
 
+pub(crate) use address_block::mailto;
 pub use address_block::{AddressBlock, MetadataLevel};
 pub use addressing::Addressing;
 pub use fault::{Fault, FaultCode, ReceivedFault};

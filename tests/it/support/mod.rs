@@ -18,6 +18,7 @@ pub(crate) mod mail;
 pub(crate) mod mailbox;
 pub(crate) mod medium;
 pub(crate) mod mutations;
+pub(crate) mod notices_ground;
 pub(crate) mod openssl_peer;
 pub(crate) mod postfix;
 #[cfg_attr(

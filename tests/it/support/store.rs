@@ -139,6 +139,7 @@ pub(crate) fn exchange(partner: &str, at: Timestamp) -> Exchange {
             certificate: None,
             outcome: None,
             mdns: Default::default(),
+            status: None,
         }],
         is_begun: true,
         final_at: None,
