@@ -25,7 +25,9 @@ use crate::{
         partner::{AddressPattern, PartnerConfig, Partners},
         routing::{RouteConfig, Routes},
     },
-    flows::settings::{AuditSettings, DeliverySettings, NodeSettings, NotificationSettings},
+    flows::settings::{
+        AuditSettings, DeliverySettings, NodeSettings, NotificationSettings, ReceivingSettings,
+    },
     formats::{limits::Limits, xdm::Institution},
 };
 
@@ -54,6 +56,8 @@ pub struct Config {
     pub delivery: DeliverySettings,
     /// `[timers]`.
     pub timers: Timers,
+    /// `[receiving]`.
+    pub receiving: ReceivingSettings,
     /// `[notification]`.
     pub notification: NotificationSettings,
     /// `[sources]`.
@@ -298,6 +302,9 @@ impl Config {
         let mut problems = self.store.problems();
         problems.extend(self.timers.problems());
         problems.extend(self.smtp.server.iter().flat_map(SmtpServerConfig::problems));
+        if let Some(server) = &self.smtp.server {
+            problems.extend(self.receiving.problems(server.answer_timeout));
+        }
         problems.extend(self.delivery.problems(self.smtp.client.attempt_timeout));
         problems.extend(Partners::read(&self.partner).err().unwrap_or_default());
         problems.extend(Routes::read(&self.route).err().unwrap_or_default());
@@ -491,7 +498,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 29] = [
+        let tables: [&[&str]; 30] = [
             &[],
             &["log"],
             &["soap"],
@@ -509,6 +516,7 @@ mod tests {
             &["operator"],
             &["timers"],
             &["delivery"],
+            &["receiving"],
             &["notification"],
             &["sources"],
             &["audit"],
@@ -623,6 +631,7 @@ mod tests {
             store.key_files = []
             delivery = { workers = 0, resubmission_window = "30d" }
             node.name = ""
+            receiving = { inline_verify_timeout = "9m", postmaster_max_bytes = 1, postmaster_max_per_day = 0, postmaster_retention = "1h", trusted_bounce_hosts = [{ network = "0.0.0.0/0" }] }
             route = [{ organisation = "2.999.7", address = "nobody" }]
             "#,
         );
@@ -635,6 +644,11 @@ mod tests {
             "partner: ",
             "smtp.client.attempt_timeout: ",
             "smtp.server.max_connections: ",
+            "receiving.inline_verify_timeout: ",
+            "receiving.postmaster_max_bytes: ",
+            "receiving.postmaster_max_per_day: ",
+            "receiving.postmaster_retention: ",
+            "receiving.trusted_bounce_hosts[0].network: ",
             "delivery.lease: ",
             "delivery.resubmission_window: ",
             "delivery.workers: ",
@@ -647,7 +661,7 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(key));
             assert_eq!(found.count(), 1, "{key} in {problems:?}");
         }
-        assert_eq!(problems.len(), 15, "{problems:?}");
+        assert_eq!(problems.len(), 20, "{problems:?}");
     }
 
     // rule: STS-3, T-28

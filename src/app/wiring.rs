@@ -16,7 +16,7 @@ use crate::{
         smtp_server::{SmtpListener, SmtpParts, SmtpServer, SmtpServerConfig},
         soap_client::{Endpoint, SoapClient},
         soap_server::{Parts, SoapListener, by_certificate},
-        store::SqliteStore,
+        store::{PostmasterKeeper, PostmasterLimits, SqliteStore},
     },
     bridge::{
         destination::Destinations, endpoint::XdrEndpoints, partner::Partners, routing::Routes,
@@ -345,10 +345,20 @@ fn to_xdr(
         budget: budget.clone(),
         limits: Arc::clone(&to_direct.limits),
         settings: Arc::new(config.notification),
+        postmaster: Arc::new(postmaster(config, &to_direct.clock)?),
+        receiving: Arc::new(config.receiving.clone()),
         timers: Arc::clone(&to_direct.timers),
         host: host.context("certificates.domains: one at least")?.clone(),
         under_way: KeyedPlaces::new(1),
     })
+}
+
+fn postmaster(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<PostmasterKeeper> {
+    let limits = PostmasterLimits {
+        max_per_day: config.receiving.postmaster_max_per_day,
+        retention: config.receiving.postmaster_retention,
+    };
+    PostmasterKeeper::open(&config.store, limits, Arc::clone(clock)).context("postmaster")
 }
 
 fn smtp_client(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<SmtpClient> {

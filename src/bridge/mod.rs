@@ -1,5 +1,6 @@
 //! What we decide: pure functions over [`crate::formats`]. No I/O, no clock, no async.
 
+pub mod bounce;
 pub mod destination;
 pub mod endpoint;
 pub mod exchange;

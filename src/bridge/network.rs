@@ -35,6 +35,13 @@ impl Network {
     }
 }
 
+impl Network {
+    /// Whether every address of its family lies in it.
+    pub fn is_everything(&self) -> bool {
+        self.prefix_bits == 0
+    }
+}
+
 fn same_prefix_v4(left: Ipv4Addr, right: Ipv4Addr, bits: u8) -> bool {
     let mask = u32::MAX
         .checked_shl(32 - u32::from(bits.min(32)))

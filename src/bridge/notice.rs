@@ -181,7 +181,10 @@ impl Notice {
     }
 
     /// What the report says. Where it names nobody, the signers' own addresses have to do, then From (MDN-51).
-    fn of_report(mail: &Mail<'_>, signers: &[DirectAddress]) -> Result<Self, NotUnderstood> {
+    pub(super) fn of_report(
+        mail: &Mail<'_>,
+        signers: &[DirectAddress],
+    ) -> Result<Self, NotUnderstood> {
         let leaves = mail.leaves();
         let report = leaves
             .iter()
@@ -250,7 +253,7 @@ impl Statement {
 }
 
 /// The part's type decides what is read, whatever the message calls itself (MDN-48).
-fn report_type(part: &Part<'_>) -> Option<Report> {
+pub(super) fn report_type(part: &Part<'_>) -> Option<Report> {
     match part.media_type() {
         "message/disposition-notification" | "message/global-disposition-notification" => {
             Some(Report::Disposition)
@@ -328,17 +331,20 @@ fn answered(header: &MailHeader) -> Option<MessageId> {
 
 /// The Message-ID in the header that a DSN returns.
 fn returned_id(leaves: &[&Part<'_>]) -> Option<MessageId> {
-    let returned = leaves.iter().find(|part| {
-        matches!(
-            part.media_type(),
-            "text/rfc822-headers"
-                | "message/rfc822-headers"
-                | "message/global-headers"
-                | "message/rfc822"
-                | "message/global"
-        )
-    })?;
+    let returned = leaves.iter().find(|part| is_returned(part))?;
     dsn::returned_message_id(&returned.beginning(MAX_RETURNED_BYTES))
+}
+
+/// Whether the part holds the message that a report is about, or its header.
+pub(super) fn is_returned(part: &Part<'_>) -> bool {
+    matches!(
+        part.media_type(),
+        "text/rfc822-headers"
+            | "message/rfc822-headers"
+            | "message/global-headers"
+            | "message/rfc822"
+            | "message/global"
+    )
 }
 
 /// The addresses that the signers' certificates name, each once.

@@ -56,10 +56,23 @@ pub const STATUS: [&str; 5] = [
     "status.recorded",
 ];
 
+/// The fault points that an unsigned bounce passes beside those of a received mail.
+pub const BOUNCES: [&str; 1] = ["bounce.taken"];
+
+/// The fault points that a mail for the postmaster passes beside those of the store.
+pub const POSTMASTER: [&str; 2] = ["postmaster.written", "postmaster.kept"];
+
 /// Whether there is a fault point of this name.
 #[cfg(feature = "fault-points")]
 fn is_known(name: &str) -> bool {
-    let ways = [&TO_DIRECT[..], &TO_XDR, &NOTICES, &STATUS];
+    let ways = [
+        &TO_DIRECT[..],
+        &TO_XDR,
+        &NOTICES,
+        &STATUS,
+        &BOUNCES,
+        &POSTMASTER,
+    ];
     ways.iter().any(|points| points.contains(&name))
 }
 

@@ -24,7 +24,8 @@ pub const BYTES_IN_FLIGHT: &str = "xdbridge_bytes_in_flight";
 /// Submissions that were decided. Label: `result` (`accepted`, `repeated` or `refused`).
 pub const SUBMISSIONS: &str = "xdbridge_submissions_total";
 
-/// Received mails that were looked at. Label: `result` (`opened`, `notice` or `untrusted`).
+/// Received mails that were looked at. Label: `result` (`opened`, `notice`, `repeated`, `untrusted`, `refused`,
+/// `bounce`, `postmaster`, or `unverified` beside one of them: `receiving.inline_verify` had no time for it).
 pub const MAILS: &str = "xdbridge_mails_total";
 
 /// Posts to XDR endpoints that ended. Labels: `endpoint`, `result` (`success`, `partial`, `refused`, `unavailable`,

@@ -1,5 +1,6 @@
 //! The small traits that flows need from the world, and the values that pass through them.
 
+mod postmaster;
 mod serve_mail;
 
 use std::{any::Any, fmt, io::Read, net::IpAddr, sync::Arc, time::Duration};
@@ -9,9 +10,12 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
-pub use self::serve_mail::{
-    MailAnswer, MailRecipient, MailTransaction, OriginalRecipient, RecipientAnswer, ServeMail,
-    SmtpPeer, SmtpTls,
+pub use self::{
+    postmaster::{KeepPostmasterMail, NotKept},
+    serve_mail::{
+        MailAnswer, MailRecipient, MailTransaction, OriginalRecipient, RecipientAnswer, ServeMail,
+        SmtpPeer, SmtpTls,
+    },
 };
 pub use crate::bridge::trust::CertificateCandidate;
 use crate::{

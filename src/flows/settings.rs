@@ -5,7 +5,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bridge::destination::{DirectPackaging, MailPolicy, body_text_problem},
+    bridge::{
+        bounce::BounceHost,
+        destination::{DirectPackaging, MailPolicy, body_text_problem},
+    },
     formats::{audit::PatientIdPolicy, units::duration_text},
 };
 
@@ -118,6 +121,103 @@ pub struct NotificationSettings {
     pub mdn_envelope_sender: MdnEnvelopeSender,
 }
 
+/// How received mail is taken: `[receiving]`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ReceivingSettings {
+    /// When a recipient's address is looked at: `"session"` refuses an unknown one at RCPT; `"late"` takes every address
+    /// of the domains served, so that nobody can try out who is there, and tells the sender of an unknown one by a notice
+    /// `failed`, if the sender is trusted. Default `"session"` (RX-26).
+    pub rcpt_verify: RcptVerify,
+    /// Whether a mail is decrypted, verified and trusted before its final reply; what fails is refused with
+    /// `550 5.7.1 message not accepted`, whatever the cause, a second after its end at the earliest. Every mail is then
+    /// opened twice. False: it is recorded and answered 250, and what fails later is dropped in silence. Default false.
+    pub inline_verify: bool,
+    /// Longest time for `inline_verify`; a mail that is not judged by then is recorded, answered 250, and opened later.
+    /// Default `"20s"`.
+    #[serde(with = "duration_text")]
+    pub inline_verify_timeout: Duration,
+    /// Largest mail for the postmaster, in octets; it need not be sealed. Default 262144 (RX-24).
+    pub postmaster_max_bytes: u64,
+    /// Mails for the postmaster that are kept within 24 hours; further ones are put off with 452. Each is an alarm; read
+    /// them with `xdbridge postmaster list` and `show`. Default 50.
+    pub postmaster_max_per_day: usize,
+    /// How long a mail for the postmaster is kept, unless it is removed before. Default `"30d"`.
+    #[serde(with = "duration_text")]
+    pub postmaster_retention: Duration,
+    /// Our own next hops, whose unsigned bounces are believed over TLS, by the address that they connect from and the
+    /// client certificate that they show where one is asked for, such as
+    /// `[{ network = "192.0.2.8/32", certificate = "<SHA-256 fingerprint>" }]`. A failure of a mail that such a host took
+    /// from us, told to the mail's sender, then counts as refused by the next hop; everything else without a seal is
+    /// refused from there as from anywhere. Default none (DSN-4).
+    pub trusted_bounce_hosts: Vec<BounceHost>,
+}
+
+/// When a recipient's address is looked at: `receiving.rcpt_verify` (RX-26).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RcptVerify {
+    /// At RCPT.
+    #[default]
+    Session,
+    /// When the mail is opened.
+    Late,
+}
+
+impl Default for ReceivingSettings {
+    fn default() -> Self {
+        Self {
+            rcpt_verify: RcptVerify::Session,
+            inline_verify: false,
+            inline_verify_timeout: Duration::from_secs(20),
+            postmaster_max_bytes: 256 * 1024,
+            postmaster_max_per_day: 50,
+            postmaster_retention: Duration::from_secs(30 * 24 * 60 * 60),
+            trusted_bounce_hosts: Vec::new(),
+        }
+    }
+}
+
+/// The least that a postmaster's largest mail may be: a short text under a long header.
+const MIN_POSTMASTER_BYTES: u64 = 4 * 1024;
+/// The shortest time for which a postmaster's mail waits to be read.
+const MIN_POSTMASTER_RETENTION: Duration = Duration::from_secs(24 * 60 * 60);
+
+impl ReceivingSettings {
+    /// What is wrong with these settings beside a listener that waits `answer_timeout` for an answer: key and what would
+    /// be accepted.
+    pub fn problems(&self, answer_timeout: Duration) -> Vec<String> {
+        let mut problems = Vec::new();
+        let limit = self.inline_verify_timeout;
+        if limit.is_zero() || limit >= answer_timeout {
+            problems.push(
+                "receiving.inline_verify_timeout: more than \"0s\", and shorter than smtp.server.answer_timeout"
+                    .to_owned(),
+            );
+        }
+        // RFC 5321 section 4.5.1: a postmaster can be written to.
+        if self.postmaster_max_bytes < MIN_POSTMASTER_BYTES {
+            problems.push(format!(
+                "receiving.postmaster_max_bytes: {MIN_POSTMASTER_BYTES} or more"
+            ));
+        }
+        if self.postmaster_max_per_day == 0 {
+            problems.push("receiving.postmaster_max_per_day: 1 or more".to_owned());
+        }
+        if self.postmaster_retention < MIN_POSTMASTER_RETENTION {
+            problems.push("receiving.postmaster_retention: at least \"24h\"".to_owned());
+        }
+        for (index, host) in self.trusted_bounce_hosts.iter().enumerate() {
+            if let Some(accepted) = host.problem() {
+                problems.push(format!(
+                    "receiving.trusted_bounce_hosts[{index}].network: {accepted}"
+                ));
+            }
+        }
+        problems
+    }
+}
+
 /// The envelope's sender of notices (MDN-30).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -151,5 +251,36 @@ impl Default for NodeSettings {
         Self {
             name: "bridge".to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::formats::ids::CertificateFingerprint;
+
+    #[test]
+    fn the_settings_of_receiving_read_back_what_they_print() {
+        let settings = ReceivingSettings {
+            rcpt_verify: RcptVerify::Late,
+            inline_verify: true,
+            trusted_bounce_hosts: vec![
+                toml::from_str("network = \"192.0.2.8/32\"").unwrap(),
+                BounceHost {
+                    network: "2001:db8::/64".parse().unwrap(),
+                    certificate: Some(CertificateFingerprint([7; 32])),
+                },
+            ],
+            ..ReceivingSettings::default()
+        };
+        let text = toml::to_string(&settings).unwrap();
+        assert_eq!(
+            toml::from_str::<ReceivingSettings>(&text).unwrap(),
+            settings
+        );
+        let minute = Duration::from_secs(60);
+        assert_eq!(settings.problems(minute), Vec::<String>::new());
+        let problems = settings.problems(settings.inline_verify_timeout);
+        assert_eq!(problems.len(), 1, "{problems:?}");
     }
 }

@@ -3,10 +3,12 @@
 
 mod address_block;
 mod architecture;
+mod bounces;
 mod canary;
 mod config;
 mod conformance;
 mod crash;
+mod crash_doors;
 mod crash_receiving;
 mod crash_status;
 mod crossing;
@@ -31,11 +33,14 @@ mod operator;
 mod packaging;
 mod partners;
 mod posting;
+mod postmaster;
 mod readme;
 mod received_trust;
 mod receiving;
 mod receiving_accepted;
 mod receiving_attacks;
+mod receiving_inline;
+mod receiving_late;
 mod receiving_refused;
 mod recipients;
 mod responses;

@@ -142,7 +142,8 @@ pub(super) fn sync_folder(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-fn make_folder(path: &Path, with_parents: bool) -> io::Result<()> {
+/// Makes a folder with mode 0700, unless it is there.
+pub(super) fn make_folder(path: &Path, with_parents: bool) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     match builder
         .mode(FOLDER_MODE)

@@ -21,6 +21,7 @@ mod failure;
 mod keys;
 mod lookup_key;
 mod outbox;
+mod postmaster;
 mod queue;
 mod readiness;
 mod recent;
@@ -47,6 +48,7 @@ pub use self::{
     config::StoreConfig,
     data_dir::DataDirError,
     keys::{KeyFileError, create_key_file, new_key_text},
+    postmaster::{KeptMail, PostmasterBox, PostmasterError, PostmasterKeeper, PostmasterLimits},
 };
 use self::{
     bodies::BodyStore,

@@ -7,6 +7,7 @@ pub mod convert;
 pub mod demo;
 pub mod init;
 pub mod inspect;
+pub mod postmaster;
 pub mod serve;
 pub mod smime;
 
@@ -42,6 +43,8 @@ pub enum Command {
     /// Turn a request into an XDM package or a plain mail, a package into a request or a mail, a mail into a request or
     /// a package.
     Convert(convert::ConvertArgs),
+    /// Read and remove mail that came for whoever runs this bridge.
+    Postmaster(postmaster::PostmasterArgs),
     /// Open or seal one mail with keys and trust anchors from files.
     Smime(smime::SmimeArgs),
 }
@@ -57,6 +60,7 @@ impl Cli {
             Command::Config(args) => config::run(&args, out),
             Command::Inspect(args) => inspect::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
+            Command::Postmaster(args) => postmaster::run(&args, out),
             Command::Smime(args) => smime::run(&args, out),
         };
         exit_code(ended)

@@ -7,11 +7,15 @@
 //! Nothing of a mail's content is used before its signature held and was trusted. Requests and notices are made once and
 //! stored before they are sent first: a repeat is the same, octet by octet.
 
+mod bounce;
 mod duplicate;
+mod inline;
+mod judge;
 mod notice;
 mod notify;
 mod open;
 mod post;
+mod postmaster;
 mod prepare;
 mod receive;
 
@@ -25,10 +29,10 @@ use super::{
     deadlines,
     keyed::KeyedPlaces,
     ports::{
-        Bodies, Claim, Clock, Exchanges, FindCertificates, OwnDomains, PostXdr, SendMail,
-        StoreError,
+        Bodies, Claim, Clock, Exchanges, FindCertificates, KeepPostmasterMail, OwnDomains, PostXdr,
+        SendMail, StoreError,
     },
-    settings::NotificationSettings,
+    settings::{NotificationSettings, ReceivingSettings},
 };
 use crate::{
     bridge::{
@@ -72,6 +76,10 @@ pub struct ToXdr {
     pub limits: Arc<Limits>,
     /// How notices are written.
     pub settings: Arc<NotificationSettings>,
+    /// Keeps mail for whoever runs this bridge.
+    pub postmaster: Arc<dyn KeepPostmasterMail>,
+    /// How received mail is taken.
+    pub receiving: Arc<ReceivingSettings>,
     /// How long an exchange waits for what.
     pub timers: Arc<Timers>,
     /// The host that reports in notices.

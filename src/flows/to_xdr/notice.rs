@@ -23,7 +23,7 @@ use crate::{
 
 /// What became of what a notice said of one recipient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Taken {
+pub(super) enum Taken {
     /// The recipient's state changed.
     Matched,
     /// It came late, twice, or for something that is not waited for.
@@ -35,7 +35,8 @@ enum Taken {
 }
 
 impl Taken {
-    fn word(self) -> &'static str {
+    /// One word, for audit and metrics.
+    pub(super) fn word(self) -> &'static str {
         match self {
             Self::Matched => "matched",
             Self::Suppressed => "suppressed",
@@ -85,7 +86,8 @@ impl ToXdr {
                         kind.into_iter().map(|kind| Event { at, kind }).collect();
                     let tell = |before: &Exchange, after: &Exchange| {
                         let taken = taken(before, after, statement);
-                        vec![told(at, mail, notice, statement, after, taken)]
+                        let record = told(at, notice, statement, after, taken);
+                        vec![record.with("received-as", mail.to_string())]
                     };
                     self.tell_exchange(&exchange, &events, statement, &tell)
                         .await?;
@@ -99,7 +101,10 @@ impl ToXdr {
     }
 
     /// The submission that the notice is about, and the mail of it.
-    async fn noticed(&self, notice: &Notice) -> Result<Option<(Exchange, LegId)>, StoreError> {
+    pub(super) async fn noticed(
+        &self,
+        notice: &Notice,
+    ) -> Result<Option<(Exchange, LegId)>, StoreError> {
         let Some(original) = &notice.original_message_id else {
             return Ok(None);
         };
@@ -136,7 +141,7 @@ impl ToXdr {
 }
 
 /// What the statement did, by what its recipient was and is.
-fn taken(before: &Exchange, after: &Exchange, statement: &Statement) -> Taken {
+pub(super) fn taken(before: &Exchange, after: &Exchange, statement: &Statement) -> Taken {
     let address = &statement.recipient;
     let was = before.recipient(address);
     if statement.says.is_informative() {
@@ -155,9 +160,9 @@ fn taken(before: &Exchange, after: &Exchange, statement: &Statement) -> Taken {
     }
 }
 
-fn told(
+/// The audit record of what a statement did to `exchange`.
+pub(super) fn told(
     at: Timestamp,
-    mail: ExchangeId,
     notice: &Notice,
     statement: &Statement,
     exchange: &Exchange,
@@ -169,7 +174,6 @@ fn told(
     };
     record(at, AuditKind::MdnIn, outcome, notice, statement)
         .of(exchange.id)
-        .with("received-as", mail.to_string())
         .with("result", taken.word())
 }
 
@@ -197,7 +201,7 @@ fn suspected(
 }
 
 /// What the audit keeps of a notice (audit.md section 7).
-fn record(
+pub(super) fn record(
     at: Timestamp,
     kind: AuditKind,
     outcome: AuditOutcome,
@@ -217,6 +221,7 @@ fn record(
         .with("signer", signers.join(" "))
 }
 
-fn count(result: &'static str) {
+/// Counts what a notice said of one recipient.
+pub(super) fn count(result: &'static str) {
     metrics::counter!(measures::NOTICES_RECEIVED, "result" => result).increment(1);
 }

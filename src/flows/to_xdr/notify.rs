@@ -81,6 +81,12 @@ impl<'a> Subject<'a> {
         })
     }
 
+    /// Whether the recipient turned out to be nobody's.
+    fn is_unknown(&self) -> bool {
+        let outcome = self.recipient.outcome.as_ref();
+        outcome.is_some_and(|outcome| outcome.failure == Some(Reason::UnknownRecipient))
+    }
+
     /// The notice's own Message-ID, the same whenever it is made (MDN-15).
     fn own_message_id(&self) -> MessageId {
         let address = &self.recipient.address;
@@ -152,6 +158,10 @@ impl ToXdr {
         };
         let now = self.clock.now();
         let signers = own.signers(speaker, now);
+        // An address that nobody has, taken by `rcpt_verify = "late"` in a domain whose keys are single addresses'.
+        if signers.is_empty() && subject.is_unknown() {
+            return Ok(Err("no key signs for an address that is not known"));
+        }
         if signers.is_empty() {
             error!(alarm = "no_key", exchange.id = %claim.exchange, domain = %own.name, "no key signs for {}", own.name);
             measures::count_alarm("no_key");

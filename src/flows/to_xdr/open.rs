@@ -1,99 +1,37 @@
 //! Open: a recorded mail is decrypted, its signature checked, its sender trusted or not; then what is to be posted is
 //! prepared.
 
-use std::{borrow::Cow, io::Read, sync::Arc};
+use std::sync::Arc;
 
 use jiff::Timestamp;
-use openssl::sha::sha256;
 use tracing::{error, info, warn};
 
 use super::{
     ToXdr,
     duplicate::Earlier,
+    judge::{MEMORY_TO_OPEN, NotOpened, OpenJob, OpenedMail},
     prepare::{PrepareJob, Prepared},
-    receive::identities,
 };
 use crate::{
     bridge::{
         exchange::{Event, EventKind, Exchange, Opening, Origin, Reason},
         notice::{NotUnderstood, Notice},
-        own_domain::OwnDomain,
-        received::{self, Trusted},
     },
     flows::{
         cpu::Urgency,
         deadlines, fault_points,
         intake::store_error,
         measures,
-        ports::{Bodies, Claim, StoreError},
+        ports::{Claim, StoreError},
         records::alarm_damaged_body,
         transition::{self, Extras},
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
-        ids::{BodyId, CertificateFingerprint, DirectAddress},
-        limits::Limits,
-        mime::read::{self, Mail, MailError},
+        ids::{DirectAddress, ExchangeId},
         notification::request::FinalDelivery,
-        smime::{self, Legacy, Leniency, OpenOptions, Opened, SignerFault},
     },
 };
-
-/// Octets of memory that opening takes for each octet of the mail, at most (design.md section 5).
-const MEMORY_TO_OPEN: u64 = 4;
-
-/// A mail that was opened: its signed entity, and what was decided about it.
-pub(super) struct OpenedMail {
-    /// The signed MIME entity.
-    pub(super) entity: Vec<u8>,
-    /// The outer header, for an entity that wraps no message (WR-2).
-    pub(super) outer_header: Vec<u8>,
-    /// SHA-256 over the entity.
-    pub(super) digest: [u8; 32],
-    /// Who sent it, and who may have it.
-    pub(super) trusted: Trusted,
-    /// What it says, if it is a notice.
-    notice: Option<Result<Notice, NotUnderstood>>,
-    leniency: Leniency,
-    legacy: Vec<Legacy>,
-    failed_signers: Vec<SignerFault>,
-}
-
-impl OpenedMail {
-    /// The message: what the entity wraps, or the entity itself under the outer header.
-    pub(super) fn message(&self, limits: &Limits) -> Result<Message<'_>, MailError> {
-        Message::of(&self.entity, &self.outer_header, limits)
-    }
-}
-
-/// The octets of a signed message.
-pub(super) enum Message<'a> {
-    Wrapped(Cow<'a, [u8]>),
-    Unwrapped { header: &'a [u8], entity: &'a [u8] },
-}
-
-impl<'a> Message<'a> {
-    fn of(entity: &'a [u8], header: &'a [u8], limits: &Limits) -> Result<Self, MailError> {
-        Ok(match read::wrapped_message(entity, limits)? {
-            Some(message) => Self::Wrapped(message),
-            None => Self::Unwrapped { header, entity },
-        })
-    }
-
-    pub(super) fn read(&self, limits: &Limits) -> Result<Mail<'_>, MailError> {
-        match self {
-            Self::Wrapped(message) => read::read(message, limits),
-            Self::Unwrapped { header, entity } => read::read_unwrapped(header, entity, limits),
-        }
-    }
-}
-
-/// Why a mail is nobody's.
-enum NotOpened {
-    Store(StoreError),
-    /// In words for audit and log; the sender learns nothing (T-13, RCV-R2 to RCV-R5).
-    Untrusted(String),
-}
 
 impl ToXdr {
     /// Runs `Open`.
@@ -185,14 +123,10 @@ impl ToXdr {
         let at = self.clock.now();
         let welcome: Vec<DirectAddress> = opened.trusted.welcome().cloned().collect();
         if let Some(notice) = &opened.notice {
-            let is_trusted = !welcome.is_empty() || notice.as_ref().is_ok_and(Notice::is_vouched);
-            return self
-                .take_in(claim, exchange, &opened, notice, is_trusted)
-                .await;
+            return self.take_in(claim, exchange, &opened, notice).await;
         }
-        let mut audit = verdicts(at, claim, &opened);
-        if welcome.is_empty() {
-            let cause = "no recipient trusts the sender";
+        let mut audit = of(claim.exchange, opened.verdicts(at));
+        if let Some(cause) = opened.refusal() {
             let reason = Reason::Untrusted;
             return self.reject(claim, exchange, reason, cause, audit).await;
         }
@@ -252,13 +186,11 @@ impl ToXdr {
         exchange: &Exchange,
         opened: &OpenedMail,
         notice: &Result<Notice, NotUnderstood>,
-        is_trusted: bool,
     ) -> Result<(), StoreError> {
         let mut audit = self.take_notice(claim.exchange, notice).await?;
         fault_points::pass("notice.taken").map_err(store_error)?;
-        if !is_trusted {
-            audit.extend(verdicts(self.clock.now(), claim, opened));
-            let cause = "no recipient trusts the sender of the notice";
+        if let Some(cause) = opened.refusal() {
+            audit.extend(of(claim.exchange, opened.verdicts(self.clock.now())));
             return self
                 .reject(claim, exchange, Reason::Untrusted, cause, audit)
                 .await;
@@ -352,110 +284,10 @@ fn addresses(exchange: &Exchange) -> Vec<DirectAddress> {
         .collect()
 }
 
-/// What was decided about each recipient.
-fn verdicts(at: Timestamp, claim: &Claim, opened: &OpenedMail) -> Vec<AuditRecord> {
-    let trusted = &opened.trusted;
-    let mut records = Vec::new();
-    for (address, verdict) in &trusted.recipients {
-        let (kind, outcome) = match verdict {
-            Ok(_) => (AuditKind::Recipient, AuditOutcome::Success),
-            Err(_) => (AuditKind::SecurityAlert, AuditOutcome::Serious),
-        };
-        let record = AuditRecord::new(at, kind, outcome)
-            .of(claim.exchange)
-            .with("recipient", address.to_string())
-            .with("from", trusted.sender.to_string());
-        records.push(match verdict {
-            Ok(signer) => {
-                let der = signer.certificate.to_der().unwrap_or_default();
-                let signer = CertificateFingerprint::of_der(&der).to_string();
-                record.with("signer", signer)
-            }
-            Err(cause) => record.with("error", cause.to_string()),
-        });
-    }
-    if opened.leniency != Leniency::None || !opened.legacy.is_empty() {
-        let record = AuditRecord::new(at, AuditKind::Secure, AuditOutcome::Minor)
-            .of(claim.exchange)
-            .with("leniency", format!("{:?}", opened.leniency))
-            .with("legacy", format!("{:?}", opened.legacy));
-        records.push(record);
-    }
-    // One good signer is enough; the others are told (SM-22).
-    for fault in &opened.failed_signers {
-        let record = AuditRecord::new(at, AuditKind::Secure, AuditOutcome::Minor)
-            .of(claim.exchange)
-            .with("failed-signer", fault.to_string());
-        records.push(record);
-    }
+/// The same records, tied to an exchange.
+fn of(exchange: ExchangeId, records: Vec<AuditRecord>) -> Vec<AuditRecord> {
     records
-}
-
-/// Everything that opening a mail needs.
-struct OpenJob {
-    bodies: Arc<dyn Bodies>,
-    limits: Arc<Limits>,
-    body: BodyId,
-    envelope_from: Option<DirectAddress>,
-    recipients: Vec<DirectAddress>,
-    domains: Vec<Arc<OwnDomain>>,
-    now: Timestamp,
-}
-
-impl OpenJob {
-    fn run(self) -> Result<OpenedMail, NotOpened> {
-        let mut octets = Vec::new();
-        let mut body = self.bodies.open(self.body).map_err(NotOpened::Store)?;
-        let read = body.read_to_end(&mut octets);
-        read.map_err(|error| NotOpened::Store(store_error(error)))?;
-        drop(body);
-        let allow_legacy = self.domains.iter().flat_map(|own| &own.allow_legacy);
-        let options = OpenOptions {
-            allow_legacy: allow_legacy.copied().collect(),
-            limits: (*self.limits).clone(),
-            ..OpenOptions::default()
-        };
-        let opened = smime::open(&octets, &identities(&self.domains), &options)
-            .map_err(|error| NotOpened::Untrusted(error.to_string()))?;
-        let outer_header = smime::outer_header(&octets).to_vec();
-        drop(octets);
-        self.judge(opened, outer_header)
-    }
-
-    fn judge(&self, opened: Opened, outer_header: Vec<u8>) -> Result<OpenedMail, NotOpened> {
-        let (trusted, notice) = {
-            let message = Message::of(&opened.entity, &outer_header, &self.limits);
-            let message = message.map_err(unreadable)?;
-            let mail = message.read(&self.limits).map_err(unreadable)?;
-            let envelope = received::Envelope {
-                from: self.envelope_from.as_ref(),
-                recipients: &self.recipients,
-            };
-            let domain_of = |address: &DirectAddress| {
-                let mut domains = self.domains.iter();
-                domains.find(|own| own.name == *address.domain()).cloned()
-            };
-            let trusted = received::judge(&opened, &mail.header, &envelope, &domain_of, self.now)
-                .map_err(|rejected| NotOpened::Untrusted(rejected.to_string()))?;
-            let notice = mail
-                .report()
-                .map(|_| Notice::read(&mail, &opened, &self.recipients, &domain_of, self.now));
-            (trusted, notice)
-        };
-        Ok(OpenedMail {
-            digest: sha256(&opened.entity),
-            entity: opened.entity,
-            outer_header,
-            trusted,
-            notice,
-            leniency: opened.leniency,
-            legacy: opened.legacy,
-            failed_signers: opened.failed_signers,
-        })
-    }
-}
-
-/// A signed message that no mail program would read is not trusted either: nobody knows what was signed.
-fn unreadable(error: MailError) -> NotOpened {
-    NotOpened::Untrusted(error.to_string())
+        .into_iter()
+        .map(|record| record.of(exchange))
+        .collect()
 }

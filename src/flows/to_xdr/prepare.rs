@@ -5,7 +5,7 @@ use std::{io, sync::Arc};
 
 use jiff::Timestamp;
 
-use super::open::OpenedMail;
+use super::judge::OpenedMail;
 use crate::{
     bridge::{
         endpoint::{SourcesConfig, XdrEndpoint, XdrEndpoints},

@@ -7,10 +7,16 @@ use jiff::Timestamp;
 use openssl::x509::X509;
 use tracing::{error, info};
 
-use super::ToXdr;
+use super::{
+    ToXdr,
+    bounce::Bounced,
+    inline::{Inline, NOT_ACCEPTED, Refusal},
+};
 use crate::{
     bridge::{
+        bounce::{self, NotABounce},
         exchange::{Event, EventKind, Exchange, Origin, Recipient, step},
+        notice::Notice,
         own_domain::OwnDomain,
         trust,
     },
@@ -23,11 +29,13 @@ use crate::{
             Bodies, ExchangeWrite, MailAnswer, MailRecipient, MailTransaction, RecipientAnswer,
             ServeMail, SmtpPeer, StagedBody, StoreError, UnitOfWork,
         },
+        settings::RcptVerify,
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         ids::{DirectAddress, DomainName, ExchangeId},
         limits::Limits,
+        mime::read,
         smime::{self, OpenError, SigningIdentity},
     },
 };
@@ -50,12 +58,6 @@ const NOT_FOR_US: MailAnswer = MailAnswer::Refused {
     enhanced: "5.7.5",
     text: "not encrypted to a certificate of this system",
 };
-/// Mail to the postmaster alone has nobody to go to.
-const NO_POSTMASTER: MailAnswer = MailAnswer::Refused {
-    code: 550,
-    enhanced: "5.7.1",
-    text: "send to the postmaster's published address",
-};
 
 #[async_trait]
 impl ServeMail for ToXdr {
@@ -67,6 +69,13 @@ impl ServeMail for ToXdr {
         let Some(own) = self.own_domains.find(address.domain()) else {
             return RecipientAnswer::Unknown;
         };
+        // The answer hangs on the domain alone: it tells nobody who is there (RX-26, T-19).
+        if self.receiving.rcpt_verify == RcptVerify::Late {
+            return match own.identities.as_slice() {
+                [] => RecipientAnswer::Unconfigured,
+                _ => RecipientAnswer::Served,
+            };
+        }
         // Who submits by XDR gets notices here (RCV-8), also where no endpoint takes mail for it.
         let is_sender = || self.partners.iter().any(|one| one.may_send_as(address));
         if self.endpoints.find(address).is_none() && !is_sender() {
@@ -93,12 +102,18 @@ impl ServeMail for ToXdr {
         let envelope = Envelope {
             id: transaction.id,
             from: transaction.envelope_from,
+            is_for_postmaster: recipients.len() < transaction.recipients.len(),
             recipients,
             peer: transaction.peer,
         };
         // Held until the answer is made: the octets are in flight until then.
         let _reservation = transaction.reservation;
         let start = transaction.trace.into_bytes();
+        if envelope.recipients.is_empty() {
+            return self
+                .for_postmaster(&envelope, start, transaction.body)
+                .await;
+        }
         let received = intake::receive(start, transaction.body, Arc::clone(&self.bodies)).await;
         let received = match received {
             Ok(received) => received,
@@ -106,9 +121,6 @@ impl ServeMail for ToXdr {
             Err(IntakeError::Interrupted(_)) => return MailAnswer::UNAVAILABLE,
             Err(IntakeError::Store(failure)) => return cannot_store(&failure),
         };
-        if envelope.recipients.is_empty() {
-            return NO_POSTMASTER;
-        }
         match self.accept(&envelope, received).await {
             Ok(answer) => answer,
             Err(failure) => cannot_store(&failure),
@@ -117,10 +129,12 @@ impl ServeMail for ToXdr {
 }
 
 /// What the transaction said.
-struct Envelope {
+pub(super) struct Envelope {
     id: String,
-    from: Option<DirectAddress>,
-    recipients: Vec<DirectAddress>,
+    pub(super) from: Option<DirectAddress>,
+    pub(super) recipients: Vec<DirectAddress>,
+    /// Whether it is for the postmaster, too.
+    pub(super) is_for_postmaster: bool,
     peer: SmtpPeer,
 }
 
@@ -132,12 +146,17 @@ impl ToXdr {
     ) -> Result<MailAnswer, StoreError> {
         let identities = identities(&self.domains_of(&envelope.recipients));
         let (bodies, limits) = (Arc::clone(&self.bodies), Arc::clone(&self.limits));
+        let may_bounce = self.may_bounce(&envelope.peer);
         let looking = self.cpu.run(Urgency::PeerWaits, move || {
-            look(received, &identities, &bodies, &limits)
+            look(received, &identities, may_bounce, &bodies, &limits)
         });
         let staged = match looking.await {
-            Ok(Ok(staged)) => staged,
+            Ok(Ok(Looked::Sealed(staged))) => staged,
+            Ok(Ok(Looked::Bounce(notice))) => return self.answer_bounce(envelope, &notice).await,
             Ok(Err(NotTaken::Refused(cause))) => return self.refuse(envelope, &cause).await,
+            Ok(Err(NotTaken::NoBounce(cause))) => {
+                return self.refuse_bounce(envelope, &cause).await;
+            }
             Ok(Err(NotTaken::Store(failure))) => return Err(failure),
             Err(panicked) => {
                 error!(
@@ -149,8 +168,13 @@ impl ToXdr {
                 return Ok(NOT_READABLE);
             }
         };
+        if let Inline::Refuse(refusal) = self.verify_inline(envelope, &staged).await? {
+            return self.refuse_uniformly(envelope, refusal).await;
+        }
         fault_points::pass("receive.before_record").map_err(store_error)?;
         let exchange = self.record(envelope, &staged).await?;
+        // A failure here is answered 451: the mail comes again, and is then known by its content (DST-6).
+        self.copy_for_postmaster(envelope, &staged).await?;
         // The exchange is ours from the commit on, whatever happens: only a kill means anything here.
         let _ = fault_points::pass("receive.before_answer");
         info!(
@@ -162,6 +186,24 @@ impl ToXdr {
         Ok(MailAnswer::Accepted)
     }
 
+    /// The peer gets one answer for whatever it was; the audit has the cause.
+    async fn refuse_uniformly(
+        &self,
+        envelope: &Envelope,
+        refusal: Refusal,
+    ) -> Result<MailAnswer, StoreError> {
+        let verdicts = refusal.verdicts.into_iter();
+        let mut audit = vec![refused(envelope, &refusal.cause, self.clock.now())];
+        audit.extend(verdicts.map(|record| record.with("queue-id", &envelope.id)));
+        let unit = UnitOfWork {
+            audit,
+            ..UnitOfWork::default()
+        };
+        self.store.commit(unit).await?;
+        measures::count_mail("refused");
+        Ok(NOT_ACCEPTED)
+    }
+
     /// The peer gets one of three answers; the audit has the cause.
     async fn refuse(
         &self,
@@ -169,7 +211,7 @@ impl ToXdr {
         cause: &OpenError,
     ) -> Result<MailAnswer, StoreError> {
         let unit = UnitOfWork {
-            audit: vec![refused(envelope, cause, self.clock.now())],
+            audit: vec![refused(envelope, &cause.to_string(), self.clock.now())],
             ..UnitOfWork::default()
         };
         self.store.commit(unit).await?;
@@ -179,6 +221,37 @@ impl ToXdr {
             OpenError::NotForUs => NOT_FOR_US,
             _ => NOT_READABLE,
         })
+    }
+
+    async fn answer_bounce(
+        &self,
+        envelope: &Envelope,
+        notice: &Notice,
+    ) -> Result<MailAnswer, StoreError> {
+        match self.take_bounce(envelope, notice).await? {
+            Bounced::Taken => {
+                measures::count_mail("bounce");
+                Ok(MailAnswer::Accepted)
+            }
+            Bounced::TooEarly => Ok(MailAnswer::UNAVAILABLE),
+            Bounced::Refused(cause) => self.refuse_bounce(envelope, &cause.to_string()).await,
+        }
+    }
+
+    /// What is no bounce that counts is a mail that is not sealed.
+    async fn refuse_bounce(
+        &self,
+        envelope: &Envelope,
+        cause: &str,
+    ) -> Result<MailAnswer, StoreError> {
+        let cause = format!("bounce_suspect: {cause} (DSN-4)");
+        let unit = UnitOfWork {
+            audit: vec![refused(envelope, &cause, self.clock.now())],
+            ..UnitOfWork::default()
+        };
+        self.store.commit(unit).await?;
+        measures::count_mail("refused");
+        Ok(NOT_ENCRYPTED)
     }
 
     /// Writes the exchange with its body, effects and audit row in one transaction.
@@ -252,26 +325,53 @@ pub(super) fn identities(domains: &[Arc<OwnDomain>]) -> Vec<SigningIdentity> {
 /// Why a mail is not recorded.
 enum NotTaken {
     Refused(OpenError),
+    /// It is not sealed, and no bounce either, though its host may send bounces.
+    NoBounce(String),
     Store(StoreError),
 }
 
-/// Whether the mail is sealed for one of `identities`, without a private key's work; what is goes to the store.
+/// What a mail is, as far as it can be told before it is recorded.
+enum Looked {
+    /// Sealed for one of our keys, and in the store.
+    Sealed(StagedBody),
+    /// A bounce in clear, of a host that may send some. It is not kept.
+    Bounce(Notice),
+}
+
+/// Whether the mail is sealed for one of `identities`, without a private key's work; what is goes to the store. What is
+/// not sealed at all is read as a bounce, if the host `may_bounce`.
 fn look(
     received: Received,
     identities: &[SigningIdentity],
+    may_bounce: bool,
     bodies: &Arc<dyn Bodies>,
     limits: &Limits,
-) -> Result<StagedBody, NotTaken> {
-    let staged = match received {
-        Received::InMemory(octets) => {
-            check(&octets, identities, limits).map_err(NotTaken::Refused)?;
-            return record_small(&octets, bodies.as_ref()).map_err(NotTaken::Store);
+) -> Result<Looked, NotTaken> {
+    let (octets, staged) = match received {
+        Received::InMemory(octets) => (octets, None),
+        Received::Staged(staged) => {
+            let octets = read_whole(bodies, &staged).map_err(NotTaken::Store)?;
+            (octets.into(), Some(staged))
         }
-        Received::Staged(staged) => staged,
     };
-    let octets = read_whole(bodies, &staged).map_err(NotTaken::Store)?;
-    check(&octets, identities, limits).map_err(NotTaken::Refused)?;
-    Ok(staged)
+    match check(&octets, identities, limits) {
+        Ok(()) => {}
+        Err(OpenError::NotEncrypted) if may_bounce => {
+            return read_bounce(&octets, limits).map(Looked::Bounce);
+        }
+        Err(cause) => return Err(NotTaken::Refused(cause)),
+    }
+    let staged = match staged {
+        Some(staged) => staged,
+        None => record_small(&octets, bodies.as_ref()).map_err(NotTaken::Store)?,
+    };
+    Ok(Looked::Sealed(staged))
+}
+
+fn read_bounce(octets: &[u8], limits: &Limits) -> Result<Notice, NotTaken> {
+    let no_bounce = |cause: String| NotTaken::NoBounce(cause);
+    let mail = read::read(octets, limits).map_err(|error| no_bounce(error.to_string()))?;
+    bounce::read(&mail).map_err(|error: NotABounce| no_bounce(error.to_string()))
 }
 
 fn read_whole(bodies: &Arc<dyn Bodies>, staged: &StagedBody) -> Result<Vec<u8>, StoreError> {
@@ -287,7 +387,8 @@ fn check(octets: &[u8], identities: &[SigningIdentity], limits: &Limits) -> Resu
     smime::is_sealed_for(octets, &certificates, limits)
 }
 
-fn cannot_store(failure: &StoreError) -> MailAnswer {
+/// What a store that fails means to the peer; an operator has to look at it.
+pub(super) fn cannot_store(failure: &StoreError) -> MailAnswer {
     error!(
         alarm = "store",
         error = failure as &dyn std::error::Error,
@@ -300,23 +401,25 @@ fn cannot_store(failure: &StoreError) -> MailAnswer {
     }
 }
 
-fn imported(envelope: &Envelope, wire_bytes: u64, now: Timestamp) -> AuditRecord {
+/// The record of a mail that was taken.
+pub(super) fn imported(envelope: &Envelope, wire_bytes: u64, now: Timestamp) -> AuditRecord {
     let record = AuditRecord::new(now, AuditKind::Iti32Import, AuditOutcome::Success);
     described(record, envelope).with("size", wire_bytes.to_string())
 }
 
-fn refused(envelope: &Envelope, cause: &OpenError, now: Timestamp) -> AuditRecord {
+fn refused(envelope: &Envelope, cause: &str, now: Timestamp) -> AuditRecord {
     let record = AuditRecord::new(now, AuditKind::SecurityAlert, AuditOutcome::Serious);
-    described(record, envelope).with("error", cause.to_string())
+    described(record, envelope).with("error", cause)
 }
 
-fn described(record: AuditRecord, envelope: &Envelope) -> AuditRecord {
+/// The record with what is known of the transaction.
+pub(super) fn described(record: AuditRecord, envelope: &Envelope) -> AuditRecord {
     let from = envelope.from.as_ref().map(ToString::to_string);
     let tls = envelope.peer.tls.as_ref();
     record
         .with("queue-id", &envelope.id)
         .with("from", from.unwrap_or_default())
-        .with("recipients", joined(&envelope.recipients))
+        .with("recipients", recipients_of(envelope))
         .with("peer", envelope.peer.address.to_string())
         .with("helo", &envelope.peer.helo)
         .with(
@@ -325,7 +428,9 @@ fn described(record: AuditRecord, envelope: &Envelope) -> AuditRecord {
         )
 }
 
-fn joined(addresses: &[DirectAddress]) -> String {
-    let texts: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+fn recipients_of(envelope: &Envelope) -> String {
+    let addresses = envelope.recipients.iter().map(ToString::to_string);
+    let postmaster = envelope.is_for_postmaster.then(|| "postmaster".to_owned());
+    let texts: Vec<String> = addresses.chain(postmaster).collect();
     texts.join(" ")
 }

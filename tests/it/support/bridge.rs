@@ -269,6 +269,12 @@ impl TestBridge {
         value.map_or(0, |value| value.parse().unwrap())
     }
 
+    /// Its data directory.
+    pub(crate) fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Its store.
     pub(crate) fn store(&self) -> &Arc<SqliteStore> {
         &self.store
     }
@@ -381,7 +387,8 @@ pub(crate) fn runtime() -> Runtime {
         .unwrap()
 }
 
-fn files_under(folder: &Path) -> Vec<PathBuf> {
+/// Every file below a folder.
+pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {

@@ -41,12 +41,19 @@ impl NoticesGround {
 
     /// The same with settings that `change` makes.
     pub(crate) fn start_with(change: impl FnOnce(&mut Config) + 'static) -> Self {
+        Self::start_as(Setup {
+            change: Box::new(change),
+            ..Setup::default()
+        })
+    }
+
+    /// The same with what the test sets up, but for the clock.
+    pub(crate) fn start_as(setup: Setup) -> Self {
         let start = Timestamp::from_second(now().as_second()).unwrap();
         let clock = StandingClock::at(start);
         let setup = Setup {
             clock: clock.clone(),
-            change: Box::new(change),
-            ..Setup::default()
+            ..setup
         };
         let ground = ReceivingGround::start_as(|_| success(), setup);
         Self { ground, clock }
@@ -58,17 +65,29 @@ impl NoticesGround {
             final_delivery,
             ..TestRequest::new(ELM, to)
         };
+        self.submit_and_wait(&request, |exchange| {
+            let mut recipients = exchange.recipients.iter();
+            recipients.all(|recipient| recipient.state == RecipientState::Relayed)
+        })
+    }
+
+    /// Submits for `to` and waits until the exchange `is_so`.
+    pub(crate) fn submit_until(&self, to: &[&str], is_so: impl Fn(&Exchange) -> bool) -> Submitted {
+        self.submit_and_wait(&TestRequest::new(ELM, to), is_so)
+    }
+
+    fn submit_and_wait(
+        &self,
+        request: &TestRequest,
+        is_so: impl Fn(&Exchange) -> bool,
+    ) -> Submitted {
         let earlier: Vec<ExchangeId> = self.submissions().iter().map(|one| one.id).collect();
         assert_plain_success(&self.ground.bridge.submit(&request.mtom()));
         let new = || {
             let mut all = self.submissions().into_iter();
             all.find(|one| !earlier.contains(&one.id)).unwrap()
         };
-        wait_until("the mail is relayed", || {
-            let exchange = new();
-            let mut recipients = exchange.recipients.iter();
-            recipients.all(|recipient| recipient.state == RecipientState::Relayed)
-        });
+        wait_until("the mail is as far", || is_so(&new()));
         let exchange = new();
         let [leg] = exchange.legs.as_slice() else {
             panic!("{} legs", exchange.legs.len());

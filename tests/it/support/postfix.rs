@@ -61,6 +61,27 @@ smtpd_recipient_restrictions = reject_unauth_destination
         Self::with(identity, &[], &settings)
     }
 
+    /// A smarthost: it takes mail for each of these domains from everybody, over TLS alone, and hands it to the host
+    /// beside it.
+    pub(crate) fn smarthost(identity: &SigningIdentity, routes: &[(&str, SocketAddr)]) -> Self {
+        let domains: Vec<&str> = routes.iter().map(|(domain, _)| *domain).collect();
+        let transports: Vec<String> = routes
+            .iter()
+            .map(|(domain, to)| format!("{{ {domain} = smtp:[{}]:{} }}", to.ip(), to.port()))
+            .collect();
+        let settings = format!(
+            "virtual_mailbox_domains =
+relay_domains = {}
+transport_maps = inline:{{ {} }}
+smtp_tls_security_level = encrypt
+smtpd_recipient_restrictions = reject_unauth_destination
+",
+            domains.join(", "),
+            transports.join(", ")
+        );
+        Self::with(identity, &[], &settings)
+    }
+
     /// `settings` override those that stand in `main_cf`.
     fn with(identity: &SigningIdentity, mailboxes: &[&str], settings: &str) -> Self {
         let folder = TestFolder::new();
@@ -182,7 +203,7 @@ smtpd_recipient_restrictions = check_recipient_access inline:{{ {{ {REFUSED} = 5
 }
 
 /// An address where nobody listens now.
-fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     listener.local_addr().unwrap()
 }

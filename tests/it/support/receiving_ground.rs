@@ -2,7 +2,7 @@
 //! mailbox for what it is told.
 
 use std::{
-    io::Cursor,
+    io::{Cursor, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
@@ -344,7 +344,40 @@ pub(crate) fn hand_over_by(
     mail: &[u8],
 ) -> String {
     let stream = connect_plain(address);
-    let mut peer = starttls(Peer { stream }, ca, host);
+    let mut peer = starttls(Peer { stream }, ca, host, None);
+    transact(&mut peer, from, to, mail)
+}
+
+/// The same to the bridge of a test, by a peer with a client certificate.
+pub(crate) fn hand_over_as(
+    client: &SigningIdentity,
+    address: SocketAddr,
+    from: &str,
+    to: &[&str],
+    mail: &[u8],
+) -> String {
+    let ca = &pki().authority.certificate;
+    let stream = connect_plain(address);
+    let mut peer = starttls(Peer { stream }, ca, "localhost", Some(client));
+    transact(&mut peer, from, to, mail)
+}
+
+/// The same in clear, where the bridge takes that.
+pub(crate) fn hand_over_in_clear(
+    address: SocketAddr,
+    from: &str,
+    to: &[&str],
+    mail: &[u8],
+) -> String {
+    let stream = connect_plain(address);
+    let mut peer = Peer { stream };
+    assert!(peer.reply().starts_with("220"));
+    peer.ask("EHLO mx.harbor.example");
+    transact(&mut peer, from, to, mail)
+}
+
+/// One mail over a session that has begun.
+fn transact<S: Read + Write>(peer: &mut Peer<S>, from: &str, to: &[&str], mail: &[u8]) -> String {
     let mut commands = vec![format!("MAIL FROM:<{from}>")];
     commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
     for command in commands {
@@ -387,12 +420,21 @@ pub(crate) fn understood(seen: &Seen) -> (ReceivedRequest, Vec<Vec<u8>>) {
 }
 
 /// Greets, and takes TLS.
-fn starttls(mut peer: Peer<TcpStream>, ca: &X509, host: &str) -> Peer<SslStream<TcpStream>> {
+fn starttls(
+    mut peer: Peer<TcpStream>,
+    ca: &X509,
+    host: &str,
+    client: Option<&SigningIdentity>,
+) -> Peer<SslStream<TcpStream>> {
     assert!(peer.reply().starts_with("220"));
     peer.ask("EHLO mx.harbor.example");
     assert!(peer.ask("STARTTLS").starts_with("220"));
     let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
     connector.cert_store_mut().add_cert(ca.clone()).unwrap();
+    if let Some(client) = client {
+        connector.set_certificate(&client.certificate).unwrap();
+        connector.set_private_key(&client.key).unwrap();
+    }
     let stream = connector.build().connect(host, peer.stream).unwrap();
     let mut peer = Peer { stream };
     peer.ask("EHLO mx.harbor.example");
