@@ -25,7 +25,7 @@ fn text(octets: &[u8]) -> String {
     String::from_utf8(octets.to_vec()).unwrap()
 }
 
-// rule: XDR-89, MDN-12, MDN-27, RCV-8, COR-4
+// rule: XDR-89, MDN-12, MDN-27, RCV-8, COR-4, STS-1, STS-2
 #[test]
 fn the_demo_exits_0_after_every_step_was_told_and_every_check_held() {
     let folder = TestFolder::new();
@@ -55,8 +55,8 @@ fn the_demo_exits_0_after_every_step_was_told_and_every_check_held() {
         last = at;
         steps.push(*name);
     }
-    let wanted = "keys mailbox EHRs bridge bridge EHR mailbox opened unpacked compared EHR compared shown MDNs bridge \
-                  bridge";
+    let wanted = "keys mailbox EHRs bridge bridge EHR mailbox opened unpacked compared EHR compared shown MDNs EHR \
+                  bridge bridge";
     assert_eq!(steps.join(" "), wanted);
     for (check, times) in [
         ("RegistryResponse       Success", 1),
@@ -73,7 +73,13 @@ fn the_demo_exits_0_after_every_step_was_told_and_every_check_held() {
             "MDN dispatched         of rui.silva@direct.harbor.example, final delivery, signed by",
             1,
         ),
-        ("as documents           none", 1),
+        (
+            "disposition            success of rui.silva@direct.harbor.example",
+            1,
+        ),
+        ("relatesTo              urn:uuid:", 1),
+        ("statuses               one, of one recipient", 1),
+        ("status                 Taken", 1),
         (
             "recipient              referrals@direct.oak.example Relayed",
             1,

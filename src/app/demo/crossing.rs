@@ -12,6 +12,7 @@ use super::{
     notices::{self, Notice},
     opening::{self, OpenedMail},
     receiver::{Receiver, Taken},
+    status,
     story::Story,
 };
 use crate::{
@@ -123,6 +124,7 @@ impl Crossing {
         let message_id = self.follow_mail(story, &referral).await?;
         self.follow_post(story, &referral).await?;
         let notices = self.follow_notices(story, &message_id).await?;
+        self.follow_status(story, &referral).await?;
         self.tell_a(story, &message_id, &notices).await?;
         self.tell_b(story).await
     }
@@ -236,10 +238,26 @@ impl Crossing {
         for check in notices::checks(&notices, message_id, &self.ground.person)? {
             story.check(&check)?;
         }
-        let posts = self.ehr_a.waiting();
-        let posted = (posts > 0).then(|| format!("{posts} were posted to EHR A"));
-        story.check(&Check::of("as documents", "none", posted))?;
         Ok(notices)
+    }
+
+    /// What EHR A was told by bridge A: one status, and no document of a notice. The mailbox tells nobody anything.
+    async fn follow_status(
+        &mut self,
+        story: &mut Story<'_>,
+        referral: &Referral,
+    ) -> anyhow::Result<()> {
+        let taken = tokio::time::timeout(STEP_TIMEOUT, self.ehr_a.next())
+            .await
+            .with_context(|| format!("EHR A was told nothing within {STEP_TIMEOUT:?}"))?;
+        let taken = taken.context("EHR A cannot read what it was told")?;
+        let size = taken.request_bytes;
+        story.step("EHR A", &format!("took a status submission, {size} octets"))?;
+        let (person, bridge) = (&self.ground.person, self.ground.a.host);
+        for check in status::checks(&taken, referral, person, bridge)? {
+            story.check(&check)?;
+        }
+        Ok(())
     }
 
     /// Asks bridge A what it knows.
@@ -251,8 +269,16 @@ impl Crossing {
     ) -> anyhow::Result<()> {
         let store = self.a.store();
         let is_told = |exchange: &Exchange| {
-            let mut states = exchange.recipients.iter().map(|recipient| recipient.state);
-            states.all(|state| state != RecipientState::Queued)
+            exchange.recipients.iter().all(|recipient| {
+                let is_reported = recipient
+                    .status
+                    .as_ref()
+                    .is_some_and(|one| one.end.is_some());
+                match recipient.outcome {
+                    Some(_) => is_reported,
+                    None => recipient.state != RecipientState::Queued,
+                }
+            })
         };
         let exchange = the_exchange(store, true, is_told).await?;
         story.step("bridge A", &format!("exchange {}", exchange.id))?;
@@ -273,6 +299,14 @@ impl Crossing {
         let further = self.mailbox.waiting();
         let twice = (further > 0).then(|| format!("{further} further mails came"));
         story.check(&Check::of("mails", "one", twice))?;
+        let further = self.ehr_a.waiting();
+        let twice = (further > 0).then(|| format!("{further} further posts came to EHR A"));
+        story.check(&Check::of("statuses", "one, of one recipient", twice))?;
+        let told = exchange
+            .recipient(person)
+            .and_then(|one| one.status.as_ref()?.end);
+        let found = told.map_or("under way".to_owned(), |end| format!("{end:?}"));
+        story.check(&Check::equal("status", "Taken", &found))?;
 
         let records = store.read_audit_of("demo", exchange.id).await?;
         let tls = tls_check("TLS of mails", &records, AuditKind::Iti32Export, 2);

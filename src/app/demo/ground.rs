@@ -171,6 +171,7 @@ impl Side {
                 ..ClientCertificateConfig::default()
             }],
             send_as: vec![self.domain.to_string()],
+            status_endpoint: Some(format!("https://{ehr}/xdr")),
             ..PartnerConfig::default()
         }];
         config.sources.gateway_oid = Some("2.999.1".parse()?);

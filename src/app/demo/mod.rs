@@ -3,7 +3,8 @@
 //!
 //! The two bridges are what `serve` runs, each started from a configuration file of its own. A small EHR (`ehr`) posts to
 //! bridge A over mutual TLS; A sends one sealed mail by SMTP to bridge B and to a mailbox (`mailbox`) on an SMTP server
-//! that was written by others. B posts what it opened to another small EHR (`receiver`), and tells A by MDNs (`notices`).
+//! that was written by others. B posts what it opened to another small EHR (`receiver`), and tells A by MDNs (`notices`);
+//! A tells the first EHR by a status submission (`status`).
 //! What arrived in the mailbox is opened with the recipient's own key (`opening`); both are compared (`compare`) with
 //! what the first EHR holds. Nothing is called a success that was not computed from what arrived.
 
@@ -16,6 +17,7 @@ mod mailbox;
 mod notices;
 mod opening;
 mod receiver;
+mod status;
 mod story;
 
 use std::{fs::OpenOptions, io::Write, os::unix::fs::OpenOptionsExt, path::Path, sync::Mutex};

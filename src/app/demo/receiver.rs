@@ -55,6 +55,8 @@ pub(super) struct Taken {
     pub(super) message_id: SoapMessageId,
     /// The sender in its addressBlock.
     pub(super) from: DirectAddress,
+    /// The request that it is about, if it is a delivery notification.
+    pub(super) relates_to: Option<String>,
     /// What it holds; the recipients are those of its addressBlock.
     pub(super) submission: Submission,
 }
@@ -158,7 +160,7 @@ async fn take(request: HttpRequest, body: Bytes, inbox: Data<Inbox>) -> HttpResp
 }
 
 /// Takes an MTOM package apart.
-fn read(client: String, media_type: &str, body: &[u8]) -> anyhow::Result<Taken> {
+pub(super) fn read(client: String, media_type: &str, body: &[u8]) -> anyhow::Result<Taken> {
     let mut package =
         format!("MIME-Version: 1.0\r\nContent-Type: {media_type}\r\n\r\n").into_bytes();
     package.extend_from_slice(body);
@@ -182,6 +184,11 @@ fn read(client: String, media_type: &str, body: &[u8]) -> anyhow::Result<Taken> 
     let [from] = from.as_slice() else {
         bail!("{} senders in place of one", from.len());
     };
+    let notification = (names::DIRECT, "notification");
+    let notification = xml
+        .descendants()
+        .find(|node| node.has_tag_name(notification));
+    let relates_to = notification.and_then(|node| node.attribute("relatesTo"));
     let metadata = only(&xml, (names::LCM, "SubmitObjectsRequest"))?;
     let metadata = envelope.get(metadata.range()).unwrap_or_default();
     let limits = Limits::default();
@@ -202,6 +209,7 @@ fn read(client: String, media_type: &str, body: &[u8]) -> anyhow::Result<Taken> 
         request_bytes: body.len(),
         message_id: message_id.text().unwrap_or_default().trim().parse()?,
         from: from.clone(),
+        relates_to: relates_to.map(str::to_owned),
         submission: Submission {
             recipients: addresses("to")?,
             metadata,
