@@ -95,12 +95,13 @@ impl Bridge {
         let budget = ByteBudget::new(config.limits.max_bytes_in_flight);
         let exchanges: Arc<dyn Exchanges> = store.clone();
         let cpu = CpuPool::start().context("CPU threads")?;
-        let to_direct = Arc::new(ToDirect {
+        let mut to_direct = ToDirect {
             clock: Arc::clone(&clock),
             store: Arc::clone(&exchanges),
             bodies: store.clone() as Arc<dyn Bodies>,
             certificates: certificates.clone() as Arc<dyn FindCertificates>,
             own_domains: certificates.clone() as Arc<dyn OwnDomains>,
+            endpoints: Arc::new(endpoints),
             mail: smtp.clone() as Arc<dyn SendMail>,
             cpu: cpu.clone(),
             limits: Arc::new(config.limits.clone()),
@@ -113,18 +114,20 @@ impl Bridge {
             patient_id_key: store.keyed_hash("audit patient id"),
             under_way: SubmissionsUnderWay::new(1),
             readings: Readings::default(),
-        });
+        };
 
         let receiver = match &config.smtp.server {
             Some(server) => {
                 let posts = posts.clone() as Arc<dyn PostXdr>;
-                let to_xdr = to_xdr(
-                    config, server, &to_direct, endpoints, posts, &partners, &budget,
-                )?;
-                Some((server, Arc::new(to_xdr)))
+                let to_xdr = to_xdr(config, server, &to_direct, posts, &partners, &budget)?;
+                let to_xdr = Arc::new(to_xdr);
+                // What is for our own domains it takes itself; the rest goes on to the next hop.
+                to_direct.mail = to_xdr.clone();
+                Some((server, to_xdr))
             }
             None => None,
         };
+        let to_direct = Arc::new(to_direct);
         let mail_listener = match &receiver {
             Some((server, to_xdr)) => {
                 let parts = SmtpParts {
@@ -323,7 +326,6 @@ fn to_xdr(
     config: &Config,
     server: &SmtpServerConfig,
     to_direct: &ToDirect,
-    endpoints: XdrEndpoints,
     posts: Arc<dyn PostXdr>,
     partners: &Arc<Partners>,
     budget: &ByteBudget,
@@ -336,7 +338,7 @@ fn to_xdr(
         bodies: Arc::clone(&to_direct.bodies),
         own_domains: Arc::clone(&to_direct.own_domains),
         certificates: Arc::clone(&to_direct.certificates),
-        endpoints: Arc::new(endpoints),
+        endpoints: Arc::clone(&to_direct.endpoints),
         partners: Arc::clone(partners),
         sources: Arc::new(config.sources.clone()),
         posts,

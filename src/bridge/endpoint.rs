@@ -27,7 +27,8 @@ pub struct EndpointConfig {
     /// Where it takes ITI-41, such as `"https://xdr.harbor.example/xdr"`. No default; always https.
     pub url: String,
     /// Whose mail it gets: addresses, whole domains, or `"*"` for everybody whom no other endpoint serves, such as
-    /// `["direct.harbor.example", "intake@direct.elm.example"]`. No default. An address goes before its domain.
+    /// `["direct.harbor.example", "intake@direct.elm.example"]`. No default. An address goes before its domain. What a
+    /// partner of this bridge submits for them comes here as well, without mail (MR-5).
     pub serves: Vec<String>,
     /// Whether it knows a submission that it has had: then a post whose answer was lost is repeated. Default false: its
     /// sender is told that the submission may have been stored (mdn.md section 9).

@@ -62,6 +62,11 @@ pub const BOUNCES: [&str; 1] = ["bounce.taken"];
 /// The fault points that a mail for the postmaster passes beside those of the store.
 pub const POSTMASTER: [&str; 2] = ["postmaster.written", "postmaster.kept"];
 
+/// The fault points that a mail for a domain of this bridge's own passes beside those of its submission, or of the mail
+/// that it answers, and those of a received mail: between `deliver.before_send` and `deliver.sent`, or
+/// `notify.before_send` and `notify.sent`.
+pub const OWN_MAIL: [&str; 3] = ["own_mail.before", "own_mail.copied", "own_mail.taken"];
+
 /// Whether there is a fault point of this name.
 #[cfg(feature = "fault-points")]
 fn is_known(name: &str) -> bool {
@@ -72,6 +77,7 @@ fn is_known(name: &str) -> bool {
         &STATUS,
         &BOUNCES,
         &POSTMASTER,
+        &OWN_MAIL,
     ];
     ways.iter().any(|points| points.contains(&name))
 }

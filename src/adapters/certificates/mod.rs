@@ -89,6 +89,8 @@ pub enum FileFault {
 #[derive(Default)]
 struct Loaded {
     domains: HashMap<DomainName, Arc<OwnDomain>>,
+    /// The certificates of our own keys.
+    own: peers::PeerIndex,
     peers: peers::PeerIndex,
     warnings: Vec<FileProblem>,
 }
@@ -141,9 +143,16 @@ impl OwnDomains for CertificateFiles {
 #[async_trait]
 impl FindCertificates for CertificateFiles {
     async fn find(&self, owner: &DirectAddress) -> Lookup {
-        let candidates = self.current().peers.find(owner);
+        let current = self.current();
+        // Mail to a domain that we serve comes back to us (MR-5): we open it with our own keys and no others.
+        let (index, question) = if current.domains.contains_key(owner.domain()) {
+            (&current.own, "certificates of our own keys")
+        } else {
+            (&current.peers, "certificate files")
+        };
+        let candidates = index.find(owner);
         let step = LookupStep {
-            question: "certificate files".to_owned(),
+            question: question.to_owned(),
             answer: match candidates.len() {
                 0 => "no certificate".to_owned(),
                 count => format!("{count} certificate(s)"),
@@ -163,15 +172,24 @@ fn read(config: &CertificatesConfig, now: Timestamp) -> Result<Loaded, Vec<FileP
     let mut problems = Vec::new();
     let mut loaded = Loaded::default();
     let peers = peers::read(&config.recipients, &mut problems, &mut loaded.warnings);
+    let mut domains = Vec::new();
+    // Material for paths that all domains may use: whom a domain trusts, its anchors alone say (TA-7).
+    let mut intermediates = peers.intermediates;
     for domain in &config.domains {
-        let mut own = own::read(domain, now, &mut problems, &mut loaded.warnings);
+        let own = own::read(domain, now, &mut problems, &mut loaded.warnings);
         for identity in &own.identities {
             let origin = format!("own certificate of {}", own.name);
-            // Mail between our own domains is sealed like any other (MR-5).
-            loaded.peers.insert(&identity.certificate, &origin);
+            loaded.own.insert(&identity.certificate, &origin);
+            for ca in &identity.intermediates {
+                if !intermediates.contains(ca) {
+                    intermediates.push(ca.clone());
+                }
+            }
         }
-        own.intermediates
-            .extend(peers.intermediates.iter().cloned());
+        domains.push(own);
+    }
+    for mut own in domains {
+        own.intermediates.extend(intermediates.iter().cloned());
         let fault = FileFault::DomainTwice {
             domain: own.name.clone(),
         };
@@ -184,7 +202,7 @@ fn read(config: &CertificatesConfig, now: Timestamp) -> Result<Loaded, Vec<FileP
             problems.push(FileProblem { path, fault });
         }
     }
-    loaded.peers.extend(peers.index);
+    loaded.peers = peers.index;
     if problems.is_empty() {
         Ok(loaded)
     } else {

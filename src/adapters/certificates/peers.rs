@@ -49,19 +49,6 @@ impl PeerIndex {
         count > 0
     }
 
-    /// Adds all of `other`.
-    pub(super) fn extend(&mut self, other: Self) {
-        for (address, candidates) in other.by_address {
-            self.by_address
-                .entry(address)
-                .or_default()
-                .extend(candidates);
-        }
-        for (domain, candidates) in other.by_domain {
-            self.by_domain.entry(domain).or_default().extend(candidates);
-        }
-    }
-
     /// Address-bound certificates before domain-bound ones (BIND-2).
     pub(super) fn find(&self, owner: &DirectAddress) -> Vec<CertificateCandidate> {
         let bound_to_address = self.by_address.get(owner).into_iter().flatten();

@@ -226,8 +226,9 @@ impl ToDirect {
                 let decision = Decision::Refused(Reason::PolicyRefused);
                 return Decided::New { address, decision };
             }
-            // Mail to our own domains is not received yet (MR-5): a next hop would only bring it back.
-            if self.own_domains.find(address.domain()).is_some() {
+            // In our own domains we know who is there: whoever no XDR system takes mail for is nobody (RT-2).
+            let is_own = self.own_domains.find(address.domain()).is_some();
+            if is_own && self.endpoints.find(&address).is_none() {
                 let decision = Decision::Refused(Reason::UnknownRecipient);
                 return Decided::New { address, decision };
             }

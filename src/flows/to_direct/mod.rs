@@ -29,6 +29,7 @@ use super::{
 use crate::{
     bridge::{
         destination::Destinations,
+        endpoint::XdrEndpoints,
         exchange::{Effect, Timers},
         routing::Routes,
     },
@@ -49,7 +50,9 @@ pub struct ToDirect {
     pub certificates: Arc<dyn FindCertificates>,
     /// The domains that we serve: signing keys and trust anchors.
     pub own_domains: Arc<dyn OwnDomains>,
-    /// The next hop.
+    /// The XDR systems behind the domains that we serve: their mail is taken here as well (MR-5).
+    pub endpoints: Arc<XdrEndpoints>,
+    /// The next hop; for a domain that we serve, our own accept step.
     pub mail: Arc<dyn SendMail>,
     /// Threads for XML, zip and CMS.
     pub cpu: CpuPool,

@@ -2,7 +2,8 @@
 //! the outbox says, it opens the mail, decides whom it trusts, prepares one ITI-41 request for each endpoint and
 //! submission set, posts them, and tells the sender of each recipient what became of it.
 //!
-//! A notice that answers a mail of the other direction goes to the exchange whose mail it is.
+//! A notice that answers a mail of the other direction goes to the exchange whose mail it is. Mail of this bridge's own
+//! for a domain that it serves is taken by the same step, without SMTP.
 //!
 //! Nothing of a mail's content is used before its signature held and was trusted. Requests and notices are made once and
 //! stored before they are sent first: a repeat is the same, octet by octet.
@@ -14,6 +15,7 @@ mod judge;
 mod notice;
 mod notify;
 mod open;
+mod own_mail;
 mod post;
 mod postmaster;
 mod prepare;
@@ -66,7 +68,7 @@ pub struct ToXdr {
     pub sources: Arc<SourcesConfig>,
     /// Posts requests.
     pub posts: Arc<dyn PostXdr>,
-    /// The next hop of notices.
+    /// The next hop of notices to domains that are not our own.
     pub mail: Arc<dyn SendMail>,
     /// Threads for XML, zip and CMS.
     pub cpu: CpuPool,

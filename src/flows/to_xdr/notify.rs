@@ -21,7 +21,9 @@ use crate::{
         deadlines, fault_points,
         intake::store_error,
         measures,
-        ports::{Bodies, Claim, OutgoingMail, SendResult, StagedBody, StoreError, StoredBody},
+        ports::{
+            Bodies, Claim, OutgoingMail, SendMail, SendResult, StagedBody, StoreError, StoredBody,
+        },
         records::{alarm_damaged_body, is_damaged, secured},
         settings::MdnEnvelopeSender,
         transition::{self, Extras},
@@ -279,7 +281,7 @@ impl ToXdr {
             },
         };
         fault_points::pass("notify.before_send").map_err(store_error)?;
-        let results = self.mail.send(&mail).await;
+        let results = SendMail::send(self, &mail).await;
         fault_points::pass("notify.sent").map_err(store_error)?;
         match results.into_iter().next() {
             Some(SendResult::Accepted(receipt)) => {

@@ -40,6 +40,11 @@ use crate::{
     },
 };
 
+/// What the audit calls this bridge as the peer of its own mail (MR-5).
+pub(super) const THIS_BRIDGE: &str = "this bridge";
+/// What it keeps of TLS where nothing leaves the process.
+pub(super) const IN_PROCESS: &str = "in process";
+
 /// The mail is no S/MIME envelope (RCV-R1).
 const NOT_ENCRYPTED: MailAnswer = MailAnswer::Refused {
     code: 550,
@@ -104,7 +109,7 @@ impl ServeMail for ToXdr {
             from: transaction.envelope_from,
             is_for_postmaster: recipients.len() < transaction.recipients.len(),
             recipients,
-            peer: transaction.peer,
+            peer: Peer::Smtp(transaction.peer),
         };
         // Held until the answer is made: the octets are in flight until then.
         let _reservation = transaction.reservation;
@@ -130,23 +135,35 @@ impl ServeMail for ToXdr {
 
 /// What the transaction said.
 pub(super) struct Envelope {
-    id: String,
+    pub(super) id: String,
     pub(super) from: Option<DirectAddress>,
     pub(super) recipients: Vec<DirectAddress>,
     /// Whether it is for the postmaster, too.
     pub(super) is_for_postmaster: bool,
-    peer: SmtpPeer,
+    pub(super) peer: Peer,
+}
+
+/// Who hands a mail over.
+pub(super) enum Peer {
+    /// Another mail system.
+    Smtp(SmtpPeer),
+    /// This bridge itself (MR-5).
+    ThisBridge,
 }
 
 impl ToXdr {
-    async fn accept(
+    /// Takes a mail that has come in whole, or refuses it.
+    pub(super) async fn accept(
         &self,
         envelope: &Envelope,
         received: Received,
     ) -> Result<MailAnswer, StoreError> {
         let identities = identities(&self.domains_of(&envelope.recipients));
         let (bodies, limits) = (Arc::clone(&self.bodies), Arc::clone(&self.limits));
-        let may_bounce = self.may_bounce(&envelope.peer);
+        let may_bounce = match &envelope.peer {
+            Peer::Smtp(peer) => self.may_bounce(peer),
+            Peer::ThisBridge => false,
+        };
         let looking = self.cpu.run(Urgency::PeerWaits, move || {
             look(received, &identities, may_bounce, &bodies, &limits)
         });
@@ -415,17 +432,23 @@ fn refused(envelope: &Envelope, cause: &str, now: Timestamp) -> AuditRecord {
 /// The record with what is known of the transaction.
 pub(super) fn described(record: AuditRecord, envelope: &Envelope) -> AuditRecord {
     let from = envelope.from.as_ref().map(ToString::to_string);
-    let tls = envelope.peer.tls.as_ref();
-    record
+    let record = record
         .with("queue-id", &envelope.id)
         .with("from", from.unwrap_or_default())
-        .with("recipients", recipients_of(envelope))
-        .with("peer", envelope.peer.address.to_string())
-        .with("helo", &envelope.peer.helo)
-        .with(
-            "tls",
-            tls.map_or("none".to_owned(), |tls| tls.version.clone()),
-        )
+        .with("recipients", recipients_of(envelope));
+    match &envelope.peer {
+        Peer::Smtp(peer) => {
+            let tls = peer.tls.as_ref();
+            record
+                .with("peer", peer.address.to_string())
+                .with("helo", &peer.helo)
+                .with(
+                    "tls",
+                    tls.map_or("none".to_owned(), |tls| tls.version.clone()),
+                )
+        }
+        Peer::ThisBridge => record.with("peer", THIS_BRIDGE).with("tls", IN_PROCESS),
+    }
 }
 
 fn recipients_of(envelope: &Envelope) -> String {

@@ -40,6 +40,7 @@ use super::{
     process::{BridgeProcess, run},
     scripted_smtp::{Builder, ScriptedSmtp, Transcript},
     tls::{Connection, Identity},
+    wait_until,
 };
 
 /// Longest wait for what must come: only a test that fails gets there.
@@ -324,6 +325,25 @@ impl CrossingGround<'_> {
         );
     }
 
+    /// Waits until a running bridge has nothing more to do for a while, deadlines and clearing up aside.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fn wait_until_quiet(&self) {
+        let path = self.path().join("data/xdbridge.db");
+        let connection = rusqlite::Connection::open(path).unwrap();
+        connection.busy_timeout(PATIENCE).unwrap();
+        // What is under way is leased; what failed for want of the disk comes again within seconds.
+        let soon = "SELECT count(*) FROM outbox \
+             WHERE effect NOT LIKE '%Deadline%' AND effect NOT LIKE '%RemoveBodies%' \
+             AND (state = 1 OR next_at < ?1)";
+        wait_until("nothing is under way", || {
+            let horizon = (SystemClock.now() + Duration::from_secs(15)).as_microsecond();
+            let count: i64 = connection
+                .query_row(soon, [horizon], |row| row.get(0))
+                .unwrap();
+            count == 0
+        });
+    }
+
     /// Changes the database of a stopped or dead bridge, and tells how many rows.
     pub(crate) fn change_rows(&self, statement: &'static str) -> usize {
         let path = self.path().join("data/xdbridge.db");
@@ -409,6 +429,8 @@ pub(crate) struct Letter {
     pub(crate) patient_id: String,
     pub(crate) uri: String,
     pub(crate) documents: [Vec<u8>; 2],
+    /// Whether notices of final delivery are asked for.
+    pub(crate) final_delivery: bool,
     /// What else is written otherwise in the metadata: from, to.
     pub(crate) replaced: Vec<(String, String)>,
 }
@@ -432,6 +454,7 @@ impl Letter {
                 b"<note>A short note.</note>".to_vec(),
                 b"%PDF- no more".to_vec(),
             ],
+            final_delivery: false,
             replaced: Vec::new(),
         }
     }
@@ -471,7 +494,7 @@ impl Letter {
             from: self.from.clone(),
             to: self.to.clone(),
             relates_to: None,
-            final_delivery: false,
+            final_delivery: self.final_delivery,
         };
         let parts: Vec<OutgoingDocument> = [
             ("Document01", "text/xml"),
