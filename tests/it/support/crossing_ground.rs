@@ -326,7 +326,6 @@ impl CrossingGround<'_> {
     }
 
     /// Waits until a running bridge has nothing more to do for a while, deadlines and clearing up aside.
-    #[cfg(feature = "fault-points")]
     pub(crate) fn wait_until_quiet(&self) {
         let path = self.path().join("data/xdbridge.db");
         let connection = rusqlite::Connection::open(path).unwrap();
