@@ -1,7 +1,11 @@
 //! Mail to ITI-41 (xdr.md section 8, metadata.md sections 7 and 9): what is planned for one endpoint, and that nothing
 //! is lost on the way there and back.
 
-use std::{fs, io::Cursor, path::Path};
+use std::{
+    fs,
+    io::{Cursor, Read as _},
+    path::Path,
+};
 
 use proptest::prelude::*;
 use xdbridge::{
@@ -27,7 +31,10 @@ use xdbridge::{
     },
 };
 
-use crate::support::submission::TestSubmission;
+use crate::support::{
+    raw_zip::{RawEntry, build},
+    submission::TestSubmission,
+};
 
 const CCDA: &str = include_str!("../../fixtures/cda/ccda-2.1.xml");
 const DIGEST: [u8; 32] = [7; 32];
@@ -503,6 +510,176 @@ fn each_submission_set_is_a_request_of_its_own() {
         plan.findings
     );
     assert_ne!(plan.requests[0].message_id, plan.requests[1].message_id);
+}
+
+/// METADATA.XML of a medium of the field, which says of whom its submission set and its document are.
+fn metadata_about(set: &str, document: &str) -> Vec<u8> {
+    let zip = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/xdm/two-sets.zip");
+    let mut medium = zip::ZipArchive::new(fs::File::open(zip).unwrap()).unwrap();
+    let mut file = medium.by_name("IHE_XDM/SUBSET01/METADATA.XML").unwrap();
+    let mut text = String::new();
+    file.read_to_string(&mut text).unwrap();
+    for (end, object, scheme, kind, id) in [
+        (
+            "</rim:ExtrinsicObject>",
+            "Document01",
+            "urn:uuid:58a6f841-87b3-4a3e-92fd-a8ffeff98427",
+            "XDSDocumentEntry",
+            document,
+        ),
+        (
+            "</rim:RegistryPackage>",
+            "Set",
+            "urn:uuid:6b5aea1a-874d-4603-a4bc-96a0a7b38446",
+            "XDSSubmissionSet",
+            set,
+        ),
+    ] {
+        let patient = format!(
+            "<rim:ExternalIdentifier id=\"{object}-patient\" registryObject=\"{object}\" \
+             identificationScheme=\"{scheme}\" value=\"{id}^^^&amp;2.999.7.1.3&amp;ISO\"><rim:Name>\
+             <rim:LocalizedString value=\"{kind}.patientId\"/></rim:Name></rim:ExternalIdentifier>{end}"
+        );
+        assert!(text.contains(end));
+        text = text.replace(end, &patient);
+    }
+    text.into_bytes()
+}
+
+/// A package as a part of a mail, whose sets say of whom they and their documents are.
+fn package_about(sets: &[(&str, &str)]) -> String {
+    let letter = b"%PDF-1.4\n% The same letter for both sets of this medium.";
+    let mut entries = vec![
+        RawEntry::stored("README.TXT", b"about"),
+        RawEntry::stored("INDEX.HTM", b"<html/>"),
+    ];
+    for (number, (set, document)) in (1..).zip(sets) {
+        let folder = format!("IHE_XDM/SUBSET0{number}");
+        let text = String::from_utf8(metadata_about(set, document)).unwrap();
+        let text = text
+            .replace("../../COMMON/LETTER.PDF", "LETTER.PDF")
+            .replace(
+                "47508af93d2038284d3d6bc8110e47ee7d32c4bc",
+                &hex(&openssl::sha::sha1(letter)),
+            )
+            .replace(
+                "<rim:Value>52</rim:Value>",
+                &format!("<rim:Value>{}</rim:Value>", letter.len()),
+            )
+            .replace(
+                "value=\"2.999.9.1\"",
+                &format!("value=\"2.999.9.{number}\""),
+            );
+        entries.push(RawEntry::file(
+            &format!("{folder}/METADATA.XML"),
+            text.as_bytes(),
+        ));
+        entries.push(RawEntry::file(&format!("{folder}/LETTER.PDF"), letter));
+    }
+    let zip = openssl::base64::encode_block(&build(&entries).octets);
+    attachment("application/zip\nContent-Transfer-Encoding: base64", &zip)
+}
+
+/// Every order of the numbers below `count`.
+fn orders(count: usize) -> Vec<Vec<usize>> {
+    if count == 0 {
+        return vec![Vec::new()];
+    }
+    let shorter = orders(count - 1).into_iter();
+    shorter
+        .flat_map(|order| {
+            (0..count).map(move |at| {
+                let mut order = order.clone();
+                order.insert(at, count - 1);
+                order
+            })
+        })
+        .collect()
+}
+
+// rule: CC-6, CC-5, XDR-101, MD-124
+#[test]
+fn parts_are_found_in_whatever_order_they_stand() {
+    let parts = [
+        "Content-Type: text/plain\n\nPlease see the attachments.".to_owned(),
+        attachment("text/xml", CCDA),
+        attachment("application/pdf", "%PDF-1"),
+        package_about(&[("P1", "P1")]),
+    ];
+    let types = |request: &PlannedRequest| -> Vec<String> {
+        let types = entries(request).iter().map(|entry| entry.mime_type.clone());
+        types.map(Option::unwrap).collect()
+    };
+    for (count, all) in [(3, 6), (4, 24)] {
+        let orders = orders(count);
+        assert_eq!(orders.len(), all);
+        for order in orders {
+            let chosen: Vec<&str> = order.iter().map(|part| parts[*part].as_str()).collect();
+            let plan = planned(&mixed(&chosen));
+            assert_eq!(plan.failure, None, "{order:?}: {:?}", plan.findings);
+            let mut requests = plan.requests.iter();
+            if count == 4 {
+                assert_eq!(
+                    types(requests.next().unwrap()),
+                    ["application/pdf"],
+                    "{order:?}"
+                );
+            }
+            let documents = order.iter().filter_map(|part| match part {
+                1 => Some("text/xml"),
+                2 => Some("application/pdf"),
+                _ => None,
+            });
+            let documents: Vec<&str> = documents.collect();
+            assert_eq!(types(requests.next().unwrap()), documents, "{order:?}");
+            assert!(requests.next().is_none(), "{order:?}");
+        }
+    }
+}
+
+// rule: MD-92, T-7b, XDR-102
+#[test]
+fn sets_about_different_patients_go_apart_and_a_set_about_two_is_refused_unless_set_otherwise() {
+    let plan = planned(&mixed(&[&package_about(&[("P1", "P1"), ("P2", "P2")])]));
+    assert_eq!(plan.failure, None, "{:?}", plan.findings);
+    assert!(!rules(&plan).contains(&"MD-92"), "{:?}", plan.findings);
+    let patients: Vec<_> = plan
+        .requests
+        .iter()
+        .map(|request| {
+            let set = request.metadata.submission_set().unwrap();
+            let [entry] = entries(request) else {
+                panic!("each set has one document");
+            };
+            (
+                set.patient_id.clone().unwrap(),
+                entry.patient_id.clone().unwrap(),
+            )
+        })
+        .collect();
+    let id = |id: &str| format!("{id}^^^&2.999.7.1.3&ISO");
+    assert_eq!(patients, [(id("P1"), id("P1")), (id("P2"), id("P2"))]);
+
+    // One such set refuses the message: its sender is told once, and never that half of it arrived.
+    let mixed_up = mixed(&[&package_about(&[("P1", "P1"), ("P2", "P3")])]);
+    let plan = planned(&mixed_up);
+    assert_eq!(plan.failure, Some(Reason::ConversionFailed));
+    let told: Vec<_> = plan
+        .findings
+        .iter()
+        .filter(|found| found.rule == "MD-92")
+        .collect();
+    assert!(
+        matches!(&told[..], [found] if found.is_error() && found.location.contains("set 2")),
+        "{told:?}"
+    );
+    let policy = EndpointPolicy {
+        patient_id_mismatch: PatientIdMismatch::Warn,
+        ..EndpointPolicy::default()
+    };
+    let plan = planned_by(&mixed_up, &policy);
+    assert_eq!((plan.failure, plan.requests.len()), (None, 2));
+    assert!(rules(&plan).contains(&"MD-92"), "{:?}", plan.findings);
 }
 
 // rule: XDM-40, XDM-43, XDR-102

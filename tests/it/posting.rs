@@ -1,7 +1,7 @@
 //! What happens between the bridge and an XDR endpoint, and what the sender of the mail is told of it: each row of
 //! docs/spec/mdn.md section 9 over the wire. The clock is the test's where time matters.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use xdbridge::{
@@ -9,6 +9,7 @@ use xdbridge::{
     bridge::{
         endpoint::EndpointConfig,
         exchange::{Exchange, LegState, Origin, Reason},
+        to_xdr::{EndpointPolicy, policy::MissingMetadata},
     },
     flows::{
         ports::{Clock, Exchanges},
@@ -25,7 +26,7 @@ use crate::support::{
     bridge::{now, pki},
     receiving_ground::{
         ADA, FINAL_DELIVERY, Notice, ReceivingGround, SENDER, Setup, TEAM, letter, response,
-        sealed, success,
+        sealed, success, with_package,
     },
     scripted_smtp::{Act as SmtpAct, ScriptedSmtp},
     scripted_xdr::{Act, ScriptedXdr},
@@ -411,6 +412,148 @@ fn a_partial_success_fails_those_whom_it_names_or_everybody() {
         }
         assert_eq!(notices.len(), 4);
     }
+}
+
+// rule: XDR-102, RT-13, DST-3
+#[test]
+fn the_submission_sets_of_a_package_are_one_result_for_the_sender() {
+    let refused = || failure("XDSRepositoryMetadataError");
+    let rows = [
+        ("both", [success(), success()], None),
+        (
+            "one refused",
+            [success(), refused()],
+            Some(Reason::XdrRefused),
+        ),
+        (
+            "both refused",
+            [refused(), refused()],
+            Some(Reason::XdrRefused),
+        ),
+        (
+            "one in doubt",
+            [success(), Act::CloseAfterBody],
+            Some(Reason::InDoubt),
+        ),
+        // One has to wait: nothing is told before, and the other is not posted again.
+        ("one later", [success(), http(503)], None),
+    ];
+    let mut acts: Vec<Act> = rows.iter().flat_map(|(_, acts, _)| acts.clone()).collect();
+    acts.push(success());
+    let ground = Ground::start(acts, |_| {});
+    let zip = package("two-sets");
+    for (number, (case, _, reason)) in rows.iter().enumerate() {
+        let id = format!("sets{number}@direct.harbor.example");
+        let message = with_package(&letter(&id, &[ADA], FINAL_DELIVERY), &zip);
+        let reply = ground.receiving.deliver(&message, &[ADA]);
+        assert!(reply.starts_with("250 2.0.0"), "{case}: {reply}");
+        ground.wait_for_posts(2 * number + 2);
+        if *case == "one later" {
+            let processed = ground.told(&id, 1);
+            let said = processed[0].report.disposition;
+            assert_eq!(said, Some(Disposition::Processed), "{case}");
+            let exchange = ground.exchange(&id).unwrap();
+            let mut states: Vec<_> = exchange
+                .legs
+                .iter()
+                .map(|leg| leg.as_xdr().unwrap().state)
+                .collect();
+            states.sort_by_key(|state| *state == LegState::Delivered);
+            assert_eq!(states, [LegState::Opened, LegState::Delivered], "{case}");
+            ground.move_to(ground.later());
+        }
+        let exchange = ground.settled(&id);
+        assert_eq!(exchange.legs.len(), 2, "{case}");
+        let outcome = exchange.recipients[0].outcome.as_ref().unwrap();
+        assert_eq!(outcome.failure, *reason, "{case}");
+        assert_told(case, &ground.told(&id, 2), *reason);
+        let posted = ground.receiving.posted();
+        let own = &posted[2 * number..];
+        let bodies: BTreeSet<&[u8]> = own.iter().map(|post| &*post.body).collect();
+        assert_eq!(bodies.len(), 2, "{case}: a request for each set");
+        let is_repeated = *case == "one later";
+        assert_eq!(own.len(), 2 + usize::from(is_repeated), "{case}");
+    }
+}
+
+// rule: XDR-105, MD-176, DIR-8, RCV-R7, XDM-40, MDN-25
+#[test]
+fn what_cannot_be_converted_as_the_endpoint_needs_it_is_processed_and_then_failed() {
+    type Change = fn(&mut EndpointPolicy);
+    let wrong_hash = package("wrong-hash-and-missing-file");
+    let rows: [(&str, Change, Option<&[u8]>, &str); 5] = [
+        (
+            "full metadata, or nothing",
+            |policy| {
+                policy.needs_full_metadata = true;
+                policy.missing_metadata = MissingMetadata::Refuse;
+            },
+            None,
+            "XDR-105",
+        ),
+        (
+            "constants do not say who the patient is",
+            |policy| {
+                policy.needs_full_metadata = true;
+                policy.missing_metadata = MissingMetadata::Fill;
+            },
+            None,
+            "MD-94",
+        ),
+        (
+            "a package",
+            |policy| policy.xdm_required = true,
+            None,
+            "DIR-8",
+        ),
+        (
+            "a type of document",
+            |policy| policy.required_types = vec!["text/xml".to_owned()],
+            None,
+            "DIR-8",
+        ),
+        (
+            "a package that is not what it says",
+            |_| {},
+            Some(&wrong_hash),
+            "XDM-40",
+        ),
+    ];
+    for (case, change, zip, rule) in rows {
+        let ground = Ground::start(vec![success()], move |endpoint| {
+            change(&mut endpoint.policy)
+        });
+        let id = "policy@direct.harbor.example";
+        let mut message = letter(id, &[ADA], FINAL_DELIVERY);
+        if let Some(zip) = zip {
+            message = with_package(&message, zip);
+        }
+        let reply = ground.receiving.deliver(&message, &[ADA]);
+        assert!(reply.starts_with("250 2.0.0"), "{case}: {reply}");
+        let exchange = ground.settled(id);
+        let outcome = exchange.recipients[0].outcome.as_ref().unwrap();
+        assert_eq!(outcome.failure, Some(Reason::ConversionFailed), "{case}");
+        let notices = ground.told(id, 2);
+        assert_told(case, &notices, Some(Reason::ConversionFailed));
+        assert!(ground.receiving.posted().is_empty(), "{case}");
+        let found = ground.receiving.bridge.audit_of(AuditKind::Iti32Import);
+        let found: Vec<&str> = found
+            .iter()
+            .filter_map(|record| record.details.get("findings").map(String::as_str))
+            .collect();
+        assert!(
+            found
+                .iter()
+                .any(|rules| rules.split(' ').any(|found| found == rule)),
+            "{case}: {found:?}"
+        );
+    }
+}
+
+/// A medium of `fixtures/xdm`.
+fn package(name: &str) -> Vec<u8> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/xdm");
+    fs::read(folder.join(format!("{name}.zip"))).unwrap()
 }
 
 // rule: MDN-25, RT-13

@@ -1,19 +1,22 @@
 //! A Direct message reaches an XDR endpoint, and its sender is told of each recipient once.
 
 use xdbridge::{
-    bridge::exchange::{LegState, Reason, RecipientState},
+    bridge::{
+        endpoint::EndpointConfig,
+        exchange::{LegState, Reason, RecipientState},
+    },
     formats::{
         audit::AuditKind, ids::MessageId, notification::mdn::Disposition, soap::MetadataLevel,
     },
 };
 
 use crate::support::{
-    bridge::pki,
+    bridge::{as_tls, as_tls_ca, pki},
     receiving_ground::{
         ADA, FINAL_DELIVERY, LETTER, ReceivingGround, SENDER, TEAM, letter, response, sealed,
         success, understood,
     },
-    scripted_xdr::Act,
+    scripted_xdr::{Act, ScriptedXdr},
     wait_until,
 };
 
@@ -113,6 +116,59 @@ fn recipients_of_one_endpoint_share_a_request_and_each_gets_notices_of_its_own()
     let mut froms: Vec<String> = ground.notices(2).into_iter().map(|n| n.from).collect();
     froms.sort();
     assert_eq!(froms, both);
+}
+
+// rule: COR-1, XDR-107, XDR-108
+#[test]
+fn recipients_of_two_endpoints_get_a_request_each_and_each_its_own_result() {
+    let server = as_tls(&pki().mail_host);
+    let team = ScriptedXdr::start(&server, &as_tls_ca(), |_| response("Failure", ""));
+    let url = team.url();
+    let ground = ReceivingGround::configured(
+        |_| success(),
+        |config| {
+            config.endpoint.push(EndpointConfig {
+                name: "team".to_owned(),
+                url,
+                serves: vec![TEAM.to_owned()],
+                ..EndpointConfig::default()
+            });
+        },
+    );
+    let both = [ADA, TEAM];
+    let letter = letter("m12@direct.harbor.example", &both, FINAL_DELIVERY);
+    ground.deliver(&letter, &both);
+    let exchange = ground.settled();
+    let mut ids = Vec::new();
+    for (posted, address) in [(ground.posted(), ADA), (team.seen(), TEAM)] {
+        let [posted] = &posted[..] else {
+            panic!("{address}: {} posts", posted.len());
+        };
+        let (request, documents) = understood(posted);
+        assert_eq!(documents, [LETTER], "{address}");
+        let to = request.address_block.unwrap().to;
+        assert_eq!(to, [address.parse().unwrap()], "no word of the other");
+        ids.push(request.addressing.message_id);
+    }
+    assert_ne!(ids[0], ids[1]);
+    let ends: Vec<_> = exchange
+        .recipients
+        .iter()
+        .map(|recipient| recipient.outcome.as_ref().unwrap().failure)
+        .collect();
+    assert_eq!(ends, [None, Some(Reason::XdrRefused)]);
+    let notices = ground.notices(4);
+    for (address, last) in [(ADA, Disposition::Dispatched), (TEAM, Disposition::Failed)] {
+        let own = notices.iter().filter(|notice| notice.from == address);
+        let mut told: Vec<_> = own.map(|notice| notice.report.disposition).collect();
+        // They may have come over several connections.
+        told.sort_by_key(|said| *said != Some(Disposition::Processed));
+        assert_eq!(
+            told,
+            [Some(Disposition::Processed), Some(last)],
+            "{address}"
+        );
+    }
 }
 
 // rule: RCV-R1, RCV-R2, RCV-2

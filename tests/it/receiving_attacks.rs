@@ -34,7 +34,9 @@ use crate::support::{
     openssl_peer::{OpensslPeer, mailed, wrapped},
     process::BridgeProcess,
     raw_zip::{RawEntry, build},
-    receiving_ground::{ADA, ReceivingGround, SENDER, hand_over, letter, receive, sealed, success},
+    receiving_ground::{
+        ADA, ReceivingGround, SENDER, hand_over, letter, receive, sealed, success, with_package,
+    },
     wait_until,
 };
 
@@ -266,6 +268,14 @@ impl Process {
             .matches("could not be opened or trusted")
             .count()
     }
+
+    /// Mails of which nothing will be posted, so far.
+    fn unposted(&self) -> usize {
+        self.bridge
+            .log_text()
+            .matches(": 0 requests to post")
+            .count()
+    }
 }
 
 // rule: LIM-16, T-26, SM-63
@@ -302,14 +312,7 @@ fn with_zip(id: &str, zip: &[u8]) -> String {
         "{}@direct.harbor.example",
         id.replace([' ', '.', '^', ','], "-")
     );
-    let letter = letter(&id, &[ADA], "");
-    let attachment = letter.find("Content-Type: application/pdf").unwrap();
-    let text = String::from_utf8(lines(zip)).unwrap();
-    format!(
-        "{}Content-Type: application/zip; name=\"XDM00001.ZIP\"\r\nContent-Transfer-Encoding: base64\r\n\
-         Content-Disposition: attachment; filename=\"XDM00001.ZIP\"\r\n\r\n{text}--b--\r\n",
-        &letter[..attachment]
-    )
+    with_package(&letter(&id, &[ADA], ""), zip)
 }
 
 fn deliver(ground: &ReceivingGround, message: &str) {
@@ -427,6 +430,35 @@ fn zips_that_attack_are_told_to_the_audit_and_their_sender_as_failed() {
             found.split(' ').any(|found| found == *rule),
             "{name}: {found}"
         );
+    }
+}
+
+// rule: LIM-10, LIM-12, T-8, T-26, XDM-62
+#[test]
+fn zips_that_attack_cost_little_more_memory_than_their_size() {
+    // Of what it would inflate to, nearly nothing may be there at any time.
+    let large = RawEntry::file(DOCUMENT_PATH, &vec![0; 64 << 20]);
+    let ratio = with_document(|entry| *entry = large.clone());
+    let lying = with_document(|entry| {
+        *entry = large;
+        entry.size = 100;
+    });
+    for (name, zip) in [("ratio", ratio), ("lying size", lying), ("count", crowd())] {
+        let process = Process::start();
+        let mail = sealed(&with_zip(name, &zip), &[&pki().harbor], &pki().direct_elm);
+        drop(zip);
+        let idle = process.peak_mib();
+        let reply = hand_over(process.address, SENDER, &[ADA], &mail);
+        assert!(reply.starts_with("250 2.0.0"), "{name}: {reply}");
+        wait_until("the mail is given up", || process.unposted() == 1);
+        let grown = process.peak_mib() - idle;
+        let mib = u64::try_from(mail.len()).unwrap() / (1024 * 1024) + 1;
+        eprintln!("{name}: {} octets, {grown} MiB more", mail.len());
+        assert!(
+            grown <= 4 * mib + SLACK_MIB,
+            "{name}: {grown} MiB for {mib} MiB"
+        );
+        assert!(!process.bridge.log_text().contains("panicked"), "{name}");
     }
 }
 

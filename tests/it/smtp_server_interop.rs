@@ -144,6 +144,28 @@ fn swaks_sends_over_starttls_and_is_refused_without() {
     assert!(!is_sent && said.contains("530 5.7.0"), "{said}");
     let (is_sent, said) = swaks("nobody", &["--tls"]);
     assert!(!is_sent && said.contains("550 5.1.1"), "{said}");
+    // What else a sender of no ill will may get wrong; the last of an option counts.
+    let ours = format!("ngozi@{DOMAIN}");
+    for (case, options, code) in [
+        (
+            "one of ours comes from outside",
+            &["--from", &ours][..],
+            "550 5.7.1",
+        ),
+        (
+            "a recipient elsewhere",
+            &["--to", "mei@direct.quay.example"],
+            "550 5.7.1",
+        ),
+        (
+            "a recipient that is no address",
+            &["--to", "ngozi"],
+            "501 5.1.3",
+        ),
+    ] {
+        let (is_sent, said) = swaks("ngozi", &[&["--tls"], options].concat());
+        assert!(!is_sent && said.contains(code), "{case}: {said}");
+    }
     assert!(ground.saw_nothing());
 }
 

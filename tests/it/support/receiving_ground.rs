@@ -9,6 +9,7 @@ use std::{
 };
 
 use openssl::{
+    base64::encode_block,
     ssl::{SslConnector, SslMethod, SslStream},
     x509::X509,
 };
@@ -510,6 +511,19 @@ pub(crate) fn letter(message_id: &str, to: &[&str], more: &str) -> String {
          Content-Disposition: attachment; filename=\"letter.pdf\"\r\n\
          Content-Transfer-Encoding: base64\r\n\r\nJVBERi0xLjQKJSBsZXR0ZXIK\r\n--b--\r\n",
         to.join(", ")
+    )
+}
+
+/// The letter with a zip in the place of its attachment.
+pub(crate) fn with_package(letter: &str, zip: &[u8]) -> String {
+    let attachment = letter.find("Content-Type: application/pdf").unwrap();
+    // In one piece, the encoder's own limit would be near.
+    let lines: Vec<String> = zip.chunks(57).map(encode_block).collect();
+    format!(
+        "{}Content-Type: application/zip; name=\"XDM00001.ZIP\"\r\nContent-Transfer-Encoding: base64\r\n\
+         Content-Disposition: attachment; filename=\"XDM00001.ZIP\"\r\n\r\n{}\r\n--b--\r\n",
+        &letter[..attachment],
+        lines.join("\r\n")
     )
 }
 
