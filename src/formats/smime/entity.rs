@@ -3,13 +3,13 @@
 
 use std::ops::Range;
 
-use base64_simd::STANDARD;
 use mail_parser::{ContentType, HeaderName, MessageParser, MimeHeaders};
 
 use super::open::OpenError;
+use crate::formats::mime::read::Base64Blocks;
 
 /// Largest header block of one entity, in octets (LIM-15).
-const MAX_HEADER_BYTES: usize = 256 * 1024;
+pub(super) const MAX_HEADER_BYTES: usize = 256 * 1024;
 /// Longest boundary that is looked for (RFC 2046 §5.1.1), in octets.
 const MAX_BOUNDARY_BYTES: usize = 70;
 
@@ -80,9 +80,18 @@ impl Entity {
     /// The body of `raw` with its transfer encoding taken away.
     pub(super) fn decoded_body(&self, raw: &[u8]) -> Result<Vec<u8>, OpenError> {
         let body = self.body(raw);
+        if self.is_base64()? {
+            decode_base64(body)
+        } else {
+            Ok(body.to_vec())
+        }
+    }
+
+    /// Whether the body is base64; else it is as it is.
+    pub(super) fn is_base64(&self) -> Result<bool, OpenError> {
         match self.encoding.as_str() {
-            "base64" => decode_base64(body),
-            "binary" | "8bit" | "7bit" => Ok(body.to_vec()),
+            "base64" => Ok(true),
+            "binary" | "8bit" | "7bit" => Ok(false),
             _ => Err(OpenError::Malformed(
                 "a CMS part must be base64 or binary (RCV-2)",
             )),
@@ -113,27 +122,22 @@ fn header_length(raw: &[u8]) -> Result<usize, OpenError> {
 /// Reads base64 with any line length; characters outside its alphabet are skipped (SM-55), but nothing may follow the
 /// padding.
 fn decode_base64(text: &[u8]) -> Result<Vec<u8>, OpenError> {
-    let bad =
-        || OpenError::Malformed("the base64 of a CMS part is cut short or goes on after its end");
-    let mut compact = Vec::with_capacity(text.len());
-    let mut padding = 0;
-    for octet in text {
-        if *octet == b'=' {
-            padding += 1;
-            compact.push(*octet);
-        } else if octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/') {
-            if padding > 0 {
-                return Err(bad());
-            }
-            compact.push(*octet);
-        }
-    }
-    let length = STANDARD
-        .decode_inplace(&mut compact)
-        .map_err(|_| bad())?
-        .len();
-    compact.truncate(length);
-    Ok(compact)
+    let mut octets = Vec::with_capacity(text.len() / 4 * 3);
+    let mut out = |block: &[u8]| {
+        octets.extend_from_slice(block);
+        Ok(())
+    };
+    let mut blocks = Base64Blocks::for_text(text.len());
+    blocks
+        .feed(text, &mut out)
+        .and_then(|()| blocks.finish(&mut out))
+        .map_err(|_| bad_base64())?;
+    Ok(octets)
+}
+
+/// What base64 that is not whole is refused with.
+pub(super) fn bad_base64() -> OpenError {
+    OpenError::Malformed("the base64 of a CMS part is cut short or goes on after its end")
 }
 
 /// Finds the two parts of a multipart/signed (RFC 1847 §2.1): the first up to, and without, the line end before the
@@ -153,24 +157,27 @@ pub(super) fn two_parts(
     let mut starts = Vec::with_capacity(2);
     let mut ends = Vec::with_capacity(2);
     let mut is_closed = false;
-    let mut at = 0;
-    for line in body.split_inclusive(|octet| *octet == b'\n') {
-        let next = at + line.len();
+    let marker = [b"--", boundary.as_bytes()].concat();
+    for at in memchr::memmem::find_iter(body, &marker) {
+        let (before, rest) = body.split_at(at);
+        if !before.is_empty() && !before.ends_with(b"\n") {
+            continue;
+        }
+        let length = memchr::memchr(b'\n', rest).map_or(rest.len(), |end| end + 1);
+        let line = rest.get(..length).unwrap_or_default();
         if let Some(is_final) = delimiter(line, boundary.as_bytes()) {
             if is_closed || starts.len() == 2 && !is_final {
                 return Err(not_two());
             }
             if !starts.is_empty() {
-                let before = body.get(..at).unwrap_or_default();
                 ends.push(at - line_end_length(before));
             }
             if is_final {
                 is_closed = true;
             } else {
-                starts.push(next);
+                starts.push(at + length);
             }
         }
-        at = next;
     }
     match (starts.as_slice(), ends.as_slice(), is_closed) {
         ([first, second], [first_end, second_end], true)

@@ -3,6 +3,7 @@
 use std::io;
 
 use base64_simd::{Out, STANDARD};
+use memchr::memchr;
 
 /// Characters that are decoded at once; a multiple of four.
 const BLOCK_CHARS: usize = 32 * 1024;
@@ -71,56 +72,99 @@ pub(super) fn decode(
     }
 }
 
-/// Characters outside the alphabet are passed over (SM-55).
 fn decode_base64(
-    mut text: &[u8],
+    text: &[u8],
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), DecodeError> {
-    let most = BLOCK_CHARS.min(text.len().next_multiple_of(4));
-    let mut chars = Vec::with_capacity(most);
-    let mut octets = vec![0; most / 4 * 3];
-    let mut has_ended = false;
-    while !text.is_empty() {
-        let skipped = text.iter().position(|octet| is_base64(*octet));
-        text = text
-            .get(skipped.unwrap_or(text.len())..)
-            .unwrap_or_default();
-        let room = most - chars.len();
-        let window = text.get(..room).unwrap_or(text);
-        let run = window.iter().position(|octet| !is_base64(*octet));
-        let (taken, rest) = text.split_at(run.unwrap_or(window.len()));
-        chars.extend_from_slice(taken);
-        text = rest;
-        if chars.len() == most {
-            decode_block(&mut chars, &mut octets, &mut has_ended, out)?;
-        }
-    }
-    decode_block(&mut chars, &mut octets, &mut has_ended, out)
+    let mut blocks = Base64Blocks::for_text(text.len());
+    blocks.feed(text, out)?;
+    blocks.finish(out)
 }
 
-fn decode_block(
-    chars: &mut Vec<u8>,
-    octets: &mut [u8],
-    has_ended: &mut bool,
-    out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-) -> Result<(), DecodeError> {
-    if chars.is_empty() {
-        return Ok(());
+/// Decodes base64 that comes in pieces, in lines of any length. Characters outside the alphabet are passed over (SM-55);
+/// nothing of it may follow the padding.
+pub(in crate::formats) struct Base64Blocks {
+    chars: Vec<u8>,
+    /// Characters that are decoded at once.
+    most: usize,
+    octets: Vec<u8>,
+    has_ended: bool,
+}
+
+impl Base64Blocks {
+    /// A decoder for about so many characters.
+    pub(in crate::formats) fn for_text(chars: usize) -> Self {
+        let most = BLOCK_CHARS.min(chars.next_multiple_of(4));
+        Self {
+            chars: Vec::with_capacity(most),
+            most,
+            octets: vec![0; most / 4 * 3],
+            has_ended: false,
+        }
     }
-    if *has_ended {
-        return Err(DecodeError::Base64);
+
+    /// Takes more text and passes on what it makes.
+    pub(in crate::formats) fn feed(
+        &mut self,
+        mut text: &[u8],
+        out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), DecodeError> {
+        while !text.is_empty() {
+            let room = self.most - self.chars.len();
+            let window = text.get(..room).unwrap_or(text);
+            let line = memchr(b'\n', window).map_or(window, |end| &window[..=end]);
+            text = text.get(line.len()..).unwrap_or_default();
+            let run = line.strip_suffix(b"\n").unwrap_or(line);
+            let run = run.strip_suffix(b"\r").unwrap_or(run);
+            if is_all_base64(run) {
+                self.chars.extend_from_slice(run);
+            } else {
+                let kept = run.iter().filter(|octet| is_base64(**octet));
+                self.chars.extend(kept);
+            }
+            if self.chars.len() == self.most {
+                self.decode(out)?;
+            }
+        }
+        Ok(())
     }
-    *has_ended = chars.ends_with(b"=");
-    let decoded = STANDARD
-        .decode(chars, Out::from_slice(octets))
-        .map_err(|_| DecodeError::Base64)?;
-    out(decoded)?;
-    chars.clear();
-    Ok(())
+
+    /// The text has ended.
+    pub(in crate::formats) fn finish(
+        &mut self,
+        out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
+    ) -> Result<(), DecodeError> {
+        self.decode(out)
+    }
+
+    fn decode(&mut self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), DecodeError> {
+        if self.chars.is_empty() {
+            return Ok(());
+        }
+        if self.has_ended {
+            return Err(DecodeError::Base64);
+        }
+        self.has_ended = self.chars.ends_with(b"=");
+        let decoded = STANDARD
+            .decode(&self.chars, Out::from_slice(&mut self.octets))
+            .map_err(|_| DecodeError::Base64)?;
+        out(decoded)?;
+        self.chars.clear();
+        Ok(())
+    }
 }
 
 fn is_base64(octet: u8) -> bool {
     octet.is_ascii_alphanumeric() || matches!(octet, b'+' | b'/' | b'=')
+}
+
+/// Without a branch for each octet, so that the compiler may look at many at once.
+fn is_all_base64(octets: &[u8]) -> bool {
+    octets.iter().fold(true, |all, octet| {
+        let is_letter = (octet | 0x20).wrapping_sub(b'a') < 26;
+        let is_digit = octet.wrapping_sub(b'0') < 10;
+        all & (is_letter | is_digit | (*octet == b'+') | (*octet == b'/') | (*octet == b'='))
+    })
 }
 
 /// What is no code stays as it is; white space before a line end was added on the way and goes (RFC 2045 §6.7).
@@ -140,7 +184,7 @@ fn decode_quoted_printable(
         if is_soft {
             rest = rest.get(..rest.len() - 1).unwrap_or_default();
         }
-        while let Some(at) = memchr::memchr(b'=', rest) {
+        while let Some(at) = memchr(b'=', rest) {
             let (plain, code) = rest.split_at(at);
             push(&mut octets, plain, out)?;
             let value = match code {
@@ -223,6 +267,37 @@ mod tests {
         for text in ["AQIDBA", "AQIDBA==AQID", "AQ=DBA==", "A"] {
             let result = decoded(text.as_bytes(), TransferEncoding::Base64);
             assert!(matches!(result, Err(DecodeError::Base64)), "{text}");
+        }
+    }
+
+    // rule: SM-55
+    #[test]
+    fn base64_in_pieces_of_any_size_is_the_same() {
+        let octets: Vec<u8> = (0..100_000u32).map(|n| (n * 7 % 251) as u8).collect();
+        let one_line = STANDARD.encode_to_string(&octets);
+        let lines: Vec<&[u8]> = one_line.as_bytes().chunks(76).collect();
+        let odd = [b" \r".as_slice(), one_line.as_bytes(), b"\r\r\n \t"].concat();
+        for text in [lines.join(&b"\r\n"[..]), lines.join(&b"\n"[..]), odd] {
+            for size in [1, 3, 77, 1000, 65_536] {
+                let mut blocks = Base64Blocks::for_text(usize::MAX / 2);
+                let mut read = Vec::new();
+                let mut out = |block: &[u8]| {
+                    read.extend_from_slice(block);
+                    Ok(())
+                };
+                for piece in text.chunks(size) {
+                    blocks.feed(piece, &mut out).unwrap();
+                }
+                blocks.finish(&mut out).unwrap();
+                assert!(read == octets, "{size}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_alphabet_is_the_same_for_one_octet_and_for_many() {
+        for octet in 0..=255 {
+            assert_eq!(is_all_base64(&[b'A', octet]), is_base64(octet), "{octet}");
         }
     }
 
