@@ -12,9 +12,13 @@ use jiff::Timestamp;
 use openssl::{nid::Nid, x509::X509};
 use xdbridge::{
     app::pki::{Authority, KeyKind, Profile},
-    formats::smime::{
-        ContentCipher, Digest, Legacy, Leniency, OpenError, OpenOptions, Opened, SealError,
-        SealHeader, SealOptions, SigningIdentity, header::OUTER_SUBJECT, open, seal, seal_header,
+    formats::{
+        limits::Limits,
+        smime::{
+            ContentCipher, Digest, FrontError, Legacy, Leniency, OpenError, OpenOptions, Opened,
+            SealError, SealHeader, SealOptions, SigningIdentity, header::OUTER_SUBJECT,
+            is_sealed_for, open, seal, seal_header,
+        },
     },
 };
 
@@ -111,6 +115,16 @@ fn open_by(mail: &[u8], identity: &SigningIdentity) -> Result<Opened, OpenError>
         std::slice::from_ref(identity),
         &OpenOptions::default(),
     )
+}
+
+/// What the answer in the session goes by.
+fn seen(mail: &[u8], identity: &SigningIdentity) -> Result<(), FrontError> {
+    let certificates = [&*identity.certificate];
+    is_sealed_for(&mut &*mail, &certificates, &Limits::default())
+}
+
+fn is_not_for_us(seen: &Result<(), FrontError>) -> bool {
+    matches!(seen, Err(FrontError::Refused(OpenError::NotForUs)))
 }
 
 /// A folder with the PEM files that openssl reads.
@@ -416,7 +430,11 @@ fn we_open_what_openssl_makes() {
             let (cipher, options) = more.split_first().unwrap();
             let arguments = [&base[..], &[*cipher, "-recip", recipient], options].concat();
             desk.openssl(&arguments).unwrap();
-            let opened = open_by(&over_smtp(&desk.read("enc.eml")), identity)
+            let mail = over_smtp(&desk.read("enc.eml"));
+            assert!(seen(&mail, identity).is_ok(), "{signed} {more:?}");
+            let stranger = seen(&mail, &sender);
+            assert!(is_not_for_us(&stranger), "{signed} {more:?}: {stranger:?}");
+            let opened = open_by(&mail, identity)
                 .unwrap_or_else(|error| panic!("{signed} {more:?}: {error}"));
             assert_eq!(
                 String::from_utf8_lossy(&opened.entity),
@@ -788,6 +806,106 @@ fn a_target_that_fails_or_panics_midway_ends_the_seal_with_its_own_error() {
     );
 }
 
+/// Gives a mail out in pieces and counts what was taken of it.
+struct Counted<'a> {
+    mail: &'a [u8],
+    piece: usize,
+    taken: usize,
+}
+
+impl io::Read for Counted<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        let most = into.len().min(self.piece);
+        let read = self.mail.read(&mut into[..most])?;
+        self.taken += read;
+        Ok(read)
+    }
+}
+
+// rule: RCV-R2, SM-25, SM-55
+#[test]
+fn whether_a_mail_is_for_us_is_told_while_it_is_read_once() {
+    let pki = Pki::new();
+    let (recipient, stranger) = (pki.recipient(), pki.recipient());
+    let entity = format!("{ENTITY}{}", "Nothing new. \r\n".repeat(100_000));
+    let mail = pki
+        .seal_with(
+            &[pki.sender()],
+            &[&recipient],
+            &SealOptions::default(),
+            &entity,
+        )
+        .unwrap();
+    let look = |mail: &[u8], piece: usize, identity: &SigningIdentity| {
+        let mut counted = Counted {
+            mail,
+            piece,
+            taken: 0,
+        };
+        let certificates = [&*stranger.certificate, &*identity.certificate];
+        let seen = is_sealed_for(&mut counted, &certificates[1..], &Limits::default());
+        (seen, counted.taken)
+    };
+    for piece in [1000, 100_000] {
+        let (seen, taken) = look(&mail, piece, &recipient);
+        assert!(seen.is_ok(), "{seen:?}");
+        assert_eq!(taken, mail.len(), "to its end, once");
+        let (seen, taken) = look(&mail, piece, &stranger);
+        assert!(is_not_for_us(&seen), "{seen:?}");
+        assert!(taken <= 64 * 1024, "no further than it must: {taken}");
+    }
+    // Cut anywhere it is not whole, whatever the length that is left.
+    let front = (0..12_000).step_by(61);
+    let end = (mail.len() - 400..mail.len() - 4).step_by(7);
+    for length in front.chain(end) {
+        let (seen, _) = look(&mail[..length], 5000, &recipient);
+        assert!(
+            matches!(seen, Err(FrontError::Refused(_))),
+            "{length} octets: {seen:?}"
+        );
+    }
+    let more = [&mail, b"AAAA".as_slice()].concat();
+    assert!(look(&more, 5000, &recipient).0.is_err());
+    // What cannot be read is told apart from what is refused.
+    let broken = io::Read::chain(&mail[..1_000_000], Broken);
+    let certificates = [&*recipient.certificate];
+    let seen = is_sealed_for(&mut { broken }, &certificates, &Limits::default());
+    assert!(matches!(seen, Err(FrontError::Read(_))), "{seen:?}");
+}
+
+struct Broken;
+
+impl io::Read for Broken {
+    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::ConnectionReset.into())
+    }
+}
+
+// rule: LIM-16
+#[test]
+fn recipient_infos_without_end_are_refused_before_they_fill_memory() {
+    // SEQUENCE, id-envelopedData, [0], SEQUENCE, version, and a SET that goes on for a GiB.
+    let front = [
+        0x30, 0x80, 0x06, 9, 0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x07, 3, 0xA0, 0x80, 0x30,
+        0x80, 0x02, 1, 0, 0x31, 0x84, 0x40, 0, 0, 0,
+    ];
+    let header =
+        b"Content-Type: application/pkcs7-mime\r\nContent-Transfer-Encoding: binary\r\n\r\n";
+    let pki = Pki::new();
+    let recipient = pki.recipient();
+    let certificates = [&*recipient.certificate];
+    // Members of 50 octets; one member of nearly a GiB.
+    for (member, most) in [(&[][..], 64), (&[0x30, 0x84, 0x3F, 0, 0, 0][..], 1 << 20)] {
+        let mail = [header.as_slice(), &front, member].concat();
+        let mut endless = io::Read::chain(mail.as_slice(), io::repeat(0x30));
+        let seen = is_sealed_for(&mut endless, &certificates, &Limits::default());
+        assert!(
+            matches!(&seen, Err(FrontError::Refused(OpenError::TooMany { limit, .. })) if *limit == most),
+            "{seen:?}"
+        );
+    }
+}
+
 // rule: T-13b
 #[test]
 fn mutated_mails_are_refused_or_read_but_never_panic() {
@@ -833,6 +951,7 @@ fn mutated_mails_are_refused_or_read_but_never_panic() {
                 };
                 if let Ok(opened) = open_by(&mail, &recipient) {
                     prop_assert_eq!(opened.entity, ENTITY.as_bytes());
+                    prop_assert!(seen(&mail, &recipient).is_ok());
                 }
                 Ok(())
             },

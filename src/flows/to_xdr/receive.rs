@@ -4,7 +4,7 @@ use std::{io::Read, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
-use openssl::x509::X509;
+use openssl::x509::X509Ref;
 use tracing::{error, info};
 
 use super::{
@@ -36,7 +36,7 @@ use crate::{
         ids::{DirectAddress, DomainName, ExchangeId},
         limits::Limits,
         mime::read,
-        smime::{self, OpenError, SigningIdentity},
+        smime::{self, FrontError, OpenError, SigningIdentity},
     },
 };
 
@@ -364,25 +364,31 @@ fn look(
     bodies: &Arc<dyn Bodies>,
     limits: &Limits,
 ) -> Result<Looked, NotTaken> {
-    let (octets, staged) = match received {
-        Received::InMemory(octets) => (octets, None),
+    let seen = match &received {
+        Received::InMemory(octets) => check(&mut &**octets, identities, limits),
+        // Read from where it was recorded, and to its end if it is ours: what was torn on its way to disk is not accepted.
         Received::Staged(staged) => {
-            let octets = read_whole(bodies, &staged).map_err(NotTaken::Store)?;
-            (octets.into(), Some(staged))
+            let mut body = bodies.open(staged.id).map_err(NotTaken::Store)?;
+            check(&mut *body, identities, limits)
         }
     };
-    match check(&octets, identities, limits) {
-        Ok(()) => {}
-        Err(OpenError::NotEncrypted) if may_bounce => {
-            return read_bounce(&octets, limits).map(Looked::Bounce);
+    match (seen, received) {
+        (Ok(()), Received::Staged(staged)) => Ok(Looked::Sealed(staged)),
+        (Ok(()), Received::InMemory(octets)) => record_small(&octets, bodies.as_ref())
+            .map(Looked::Sealed)
+            .map_err(NotTaken::Store),
+        (Err(FrontError::Refused(OpenError::NotEncrypted)), received) if may_bounce => {
+            let octets = match received {
+                Received::InMemory(octets) => octets,
+                Received::Staged(staged) => {
+                    read_whole(bodies, &staged).map_err(NotTaken::Store)?.into()
+                }
+            };
+            read_bounce(&octets, limits).map(Looked::Bounce)
         }
-        Err(cause) => return Err(NotTaken::Refused(cause)),
+        (Err(FrontError::Refused(cause)), _) => Err(NotTaken::Refused(cause)),
+        (Err(FrontError::Read(failure)), _) => Err(NotTaken::Store(store_error(failure))),
     }
-    let staged = match staged {
-        Some(staged) => staged,
-        None => record_small(&octets, bodies.as_ref()).map_err(NotTaken::Store)?,
-    };
-    Ok(Looked::Sealed(staged))
 }
 
 fn read_bounce(octets: &[u8], limits: &Limits) -> Result<Notice, NotTaken> {
@@ -399,9 +405,13 @@ fn read_whole(bodies: &Arc<dyn Bodies>, staged: &StagedBody) -> Result<Vec<u8>, 
 }
 
 /// The refusals in the session (smtp.md section 5).
-fn check(octets: &[u8], identities: &[SigningIdentity], limits: &Limits) -> Result<(), OpenError> {
-    let certificates: Vec<&X509> = identities.iter().map(|own| &own.certificate).collect();
-    smime::is_sealed_for(octets, &certificates, limits)
+fn check(
+    mail: &mut dyn Read,
+    identities: &[SigningIdentity],
+    limits: &Limits,
+) -> Result<(), FrontError> {
+    let certificates: Vec<&X509Ref> = identities.iter().map(|own| &*own.certificate).collect();
+    smime::is_sealed_for(mail, &certificates, limits)
 }
 
 /// What a store that fails means to the peer; an operator has to look at it.

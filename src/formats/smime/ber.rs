@@ -5,12 +5,14 @@ use super::open::OpenError;
 use crate::formats::limits::Limits;
 
 /// Deepest nesting that is walked.
-const MAX_DEPTH: usize = 40;
-const TAG_SEQUENCE: u8 = 0x30;
-const TAG_SET: u8 = 0x31;
-const TAG_OID: u8 = 0x06;
+pub(super) const MAX_DEPTH: usize = 40;
+pub(super) const TAG_SEQUENCE: u8 = 0x30;
+pub(super) const TAG_SET: u8 = 0x31;
+pub(super) const TAG_OID: u8 = 0x06;
+/// OCTET STRING.
+pub(super) const TAG_OCTETS: u8 = 0x04;
 /// `[0]`, constructed.
-const TAG_CONTEXT_0: u8 = 0xA0;
+pub(super) const TAG_CONTEXT_0: u8 = 0xA0;
 /// `[1]`, constructed.
 const TAG_CONTEXT_1: u8 = 0xA1;
 
@@ -61,6 +63,11 @@ pub(super) fn survey<'a>(cms: &'a [u8], limits: &Limits) -> Result<Survey<'a>, O
         cipher,
         recipient_infos,
     })
+}
+
+/// The kind that a whole element, an OID, names.
+pub(super) fn kind_of_type(oid: &[u8]) -> Result<CmsKind, OpenError> {
+    kind_of(element(oid, 0)?.0)
 }
 
 fn kind_of(oid: Element<'_>) -> Result<CmsKind, OpenError> {
@@ -159,18 +166,59 @@ fn count(list: Element<'_>, limit: usize) -> Result<usize, OpenError> {
     Ok(count)
 }
 
-fn over(what: &'static str, limit: usize) -> OpenError {
+pub(super) fn over(what: &'static str, limit: usize) -> OpenError {
     OpenError::TooMany { what, limit }
 }
 
-fn malformed(what: &'static str) -> OpenError {
+pub(super) fn malformed(what: &'static str) -> OpenError {
     OpenError::Malformed(what)
+}
+
+pub(super) fn missing() -> OpenError {
+    malformed("a part of the CMS is missing or of another kind")
+}
+
+pub(super) fn truncated() -> OpenError {
+    malformed("the CMS ends in the middle of an element")
 }
 
 fn expect(found: Option<Element<'_>>, tag: u8) -> Result<Element<'_>, OpenError> {
     found
         .filter(|element| element.tag == tag)
-        .ok_or_else(|| malformed("a part of the CMS is missing or of another kind"))
+        .ok_or_else(missing)
+}
+
+/// How the length of an element is written.
+pub(super) enum LengthForm {
+    /// Not at all: a mark ends the content.
+    Marked,
+    /// In the octet after the tag.
+    Short(u64),
+    /// In so many octets after that one.
+    Long(usize),
+}
+
+/// What the first two octets of an element say of its length (X.690 §8.1.3).
+pub(super) fn length_form(tag: u8, first: u8) -> Result<LengthForm, OpenError> {
+    if tag & 0x1F == 0x1F {
+        return Err(malformed("a tag number that CMS does not use"));
+    }
+    let is_constructed = tag & 0x20 != 0;
+    match first {
+        0x80 if is_constructed => Ok(LengthForm::Marked),
+        0x80 => Err(malformed("a primitive element of indefinite length")),
+        // Four octets of length are more than any message has.
+        0x85.. => Err(truncated()),
+        0x81..=0x84 => Ok(LengthForm::Long(usize::from(first & 0x7F))),
+        0..=0x7F => Ok(LengthForm::Short(u64::from(first))),
+    }
+}
+
+/// An element with this content, its length in four octets.
+pub(super) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
+    // What is wrapped is limited to far less than 4 GiB.
+    let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
+    [&[tag, 0x84], length.to_be_bytes().as_slice(), content].concat()
 }
 
 /// The members of a constructed element.
@@ -197,35 +245,24 @@ impl<'a> Children<'a> {
 
 /// Reads one element at the start of `octets`; gives it and what follows.
 fn element(octets: &[u8], depth: usize) -> Result<(Element<'_>, &[u8]), OpenError> {
-    let truncated = || malformed("the CMS ends in the middle of an element");
     let [tag, first, rest @ ..] = octets else {
         return Err(truncated());
     };
-    if tag & 0x1F == 0x1F {
-        return Err(malformed("a tag number that CMS does not use"));
-    }
-    if *first == 0x80 {
-        let is_constructed = tag & 0x20 != 0;
-        if !is_constructed {
-            return Err(malformed("a primitive element of indefinite length"));
+    let (length, rest) = match length_form(*tag, *first)? {
+        LengthForm::Marked => {
+            let (content, rest) = until_end_of_contents(rest, depth)?;
+            return Ok((Element { tag: *tag, content }, rest));
         }
-        let (content, rest) = until_end_of_contents(rest, depth)?;
-        return Ok((Element { tag: *tag, content }, rest));
-    }
-    let (length, rest) = if *first < 0x80 {
-        (usize::from(*first), rest)
-    } else {
-        let octets = usize::from(first & 0x7F);
-        // Four octets of length are more than any message has.
-        let (length, rest) = (octets <= 4)
-            .then(|| rest.split_at_checked(octets))
-            .flatten()
-            .ok_or_else(truncated)?;
-        let length = length
-            .iter()
-            .fold(0usize, |sum, octet| (sum << 8) | usize::from(*octet));
-        (length, rest)
+        LengthForm::Short(length) => (length, rest),
+        LengthForm::Long(octets) => {
+            let (length, rest) = rest.split_at_checked(octets).ok_or_else(truncated)?;
+            let length = length
+                .iter()
+                .fold(0, |sum, octet| (sum << 8) | u64::from(*octet));
+            (length, rest)
+        }
     };
+    let length = usize::try_from(length).map_err(|_| truncated())?;
     let (content, rest) = rest.split_at_checked(length).ok_or_else(truncated)?;
     Ok((Element { tag: *tag, content }, rest))
 }
@@ -251,8 +288,7 @@ mod tests {
     use super::*;
 
     fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-        let length = u32::try_from(content.len()).unwrap().to_be_bytes();
-        [&[tag, 0x84], length.as_slice(), content].concat()
+        wrap(tag, content)
     }
 
     fn content_info(arc: u8, body: &[Vec<u8>]) -> Vec<u8> {

@@ -8,6 +8,7 @@ mod ber;
 pub mod certificate;
 mod entity;
 mod ffi;
+mod front;
 pub mod header;
 mod look;
 mod open;
@@ -15,9 +16,10 @@ pub mod policy;
 mod seal;
 mod verify;
 
+pub use front::{FrontError, is_sealed_for};
 pub use header::{OUTER_SUBJECT, SealHeader, seal_header};
 pub use look::{Look, SecuredForm, look, look_at_cms};
-pub use open::{OpenError, OpenOptions, Opened, is_sealed_for, open, outer_header};
+pub use open::{OpenError, OpenOptions, Opened, open, outer_header};
 pub use policy::{ContentCipher, Digest, Legacy};
 pub use seal::{
     SealError, SealOptions, SigningIdentity, seal, sealed_len_estimate, signature_boundary,

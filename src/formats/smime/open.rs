@@ -148,32 +148,6 @@ pub fn open(
     })
 }
 
-/// Whether `mail` is sealed for one of `certificates`: what can be told of it without a private key's work, for the
-/// answer in the session (smtp.md section 5).
-///
-/// Memory: about three times the mail, as in [`open`].
-pub fn is_sealed_for(
-    mail: &[u8],
-    certificates: &[&X509],
-    limits: &Limits,
-) -> Result<(), OpenError> {
-    let outer = Entity::read(mail)?;
-    if !outer.is_pkcs7_mime() {
-        return Err(OpenError::NotEncrypted);
-    }
-    let cms = outer.decoded_body(mail)?;
-    if ber::survey(&cms, limits)?.kind == CmsKind::Signed {
-        return Err(OpenError::NotEncrypted);
-    }
-    let envelope = CmsReader::from_ber(&cms)?;
-    let mut certificates = certificates.iter();
-    if certificates.any(|certificate| envelope.recipient_algorithm(certificate).is_some()) {
-        Ok(())
-    } else {
-        Err(OpenError::NotForUs)
-    }
-}
-
 /// The header of a received mail with the blank line that ends it; nobody signed it.
 pub fn outer_header(mail: &[u8]) -> &[u8] {
     let length = Entity::read(mail).map_or(0, |outer| outer.header_bytes);
