@@ -315,16 +315,18 @@ impl Writer {
     }
 
     fn write_chunk(&mut self, is_last: bool) -> io::Result<()> {
+        self.file()?;
         let sealed = self.sealer.seal(&self.buffer, is_last)?;
+        if let Some(file) = &mut self.file {
+            file.write_all(sealed)?;
+        }
         self.buffer.clear();
-        let file = self.file()?;
-        file.write_all(&sealed)?;
-        fault_points::pass_with_file("body.write", file)
+        fault_points::pass_with_file("body.write", self.file()?)
     }
 
     fn finish_in_memory(&mut self) -> io::Result<Option<Bytes>> {
         let mut octets = self.sealer.header().to_vec();
-        octets.extend_from_slice(&self.sealer.seal(&self.buffer, true)?);
+        octets.extend_from_slice(self.sealer.seal(&self.buffer, true)?);
         fault_points::pass("body.write")?;
         fault_points::pass("body.sync")?;
         Ok(Some(octets.into()))

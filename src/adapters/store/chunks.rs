@@ -14,7 +14,7 @@
 
 use std::io::{self, Read};
 
-use openssl::symm::{self, Cipher, Crypter, Mode};
+use openssl::symm::{Cipher, Crypter, Mode};
 use zeroize::Zeroizing;
 
 use super::keys::{KEY_ID_BYTES, Key, KeyRing, NONCE_BYTES, TAG_BYTES};
@@ -74,56 +74,92 @@ impl ChunkKey {
         context
     }
 
-    fn seal(&self, index: u64, is_last: bool, content: &[u8]) -> io::Result<Vec<u8>> {
+    /// Puts the chunk with this content into `sealed`, in place of what was there.
+    fn seal(
+        &self,
+        index: u64,
+        is_last: bool,
+        content: &[u8],
+        sealed: &mut Vec<u8>,
+    ) -> io::Result<()> {
         let context = self.context(index, is_last);
+        // What is there already is overwritten, not cleared first.
+        sealed.resize(content.len() + TAG_BYTES, 0);
         match self.protection {
             Protection::Encrypted => {
-                let mut tag = [0; TAG_BYTES];
-                let nonce = Some(nonce(index));
-                let mut sealed = symm::encrypt_aead(
-                    Cipher::aes_256_gcm(),
-                    &*self.key,
-                    nonce.as_ref().map(|nonce| nonce.as_slice()),
-                    &context,
-                    content,
-                    &mut tag,
-                )?;
-                sealed.extend_from_slice(&tag);
-                Ok(sealed)
+                let mut gcm = self.gcm(Mode::Encrypt, index)?;
+                gcm.aad_update(&context)?;
+                let length = gcm.update(content, sealed)?;
+                let (_, tag) = sealed.split_at_mut(length);
+                gcm.finalize(tag)?;
+                gcm.get_tag(tag)?;
             }
             Protection::Authenticated => {
-                let mut sealed = Vec::with_capacity(content.len() + TAG_BYTES);
-                sealed.extend_from_slice(content);
-                sealed.extend_from_slice(&self.gmac(index, &context, content)?);
-                Ok(sealed)
+                let (copy, tag) = sealed.split_at_mut(content.len());
+                copy.copy_from_slice(content);
+                tag.copy_from_slice(&self.gmac(index, &context, content)?);
             }
         }
+        Ok(())
     }
 
-    /// The content of a chunk, or `None` if it is not as it was written.
-    fn open(&self, index: u64, is_last: bool, mut sealed: Vec<u8>) -> Option<Zeroizing<Vec<u8>>> {
-        let (hidden, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
+    /// Puts the content of a chunk into `content`; false, and nothing in it, if the chunk is not as it was written. What
+    /// becomes of `sealed` does not matter: the two are exchanged where the content is no secret.
+    fn open(
+        &self,
+        index: u64,
+        is_last: bool,
+        sealed: &mut Vec<u8>,
+        content: &mut Zeroizing<Vec<u8>>,
+    ) -> bool {
         let context = self.context(index, is_last);
-        match self.protection {
-            Protection::Encrypted => symm::decrypt_aead(
-                Cipher::aes_256_gcm(),
-                &*self.key,
-                Some(&nonce(index)),
-                &context,
-                hidden,
-                tag,
-            )
-            .ok()
-            .map(Zeroizing::new),
-            Protection::Authenticated => {
-                let mac = self.gmac(index, &context, hidden).ok()?;
-                if !openssl::memcmp::eq(&mac, tag) {
-                    return None;
-                }
-                sealed.truncate(sealed.len() - TAG_BYTES);
-                Some(Zeroizing::new(sealed))
-            }
+        let is_intact = match self.protection {
+            Protection::Encrypted => self.decrypt(index, &context, sealed, content),
+            Protection::Authenticated => self.check(index, &context, sealed).map(|length| {
+                sealed.truncate(length);
+                std::mem::swap(sealed, &mut **content);
+            }),
         }
+        .is_some();
+        if !is_intact {
+            content.clear();
+        }
+        is_intact
+    }
+
+    fn decrypt(
+        &self,
+        index: u64,
+        context: &[u8],
+        sealed: &[u8],
+        content: &mut Zeroizing<Vec<u8>>,
+    ) -> Option<()> {
+        let (hidden, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
+        // OpenSSL's face asks for room for one octet more. A larger buffer is a new one: a reallocation would leave the
+        // old content in the heap.
+        let room = hidden.len() + 1;
+        if content.capacity() < room {
+            *content = Zeroizing::new(Vec::with_capacity(room));
+        }
+        content.resize(room, 0);
+        let mut gcm = self.gcm(Mode::Decrypt, index).ok()?;
+        gcm.aad_update(context).ok()?;
+        gcm.set_tag(tag).ok()?;
+        let length = gcm.update(hidden, content).ok()?;
+        gcm.finalize(content.get_mut(length..)?).ok()?;
+        content.truncate(length);
+        Some(())
+    }
+
+    /// The length of the content, if the tag after it is its own.
+    fn check(&self, index: u64, context: &[u8], sealed: &[u8]) -> Option<usize> {
+        let (content, tag) = sealed.split_last_chunk::<TAG_BYTES>()?;
+        let mac = self.gmac(index, context, content).ok()?;
+        openssl::memcmp::eq(&mac, tag).then_some(content.len())
+    }
+
+    fn gcm(&self, mode: Mode, index: u64) -> Result<Crypter, openssl::error::ErrorStack> {
+        Crypter::new(Cipher::aes_256_gcm(), mode, &*self.key, Some(&nonce(index)))
     }
 
     /// The tag of GMAC over both parts. A nonce is used once for each key: a chunk is written once.
@@ -133,8 +169,7 @@ impl ChunkKey {
         context: &[u8],
         content: &[u8],
     ) -> Result<[u8; TAG_BYTES], openssl::error::ErrorStack> {
-        let cipher = Cipher::aes_256_gcm();
-        let mut gcm = Crypter::new(cipher, Mode::Encrypt, &*self.key, Some(&nonce(index)))?;
+        let mut gcm = self.gcm(Mode::Encrypt, index)?;
         gcm.aad_update(context)?;
         gcm.aad_update(content)?;
         gcm.finalize(&mut [0; TAG_BYTES])?;
@@ -154,6 +189,8 @@ fn nonce(index: u64) -> [u8; NONCE_BYTES] {
 pub(super) struct ChunkSealer {
     key: ChunkKey,
     next_index: u64,
+    /// The chunk that was made last: its memory serves for the next.
+    sealed: Vec<u8>,
 }
 
 impl ChunkSealer {
@@ -162,6 +199,7 @@ impl ChunkSealer {
         Self {
             key: ChunkKey::new(keys.current(), protection, id),
             next_index: 0,
+            sealed: Vec::new(),
         }
     }
 
@@ -171,10 +209,11 @@ impl ChunkSealer {
     }
 
     /// The next chunk.
-    pub(super) fn seal(&mut self, content: &[u8], is_last: bool) -> io::Result<Vec<u8>> {
-        let sealed = self.key.seal(self.next_index, is_last, content)?;
+    pub(super) fn seal(&mut self, content: &[u8], is_last: bool) -> io::Result<&[u8]> {
+        let index = self.next_index;
+        self.key.seal(index, is_last, content, &mut self.sealed)?;
         self.next_index += 1;
-        Ok(sealed)
+        Ok(&self.sealed)
     }
 }
 
@@ -186,6 +225,9 @@ pub(super) struct ChunkReader<R> {
     source: R,
     left_bytes: u64,
     next_index: u64,
+    /// The chunk as it was read: its memory serves for the next.
+    sealed: Vec<u8>,
+    /// Its content.
     chunk: Zeroizing<Vec<u8>>,
     given: usize,
     is_ended: bool,
@@ -226,6 +268,7 @@ impl<R: Read> ChunkReader<R> {
             source,
             left_bytes,
             next_index: 0,
+            sealed: Vec::new(),
             chunk: Zeroizing::default(),
             given: 0,
             is_ended: false,
@@ -238,17 +281,21 @@ impl<R: Read> ChunkReader<R> {
         let take = self.left_bytes.min(full_bytes as u64);
         self.left_bytes -= take;
         let is_last = self.left_bytes == 0;
-        let mut sealed = Vec::with_capacity(full_bytes);
-        self.source.by_ref().take(take).read_to_end(&mut sealed)?;
-        let opened = self.key.open(self.next_index, is_last, sealed);
-        let Some(content) = opened else {
+        // At most `full_bytes`.
+        self.sealed.resize(take as usize, 0);
+        match self.source.read_exact(&mut self.sealed) {
+            // It was shortened while it was read: what came is no whole chunk.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.sealed.clear(),
+            read => read?,
+        }
+        let (index, sealed) = (self.next_index, &mut self.sealed);
+        if !self.key.open(index, is_last, sealed, &mut self.chunk) {
             return Err(self.fail(if is_last {
                 "its last chunk is altered, or it was shortened or extended"
             } else {
                 "a chunk is not as it was written"
             }));
-        };
-        self.chunk = content;
+        }
         self.given = 0;
         self.next_index += 1;
         self.is_ended = is_last;
@@ -304,10 +351,10 @@ mod tests {
         let mut octets = sealer.header().to_vec();
         let mut chunks = content.chunks(CHUNK_BYTES).peekable();
         if chunks.peek().is_none() {
-            octets.extend(sealer.seal(&[], true).unwrap());
+            octets.extend_from_slice(sealer.seal(&[], true).unwrap());
         }
         while let Some(chunk) = chunks.next() {
-            octets.extend(sealer.seal(chunk, chunks.peek().is_none()).unwrap());
+            octets.extend_from_slice(sealer.seal(chunk, chunks.peek().is_none()).unwrap());
         }
         octets
     }
