@@ -1,7 +1,7 @@
 //! Reads the data of a mail: finds its end, takes the stuffed dots out, and sees what no mail may hold. Only
 //! CRLF "." CRLF ends it; a CR or LF by itself never does, nor does it begin a line (RX-41 to RX-43).
 
-use memchr::memchr3;
+use memchr::{memchr, memchr2, memchr3};
 
 /// Reads one mail's data, in pieces of any size.
 pub(super) struct DataReader {
@@ -54,6 +54,14 @@ impl DataReader {
     pub(super) fn read(&mut self, input: &[u8], out: &mut Vec<u8>) -> Option<usize> {
         let mut at = 0;
         while let Some(octet) = input.get(at) {
+            if self.state == State::LineStart
+                && let Some(line) = plain_line(input.get(at..).unwrap_or_default())
+            {
+                self.put(line, out);
+                self.line_bytes = 0;
+                at += line.len();
+                continue;
+            }
             match (self.state, octet) {
                 (State::DotCr, b'\n') => return Some(at + 1),
                 (State::Cr, b'\n') => {
@@ -123,6 +131,15 @@ impl DataReader {
         // Not the start of a line: a dot after it is an octet like any other.
         self.state = State::Text;
     }
+}
+
+/// The first line of `input`, CRLF included, if it is whole and has nothing to be seen octet by octet: nearly all lines
+/// of a mail are so.
+fn plain_line(input: &[u8]) -> Option<&[u8]> {
+    let end = memchr(b'\n', input)?;
+    let text = input.get(..end)?.strip_suffix(b"\r")?;
+    let is_plain = !text.starts_with(b".") && memchr2(b'\r', 0, text).is_none();
+    is_plain.then(|| input.get(..=end)).flatten()
 }
 
 #[cfg(test)]

@@ -6,15 +6,17 @@ use base64_simd::{Out, STANDARD};
 
 /// Octets that make one line of 76 characters.
 const LINE_BYTES: usize = 57;
+/// Characters of a full line.
+const LINE_CHARS: usize = 76;
 /// Lines that are encoded at once.
-const BLOCK_LINES: usize = 128;
-/// A full line with its CRLF.
-const ENCODED_LINE: usize = 78;
+const BLOCK_LINES: usize = 256;
 
 /// Encodes what is written to it and passes the text on. [`Base64Lines::finish`] writes the last, short line.
 pub struct Base64Lines<W: Write> {
     out: W,
     pending: Vec<u8>,
+    /// Room for the characters of a block: in one piece, since a call for each line costs more than cutting them.
+    chars: Vec<u8>,
     text: Vec<u8>,
 }
 
@@ -24,7 +26,8 @@ impl<W: Write> Base64Lines<W> {
         Self {
             out,
             pending: Vec::with_capacity(LINE_BYTES * BLOCK_LINES),
-            text: Vec::with_capacity(ENCODED_LINE * BLOCK_LINES),
+            chars: Vec::new(),
+            text: Vec::new(),
         }
     }
 
@@ -36,10 +39,13 @@ impl<W: Write> Base64Lines<W> {
 
     fn encode_pending(&mut self) -> io::Result<()> {
         self.text.clear();
-        for line in self.pending.chunks(LINE_BYTES) {
-            let mut encoded = [0; 76];
-            let encoded = STANDARD.encode(line, Out::from_slice(&mut encoded));
-            self.text.extend_from_slice(encoded);
+        let lines = self.pending.len().div_ceil(LINE_BYTES);
+        self.text.reserve(lines * (LINE_CHARS + 2));
+        self.chars.resize(lines * LINE_CHARS, 0);
+        // A whole number of lines is a whole number of groups of three: padding comes at the very end alone.
+        let chars = STANDARD.encode(&self.pending, Out::from_slice(&mut self.chars));
+        for line in chars.chunks(LINE_CHARS) {
+            self.text.extend_from_slice(line);
             self.text.extend_from_slice(b"\r\n");
         }
         self.pending.clear();

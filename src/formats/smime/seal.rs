@@ -358,12 +358,9 @@ fn is_canonical(last: u8, octets: &[u8]) -> bool {
     let Some(first) = octets.first() else {
         return true;
     };
-    let bare = |before: u8, at: u8| at == b'\n' && before != b'\r';
-    // Counted without branches, so that the compiler may compare many octets at once.
-    let bare_inside: usize = octets
-        .iter()
-        .zip(octets.iter().skip(1))
-        .map(|(before, at)| usize::from(bare(*before, *at)))
-        .sum();
-    octets.is_ascii() && !bare(last, *first) && bare_inside == 0
+    let bare = |before: u8, at: u8| u8::from(at == b'\n') & u8::from(before != b'\r');
+    // Without branches, so that the compiler may compare many octets at once.
+    let pairs = octets.iter().zip(octets.iter().skip(1));
+    let bare_inside = pairs.fold(0, |any, (before, at)| any | bare(*before, *at));
+    octets.is_ascii() && (bare(last, *first) | bare_inside) == 0
 }
