@@ -172,10 +172,7 @@ impl DocumentSink for Counted {
 /// What a fresh bridge takes above its idle memory while one such request crosses.
 fn bridge() -> anyhow::Result<()> {
     let ground = Ground::new(&format!("inline_base64-{}", std::process::id()))?;
-    let (certificate, key) = (ground.file("tls/sink.pem"), ground.file("tls/sink.key"));
-    fs::write(&certificate, ground.sink.certificate.to_pem()?)?;
-    fs::write(&key, ground.sink.key.private_key_to_pem_pkcs8()?)?;
-    let sink = Sink::start(&certificate, &key)?;
+    let sink = Sink::start_for(&ground)?;
     ground.send_to(sink.address)?;
     // The mail is larger than the default allows (LIM-14); reading is what is measured.
     ground.configure("[limits]\nmax_sealed_bytes = 200_000_000\n")?;

@@ -1,11 +1,11 @@
 //! What a crossing from XDR to Direct costs, beside the cost of the cryptography alone: `cargo bench --bench to_direct`.
 //! What is measured, and how, stands in docs/benchmarks.md. `-- WORD` runs the rows whose name contains WORD, `-- quick`
-//! takes few messages, `-- memory` and `-- start` measure those alone.
+//! takes one round of each, `-- memory` and `-- start` measure those alone. `-- bridge=PATH bridge=PATH` measures other
+//! builds' programs, which take turns.
 
 mod support;
 
 use std::{
-    io::{Write, stdout},
     path::Path,
     time::{Duration, Instant},
 };
@@ -17,12 +17,12 @@ use support::{
     documents::{Kind, Sample},
     floor,
     load::{self, Pattern},
+    report::{MIB, Rounds, Wanted, say, spread},
     sink::{self, Sink},
 };
 
 const KB: usize = 1000;
 const MB: usize = 1000 * KB;
-const MIB: f64 = 1024.0 * 1024.0;
 
 /// As clients that keep their connections do it.
 const KEPT: usize = 50;
@@ -83,93 +83,95 @@ fn main() -> anyhow::Result<()> {
     {
         return sink::run(Path::new(certificate), Path::new(key));
     }
-    // `cargo bench` passes --bench, and cargo test --benches passes --test.
-    let mut words: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    words.retain(|word| !word.starts_with("--"));
-    let is_quick = words.contains(&"quick") || arguments.iter().any(|a| a == "--test");
-    words.retain(|word| *word != "quick");
-    let wants = |name: &str| words.is_empty() || words.iter().any(|word| name.contains(word));
-
-    let ground = Ground::new(&format!("to_direct-{}", std::process::id()))?;
-    let (certificate, key) = (ground.file("tls/sink.pem"), ground.file("tls/sink.key"));
-    std::fs::write(&certificate, ground.sink.certificate.to_pem()?)?;
-    std::fs::write(&key, ground.sink.key.private_key_to_pem_pkcs8()?)?;
-    let sink = Sink::start(&certificate, &key)?;
-    ground.send_to(sink.address)?;
+    let wanted = Wanted::read(&arguments);
+    let sides: Vec<Side> = (0..wanted.programs.len())
+        .map(|program| Side::new(&wanted, program))
+        .collect::<anyhow::Result<_>>()?;
     say(&format!("OpenSSL: {}", openssl::version::version()))?;
 
-    if wants("start") {
-        start(&ground)?;
-    }
-    say(&format!(
-        "\n{:<28} {:>9} {:>9} {:>18} {:>7} {:>8}",
-        "row", "floor ms", "bridge ms", "ratio (spread)", "target", "msg/s"
-    ))?;
-    for row in rows() {
-        let sample = Sample::new(row.kind, row.bytes)?;
-        if wants(&row.name(&sample)) {
-            measure(&row, &sample, &ground, &sink, is_quick)?;
+    if wanted.has("start") {
+        for side in &sides {
+            start(side)?;
         }
     }
-    if wants("memory") {
-        for kind in [Kind::Xml, Kind::Incompressible] {
-            peak_memory(kind, &ground, &sink)?;
+    Rounds::say_head()?;
+    for row in rows() {
+        let sample = Sample::new(row.kind, row.bytes)?;
+        if wanted.has(&row.name(&sample)) {
+            measure(&row, &sample, &sides, wanted.is_quick)?;
+        }
+    }
+    if wanted.has("memory") {
+        for side in &sides {
+            for kind in [Kind::Xml, Kind::Incompressible] {
+                peak_memory(kind, side)?;
+            }
         }
     }
     Ok(())
 }
 
+/// One of the programs that are measured, and what is around it.
+struct Side {
+    label: String,
+    ground: Ground,
+    sink: Sink,
+}
+
+impl Side {
+    fn new(wanted: &Wanted, program: usize) -> anyhow::Result<Self> {
+        let path = wanted.programs.get(program).context("a program")?;
+        let name = format!("to_direct-{}-{program}", std::process::id());
+        let ground = Ground::of_program(&name, path)?;
+        let sink = Sink::start_for(&ground)?;
+        ground.send_to(sink.address)?;
+        Ok(Self {
+            label: wanted.label(program),
+            ground,
+            sink,
+        })
+    }
+}
+
 /// Rounds of floor and bridge in turn, so that both see the same machine; the first round warms up and is not counted.
-fn measure(
-    row: &Row,
-    sample: &Sample,
-    ground: &Ground,
-    sink: &Sink,
-    is_quick: bool,
-) -> anyhow::Result<()> {
+fn measure(row: &Row, sample: &Sample, sides: &[Side], is_quick: bool) -> anyhow::Result<()> {
     let rounds = if is_quick { 1 } else { 5 };
     let entity = sample.entity()?;
-    let bridge = ground.start_empty()?;
-    eprintln!("bridge: pid {}", bridge.pid());
-    round(&bridge, ground, sink, sample, row, row.messages.div_ceil(4))?;
-    let (mut floors, mut costs, mut ratios, mut rates) = (vec![], vec![], vec![], vec![]);
-    for _ in 0..rounds {
-        let (signer, recipient) = (&ground.signer, &ground.recipient);
-        let floor = floor::cpu_seconds(&entity, signer, recipient, row.floor_calls)?;
-        let (cost, rate) = round(&bridge, ground, sink, sample, row, row.messages)?;
-        floors.push(floor * 1e3);
-        costs.push(cost * 1e3);
-        ratios.push(cost / floor);
-        rates.push(rate);
+    let mut bridges = Vec::new();
+    for side in sides {
+        let bridge = side.ground.start_empty()?;
+        eprintln!("bridge{}: pid {}", side.label, bridge.pid());
+        round(&bridge, side, sample, row, row.messages.div_ceil(4))?;
+        bridges.push((side, bridge, Rounds::default()));
     }
-    let (low, ratio, high) = spread(&mut ratios)?;
-    let target = row
-        .target
-        .map_or("-".to_owned(), |target| format!("{target:.1}"));
-    say(&format!(
-        "{:<28} {:>9.3} {:>9.3} {:>18} {:>7} {:>8.1}",
-        row.name(sample),
-        spread(&mut floors)?.1,
-        spread(&mut costs)?.1,
-        format!("{ratio:.2} ({low:.2}-{high:.2})"),
-        target,
-        spread(&mut rates)?.1,
-    ))
+    for _ in 0..rounds {
+        for (side, bridge, measured) in &mut bridges {
+            let (signer, recipient) = (&side.ground.signer, &side.ground.peer.certificate);
+            let floor = floor::cpu_seconds(row.floor_calls, || {
+                floor::sign_and_encrypt(&entity, signer, recipient)
+            })?;
+            let (cost, rate) = round(bridge, side, sample, row, row.messages)?;
+            measured.add(floor, cost, rate);
+        }
+    }
+    for (side, _, measured) in bridges {
+        measured.say(&(row.name(sample) + &side.label), row.target)?;
+    }
+    Ok(())
 }
 
 /// Submits `messages`, waits for every mail, and gives CPU seconds a message and messages a second.
 fn round(
     bridge: &Bridge,
-    ground: &Ground,
-    sink: &Sink,
+    side: &Side,
     sample: &Sample,
     row: &Row,
     messages: usize,
 ) -> anyhow::Result<(f64, f64)> {
     let before = bridge.cpu_seconds_at_rest()?;
     let started = Instant::now();
-    load::submit(ground, bridge.xdr, sample, messages, row.pattern)?;
-    let sizes = sink.take(messages)?;
+    load::submit(&side.ground, bridge.xdr, sample, messages, row.pattern)?;
+    let sizes = side.sink.take(messages)?;
     let elapsed = started.elapsed();
     let after = bridge.cpu_seconds_at_rest()?;
     if sample.kind == Kind::Incompressible {
@@ -186,62 +188,48 @@ fn round(
 }
 
 /// From the start of the process to "listening", and the memory of a bridge that has nothing to do.
-fn start(ground: &Ground) -> anyhow::Result<()> {
+fn start(side: &Side) -> anyhow::Result<()> {
     const RUNS: usize = 7;
-    let first = ground.start_empty()?;
+    let first = side.ground.start_empty()?;
     let with_new_store = first.ready_after;
     drop(first);
     let (mut milliseconds, mut mebibytes) = (vec![], vec![]);
     for _ in 0..RUNS {
-        let bridge = ground.start()?;
+        let bridge = side.ground.start()?;
         milliseconds.push(bridge.ready_after.as_secs_f64() * 1e3);
         std::thread::sleep(Duration::from_millis(300));
         mebibytes.push(bridge.memory_bytes("VmRSS")? as f64 / MIB);
     }
     let (low, middle, high) = spread(&mut milliseconds)?;
     say(&format!(
-        "start to ready: {middle:.0} ms ({low:.0}-{high:.0}), with a new store {:.0} ms; target 300 ms",
+        "start to ready{}: {middle:.0} ms ({low:.0}-{high:.0}), with a new store {:.0} ms; target 300 ms",
+        side.label,
         with_new_store.as_secs_f64() * 1e3
     ))?;
     let (low, middle, high) = spread(&mut mebibytes)?;
     say(&format!(
-        "idle memory: {middle:.1} MiB ({low:.1}-{high:.1}); target 40 MiB"
+        "idle memory{}: {middle:.1} MiB ({low:.1}-{high:.1}); target 40 MiB",
+        side.label
     ))
 }
 
 /// The most memory that a fresh bridge took while eight messages of 25 MB were in flight at once.
-fn peak_memory(kind: Kind, ground: &Ground, sink: &Sink) -> anyhow::Result<()> {
+fn peak_memory(kind: Kind, side: &Side) -> anyhow::Result<()> {
     const AT_ONCE: usize = 8;
     let sample = Sample::new(kind, 25 * MB)?;
-    let bridge = ground.start_empty()?;
+    let bridge = side.ground.start_empty()?;
     let pattern = Pattern {
         connections: AT_ONCE,
         messages_per_connection: 1,
     };
-    load::submit(ground, bridge.xdr, &sample, AT_ONCE, pattern)?;
-    sink.take(AT_ONCE)?;
+    load::submit(&side.ground, bridge.xdr, &sample, AT_ONCE, pattern)?;
+    side.sink.take(AT_ONCE)?;
     let peak = bridge.memory_bytes("VmHWM")? as f64 / MIB;
     let in_flight = (AT_ONCE * sample.bytes) as f64 / MIB;
     say(&format!(
-        "peak memory, {AT_ONCE} x {}: {peak:.0} MiB; target {:.0} MiB",
+        "peak memory, {AT_ONCE} x {}{}: {peak:.0} MiB; target {:.0} MiB",
         sample.name(),
+        side.label,
         64.0 + 1.5 * in_flight
     ))
-}
-
-/// Lowest, median and highest.
-fn spread(values: &mut [f64]) -> anyhow::Result<(f64, f64, f64)> {
-    values.sort_by(f64::total_cmp);
-    let at = |index: usize| values.get(index).copied().context("no values");
-    Ok((
-        at(0)?,
-        at(values.len() / 2)?,
-        at(values.len().saturating_sub(1))?,
-    ))
-}
-
-fn say(line: &str) -> anyhow::Result<()> {
-    let mut out = stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
 }

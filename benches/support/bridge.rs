@@ -24,27 +24,38 @@ use super::documents::RECIPIENT;
 /// Ticks of `/proc/PID/stat` in a second: `USER_HZ`, which is 100 on Linux whatever the kernel's own rate.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// Address of the endpoint's EHR whose posts each have a connection of their own, as endpoints do that are not
+/// idempotent.
+pub(crate) const SHAKEN: &str = "night.ward@direct.harbor.example";
+
 /// A directory that a bridge serves from, and everyone's keys.
 pub(crate) struct Ground {
     dir: PathBuf,
+    /// The program that serves.
+    program: PathBuf,
     /// The CA of recipient and sink; the bridge trusts it.
     pub(crate) ca: X509,
     /// The bridge's own signing identity.
     pub(crate) signer: SigningIdentity,
-    /// The recipient's certificate.
-    pub(crate) recipient: X509,
+    /// The peer at another HISP: who gets mail, and in the other direction who sends it.
+    pub(crate) peer: SigningIdentity,
     /// The sink's TLS identity.
     pub(crate) sink: SigningIdentity,
 }
 
 impl Ground {
-    /// A fresh directory `name`.
+    /// A fresh directory `name` for this build's program.
     pub(crate) fn new(name: &str) -> anyhow::Result<Self> {
+        Self::of_program(name, Path::new(env!("CARGO_BIN_EXE_xdbridge")))
+    }
+
+    /// A fresh directory `name` for `program`.
+    pub(crate) fn of_program(name: &str, program: &Path) -> anyhow::Result<Self> {
         let now = SystemClock.now();
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         let _ = fs::remove_dir_all(&dir);
         let domain: DomainName = "direct.harbor.example".parse()?;
-        let made = Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+        let made = Command::new(program)
             .arg("init")
             .arg(&dir)
             .args(["--domain", domain.as_str()])
@@ -53,15 +64,12 @@ impl Ground {
         ensure!(made.success(), "init: {made}");
 
         let authority = Authority::root("bench CA", now)?;
-        let recipient = authority.issue(&Profile::address(&RECIPIENT.parse()?, now))?;
+        let peer = authority.issue(&Profile::address(&RECIPIENT.parse()?, now))?;
         let sink = authority.issue(&Profile::tls("sink.elm.example", now))?;
         let ca = authority.certificate.to_pem()?;
         fs::write(dir.join("anchors/bench-ca.pem"), &ca)?;
         fs::write(dir.join("tls/sink-ca.pem"), &ca)?;
-        fs::write(
-            dir.join("peers/recipient.pem"),
-            recipient.certificate.to_pem()?,
-        )?;
+        fs::write(dir.join("peers/peer.pem"), peer.certificate.to_pem()?)?;
         let own = fs::read(dir.join("direct/domain.pem"))?;
         let key = fs::read(dir.join("direct/domain.key"))?;
         Ok(Self {
@@ -71,8 +79,9 @@ impl Ground {
                 intermediates: Vec::new(),
             },
             ca: authority.certificate,
-            recipient: recipient.certificate,
+            peer,
             sink,
+            program: program.to_owned(),
             dir,
         })
     }
@@ -96,6 +105,19 @@ impl Ground {
         Ok(fs::write(path, edited)?)
     }
 
+    /// Makes the bridge receive mail, for an endpoint at `endpoint` that keeps its connections, and for [`SHAKEN`] at
+    /// the same place without. Every other setting is at its default, but for the number of sessions in a minute.
+    pub(crate) fn receive_for(&self, endpoint: SocketAddr) -> anyhow::Result<()> {
+        self.configure(&format!(
+            "[smtp.server]\nbind = \"127.0.0.1:0\"\nhost_name = \"bridge.harbor.example\"\n\
+             max_sessions_per_minute = 100000\n\
+             [soap.client]\n[sources]\ngateway_oid = \"2.999.1\"\n\
+             [[endpoint]]\nname = \"kept\"\nurl = \"https://{endpoint}/xdr\"\nidempotent = true\n\
+             serves = [\"direct.harbor.example\"]\n\
+             [[endpoint]]\nname = \"shaken\"\nurl = \"https://{endpoint}/xdr\"\nserves = [\"{SHAKEN}\"]\n"
+        ))
+    }
+
     /// Adds tables to its configuration that `init` leaves out.
     pub(crate) fn configure(&self, tables: &str) -> anyhow::Result<()> {
         let path = self.file("xdbridge.toml");
@@ -113,7 +135,7 @@ impl Ground {
     /// Starts the bridge.
     pub(crate) fn start(&self) -> anyhow::Result<Bridge> {
         let started = Instant::now();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_xdbridge"))
+        let mut child = Command::new(&self.program)
             .arg("serve")
             .arg("--config")
             .arg(self.file("xdbridge.toml"))
@@ -123,13 +145,16 @@ impl Ground {
         let log = child.stderr.take().context("standard error is a pipe")?;
         let mut log = BufReader::new(log);
         let mut seen = String::new();
+        let mut mail = None;
         let xdr = loop {
             let start = seen.len();
             if log.read_line(&mut seen)? == 0 {
                 let _ = child.wait();
                 anyhow::bail!("the bridge ended: {seen}");
             }
-            if let Some(address) = listening(seen.get(start..).unwrap_or_default()) {
+            let line = seen.get(start..).unwrap_or_default();
+            mail = mail.or(listening(line, "smtp"));
+            if let Some(address) = listening(line, "xdr") {
                 break address;
             }
         };
@@ -145,6 +170,7 @@ impl Ground {
         Ok(Bridge {
             child,
             xdr,
+            mail,
             ready_after,
         })
     }
@@ -156,9 +182,9 @@ impl Drop for Ground {
     }
 }
 
-fn listening(line: &str) -> Option<SocketAddr> {
+fn listening(line: &str, what: &str) -> Option<SocketAddr> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
-    line.get("xdr")?.as_str()?.parse().ok()
+    line.get(what)?.as_str()?.parse().ok()
 }
 
 /// A running bridge; killed when it is dropped.
@@ -166,6 +192,8 @@ pub(crate) struct Bridge {
     child: Child,
     /// Where XDR is served.
     pub(crate) xdr: SocketAddr,
+    /// Where mail is taken, if it is.
+    pub(crate) mail: Option<SocketAddr>,
     /// From the start of the process to its first request served.
     pub(crate) ready_after: Duration,
 }

@@ -227,19 +227,30 @@ impl Sample {
 
     /// The MIME entity that the bridge signs for such a submission.
     pub(crate) fn entity(&self) -> anyhow::Result<Vec<u8>> {
-        let metadata = Metadata::read(self.metadata()?, &Limits::default())?;
         let from: DirectAddress = SENDER.parse()?;
         let message_id = MessageId::from_uuid(Uuid::new_v4(), from.domain());
+        self.entity_between(&from, &RECIPIENT.parse()?, &message_id, false)
+    }
+
+    /// The same between any two: a package of its own, by its unique ids.
+    pub(crate) fn entity_between(
+        &self,
+        from: &DirectAddress,
+        to: &DirectAddress,
+        message_id: &MessageId,
+        wants_final_delivery: bool,
+    ) -> anyhow::Result<Vec<u8>> {
+        let metadata = Metadata::read(self.metadata()?, &Limits::default())?;
         let conversion = Conversion {
             metadata: &metadata,
             documents: &[("Document01".to_owned(), self.facts.clone())],
             level: Level::Full,
-            from: &from,
-            to: &[RECIPIENT.parse()?],
-            message_id: &message_id,
+            from,
+            to: std::slice::from_ref(to),
+            message_id,
             date: SystemClock.now(),
             policy: &MailPolicy::default(),
-            wants_final_delivery: false,
+            wants_final_delivery,
             institution: &Institution::default(),
         };
         let mut entity = Vec::new();

@@ -3,6 +3,9 @@
 
 pub(crate) mod bridge;
 pub(crate) mod documents;
+pub(crate) mod endpoint;
 pub(crate) mod floor;
 pub(crate) mod load;
+pub(crate) mod mails;
+pub(crate) mod report;
 pub(crate) mod sink;

@@ -1,9 +1,10 @@
 //! The next hop: an SMTP server with STARTTLS that takes every mail and forgets it, as a process of its own.
 
 use std::{
+    fs,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, Condvar, Mutex, PoisonError},
     thread,
@@ -13,10 +14,12 @@ use std::{
 use anyhow::{Context, ensure};
 use openssl::ssl::{SslAcceptor, SslFiletype, SslMethod};
 
+use super::bridge::Ground;
+
 /// The argument that makes a bench a sink.
 pub(crate) const ROLE: &str = "--be-the-sink";
 
-/// Longest wait for mail that must come.
+/// Longest wait for what must come.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs the sink: its address on the first line of standard output, then a line with its size for each mail.
@@ -38,7 +41,8 @@ pub(crate) fn run(certificate: &Path, key: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn tell(line: &str) -> anyhow::Result<()> {
+/// Writes a line of standard output at once.
+pub(super) fn tell(line: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
@@ -102,7 +106,7 @@ fn data<S: Read + Write>(stream: &mut BufReader<S>) -> anyhow::Result<u64> {
     }
 }
 
-/// The sink, seen from the bench; killed when it is dropped.
+/// A process that takes what the bridge sends, seen from the bench; killed when it is dropped.
 pub(crate) struct Sink {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -116,12 +120,19 @@ struct Taken {
 }
 
 impl Sink {
-    /// Starts this program once more, as the sink.
-    pub(crate) fn start(certificate: &Path, key: &Path) -> anyhow::Result<Self> {
+    /// Starts this program once more, as the next hop of the bridge of `ground`.
+    pub(crate) fn start_for(ground: &Ground) -> anyhow::Result<Self> {
+        let (certificate, key) = (ground.file("tls/sink.pem"), ground.file("tls/sink.key"));
+        fs::write(&certificate, ground.sink.certificate.to_pem()?)?;
+        fs::write(&key, ground.sink.key.private_key_to_pem_pkcs8()?)?;
+        Self::start_as(ROLE, &[certificate, key])
+    }
+
+    /// Starts this program once more, in `role`.
+    pub(crate) fn start_as(role: &str, files: &[PathBuf]) -> anyhow::Result<Self> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg(ROLE)
-            .arg(certificate)
-            .arg(key)
+            .arg(role)
+            .args(files)
             .stdout(Stdio::piped())
             .spawn()?;
         let out = child.stdout.take().context("standard output is a pipe")?;
@@ -143,18 +154,18 @@ impl Sink {
         })
     }
 
-    /// Waits until `count` mails came since the last call, and gives their sizes.
+    /// Waits until `count` of them came since the last call, and gives their sizes.
     pub(crate) fn take(&self, count: usize) -> anyhow::Result<Vec<u64>> {
         let until = Instant::now() + PATIENCE;
         let lock = &self.taken.sizes;
         let mut sizes = lock.lock().unwrap_or_else(PoisonError::into_inner);
         while sizes.len() < count {
             let left = until.saturating_duration_since(Instant::now());
-            ensure!(!left.is_zero(), "{} of {count} mails came", sizes.len());
+            ensure!(!left.is_zero(), "{} of {count} came", sizes.len());
             let waited = self.taken.more.wait_timeout(sizes, left);
             sizes = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        ensure!(sizes.len() == count, "more mails came than were submitted");
+        ensure!(sizes.len() == count, "more came than there should");
         Ok(std::mem::take(&mut *sizes))
     }
 }
