@@ -267,6 +267,14 @@ impl Config {
     fn receiving_problems(&self) -> Vec<String> {
         let mut problems = XdrEndpoints::read(&self.endpoint).err().unwrap_or_default();
         // Without an endpoint only notices about our own mail come in.
+        for (index, endpoint) in self.endpoint.iter().enumerate() {
+            let is_it = |name: &String| self.partner.iter().any(|partner| partner.name == *name);
+            if endpoint.partner.as_ref().is_some_and(|name| !is_it(name)) {
+                problems.push(format!(
+                    "endpoint[{index}].partner: the name of one of the [[partner]] tables"
+                ));
+            }
+        }
         if !self.endpoint.is_empty() && self.smtp.server.is_none() {
             problems.push("smtp.server: needed as soon as there is an [[endpoint]]".to_owned());
         }

@@ -25,6 +25,7 @@ use crate::{
     flows::{
         budget::ByteBudget,
         cpu::CpuPool,
+        edge_reports::EdgeReports,
         effects::Effects,
         keyed::KeyedPlaces,
         outbox::Outbox,
@@ -84,6 +85,7 @@ impl Bridge {
         let partners = Arc::new(partners);
         let endpoints =
             XdrEndpoints::read(&config.endpoint).map_err(|problems| all_problems(&problems))?;
+        let endpoints = Arc::new(endpoints);
         let posts = Arc::new(soap_client(config, &endpoints, &partners, &clock)?);
         let routes = Routes::read(&config.route).map_err(|problems| all_problems(&problems))?;
         let destinations = Destinations::read(config.delivery.mail_policy(), &config.destination)
@@ -101,7 +103,7 @@ impl Bridge {
             bodies: store.clone() as Arc<dyn Bodies>,
             certificates: certificates.clone() as Arc<dyn FindCertificates>,
             own_domains: certificates.clone() as Arc<dyn OwnDomains>,
-            endpoints: Arc::new(endpoints),
+            endpoints: Arc::clone(&endpoints),
             mail: smtp.clone() as Arc<dyn SendMail>,
             cpu: cpu.clone(),
             limits: Arc::new(config.limits.clone()),
@@ -112,6 +114,12 @@ impl Bridge {
             institution: Arc::new(config.institution.clone()),
             patient_ids: config.audit.patient_id,
             patient_id_key: store.keyed_hash("audit patient id"),
+            edges: Arc::new(EdgeReports {
+                clock: Arc::clone(&clock),
+                store: Arc::clone(&exchanges),
+                endpoints: Arc::clone(&endpoints),
+                limits: Arc::new(config.limits.clone()),
+            }),
             under_way: SubmissionsUnderWay::new(1),
             readings: Readings::default(),
         };

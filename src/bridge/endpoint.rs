@@ -36,6 +36,11 @@ pub struct EndpointConfig {
     /// Whether its Success means only that it took the submission over, and a messageDisposition tells later what became
     /// of it. Default false (COR-5).
     pub final_by_disposition: bool,
+    /// The `[[partner]]` that speaks for it: deferred responses and dispositions count only when they come with that
+    /// partner's client certificate, such as `"harbor"`. Default: none, so that nothing it says later counts; needed with
+    /// `final_by_disposition`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub partner: Option<String>,
     /// How requests are packaged: `"mtom"` or `"simple"`. Default `"mtom"` (SOAP-10).
     pub packaging: RequestPackaging,
     /// Which wsa:Action they have: `"ihe"` or `"nhin"`. Default `"ihe"` (NHIN-20).
@@ -110,6 +115,8 @@ pub struct XdrEndpoint {
     pub idempotent: bool,
     /// Whether a disposition tells later what became of a submission.
     pub final_by_disposition: bool,
+    /// The partner that speaks for it.
+    pub partner: Option<String>,
     /// How requests are packaged.
     pub packaging: Packaging,
     /// The wsa:Action.
@@ -246,6 +253,12 @@ impl EndpointConfig {
                 "https://host[:port]/path, without user, query and fragment",
             );
         }
+        if self.final_by_disposition && self.partner.is_none() {
+            problem(
+                "partner",
+                "the name of the [[partner]] that it reports as; needed with final_by_disposition",
+            );
+        }
         if self.serves.is_empty() {
             problem("serves", "one address or domain at least, or \"*\"");
         }
@@ -258,6 +271,7 @@ impl EndpointConfig {
             url: self.url.clone(),
             idempotent: self.idempotent,
             final_by_disposition: self.final_by_disposition,
+            partner: self.partner.clone(),
             packaging: self.packaging.packaging(),
             action: self.action.uri(),
             policy: self.policy.clone(),

@@ -30,6 +30,9 @@ use crate::formats::{
     },
 };
 
+/// The rule of a delivery notification that is about nothing known.
+pub const STRAY_NOTIFICATION: &str = "XDR-125";
+
 /// What a submission is judged by.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
@@ -344,15 +347,20 @@ fn addresses(
     (sender, recipients, findings)
 }
 
-/// A delivery notification is about an earlier message of ours and never goes out as mail (XDR-125). Nothing is sent to
-/// XDR endpoints yet, so there is none that it could be about.
-fn stray_notification(request: &ReceivedRequest) -> Option<Finding> {
+/// Whether a request is a delivery notification: one that is about an earlier message of ours, and never goes out as
+/// mail (XDR-125).
+pub fn is_notification(request: &ReceivedRequest) -> bool {
     // A disposition as XML is known for what it is though nothing says what it is about.
     let is_disposition =
         || request.documents.len() == 1 && request.findings.iter().any(|f| f.rule == "XDR-122");
-    (request.notification_relates_to.is_some() || is_disposition()).then(|| {
+    request.notification_relates_to.is_some() || is_disposition()
+}
+
+/// A delivery notification is refused unless it is known to be about a message of ours: the message itself does not tell.
+fn stray_notification(request: &ReceivedRequest) -> Option<Finding> {
+    is_notification(request).then(|| {
         Finding::error(
-            "XDR-125",
+            STRAY_NOTIFICATION,
             ErrorCode::XdsRepositoryError,
             "",
             "relatesTo unknown: a delivery notification must be about a message that was delivered to the same partner",

@@ -97,7 +97,8 @@ fn judge_status(status: u16, terms: &PostTerms<'_>) -> PostVerdict {
     }
 }
 
-fn judge_answer(answer: &Answer, terms: &PostTerms<'_>) -> PostVerdict {
+/// Judges an answer by itself: that of a post, or one that came later (mdn.md section 9).
+pub fn judge_answer(answer: &Answer, terms: &PostTerms<'_>) -> PostVerdict {
     match answer {
         Answer::Fault(fault) if fault.is_transient() => unavailable("SOAP fault Receiver", terms),
         Answer::Fault(_) => refused("SOAP fault").alarming(),

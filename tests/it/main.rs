@@ -19,6 +19,7 @@ mod demo;
 mod dependencies;
 mod dialects;
 mod dns_mail_hosts;
+mod edge_reports;
 mod faults;
 mod fidelity;
 mod gate;

@@ -64,6 +64,7 @@ impl ServeXdr for ToDirect {
         match self.accept(&caller, received).await {
             Ok(answer) => answer,
             Err(Stop::Refused(refusal)) => self.refused(*refusal).await,
+            Err(Stop::Answered(answer)) => answer,
             Err(Stop::Store(failure)) => cannot_store(&failure),
         }
     }
@@ -74,7 +75,14 @@ impl ToDirect {
         let understood = self.understand(caller, received).await?;
         let reply = ReplyTo::of(&understood.reading.request);
         tell_deviations(caller, &understood.findings);
-        match self.decide_and_record(caller, &understood, &reply).await {
+        let decided = match &understood.notification {
+            Some(notification) => {
+                self.take_notification(caller, &understood, notification, &reply)
+                    .await
+            }
+            None => self.decide_and_record(caller, &understood, &reply).await,
+        };
+        match decided {
             // The request was understood, so the refusal is a RegistryResponse (SOAP-91, SND-7).
             Err(Stop::Store(failure)) => Ok(not_recorded(&reply, &failure)),
             decided => decided,
@@ -179,6 +187,12 @@ impl ToDirect {
             Ok(Ok(understood)) => Ok(understood),
             Ok(Err(NotUnderstood::Store(failure))) => Err(Stop::Store(failure)),
             Ok(Err(NotUnderstood::Request(error))) => Err(unreadable(caller, &error, audit())),
+            Ok(Err(NotUnderstood::Answer(answer, error))) => {
+                match self.take_answer(caller, &answer).await? {
+                    Some(taken) => Err(Stop::Answered(taken)),
+                    None => Err(unreadable(caller, &error, audit())),
+                }
+            }
             Ok(Err(NotUnderstood::NoCanonicalForm(request))) => {
                 let fault = Fault::sender("SOAP-80", "the metadata has no canonical form");
                 Err(refusal(

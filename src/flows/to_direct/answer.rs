@@ -93,6 +93,11 @@ pub(super) fn fault_answer(fault: &Fault) -> XdrAnswer {
     answer(fault.http_status(), content_type, body)
 }
 
+/// A deferred response came, whatever it was about (SOAP-130, SOAP-131).
+pub(super) fn taken() -> XdrAnswer {
+    status(202)
+}
+
 /// A body that did not come in.
 pub(super) fn interrupted(error: BodyInterrupted) -> XdrAnswer {
     match error {

@@ -10,6 +10,7 @@ mod answer;
 mod certificates;
 mod checks;
 mod look_up;
+mod notification;
 mod readings;
 mod record;
 mod refuse;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use super::{
     cpu::CpuPool,
     deadlines,
+    edge_reports::EdgeReports,
     ports::{Bodies, Claim, Clock, Exchanges, FindCertificates, OwnDomains, SendMail, StoreError},
     settings::DeliverySettings,
 };
@@ -72,6 +74,8 @@ pub struct ToDirect {
     pub patient_ids: PatientIdPolicy,
     /// The key of opaque patient identifiers.
     pub patient_id_key: KeyedHash,
+    /// Takes what comes in place of submissions: what endpoints say later.
+    pub edges: Arc<EdgeReports>,
     /// Submissions that are being decided now.
     pub under_way: SubmissionsUnderWay,
     /// What was read of requests and not sealed yet.

@@ -30,9 +30,10 @@ pub(super) struct Refusal {
     pub(super) audit: AuditRecord,
 }
 
-/// Ends accept early: with a refusal, or because the store failed.
+/// Ends accept early: with a refusal, because it was no request, or because the store failed.
 pub(super) enum Stop {
     Refused(Box<Refusal>),
+    Answered(XdrAnswer),
     Store(StoreError),
 }
 
