@@ -169,7 +169,7 @@ impl PostmasterBox {
         file.write_all(&sealer.header())?;
         let mut chunks = octets.chunks(CHUNK_BYTES).peekable();
         while let Some(chunk) = chunks.next() {
-            file.write_all(&sealer.seal(chunk, chunks.peek().is_none())?)?;
+            file.write_all(sealer.seal(chunk, chunks.peek().is_none())?)?;
         }
         file.sync_all()?;
         fault_points::pass("postmaster.written")?;
