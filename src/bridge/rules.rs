@@ -535,6 +535,36 @@ pub static JUDGED_ELSEWHERE: &[Rule] = &[
     ),
     Rule::of("MD-125", Submission, NotRead, "a document, or a text"),
     Rule::of(
+        "CTX-1",
+        Submission,
+        Told,
+        "X-Direct-Context once, naming one part of text/plain",
+    ),
+    Rule::of(
+        "CTX-2",
+        Submission,
+        Told,
+        "a context in the form of its elements",
+    ),
+    Rule::of(
+        "CTX-3",
+        Submission,
+        Told,
+        "X-Direct-Context where it was signed",
+    ),
+    Rule::of(
+        "CTX-4",
+        Submission,
+        Told,
+        "a context of known elements, in bounds",
+    ),
+    Rule::of(
+        "CTX-5",
+        Submission,
+        Told,
+        "a context about the patient of the documents beside it",
+    ),
+    Rule::of(
         "XDR-101",
         Document,
         Told,

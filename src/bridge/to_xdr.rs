@@ -4,6 +4,7 @@
 //! Memory: beside the mail itself, one package is held while it is decoded and one CDA header while it is read; a
 //! document never is. What is planned takes its metadata twice at the most.
 
+mod context;
 pub mod documents;
 mod fill;
 mod names;

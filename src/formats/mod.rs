@@ -3,6 +3,7 @@
 
 pub mod audit;
 pub mod cda;
+pub mod context;
 pub mod document;
 pub mod finding;
 pub mod ids;

@@ -405,7 +405,7 @@ fn a_label_that_the_content_belies_is_corrected_with_a_warning() {
 
 // rule: MD-126, MD-148, MD-159
 #[test]
-fn patients_are_known_from_cda_alone_and_related_documents_make_no_association() {
+fn patients_are_known_from_cda_and_context_alone_and_related_documents_make_no_association() {
     let pdf = attachment("application/pdf", "%PDF-1");
     let text = mixed(&[&pdf, &attachment("text/xml", CCDA)])
         .replace("Subject: Summary", "Subject: Quill, Ada, born 1961-07-04");
@@ -453,6 +453,344 @@ fn documents_about_two_patients_are_not_put_into_one_submission_unnoticed() {
         ..EndpointPolicy::default()
     };
     assert_eq!(entries(&only(planned_by(&text, &policy))).len(), 2);
+}
+
+// --- context -----------------------------------------------------------------------------------
+
+/// The CDA's patient as its header has it.
+const ADA: &str = "patient-id: 2.999.7.1.2:Q-104|7";
+
+/// A part that is a context with these elements.
+fn context_part(elements: &str) -> String {
+    format!(
+        "Content-Type: text/plain\nContent-ID: <c@direct.elm.example>\n\
+         Content-Disposition: attachment; filename=metadata.txt\n\nversion: 1.1\nid: 1\n{elements}"
+    )
+}
+
+/// A mail whose header names the context among these parts.
+fn with_context(parts: &[&str]) -> String {
+    mixed(parts).replace(
+        "Subject:",
+        "X-Direct-Context: <c@direct.elm.example>\nSubject:",
+    )
+}
+
+fn titles(request: &PlannedRequest) -> Vec<Option<&str>> {
+    let entries = entries(request).iter();
+    entries.map(|entry| entry.title.as_deref()).collect()
+}
+
+// rule: CTX-1, CTX-2, CTX-3, CTX-5, CTX-6, MD-115, MD-116, XDR-106
+#[test]
+fn a_context_fills_the_metadata_of_the_document_and_is_none_itself() {
+    let text = fixture("context");
+    let policy = EndpointPolicy {
+        patient_id_authorities: vec!["2.999.7.1.3".parse().unwrap()],
+        ..EndpointPolicy::default()
+    };
+    let plan = planned_by(&text, &policy);
+    assert_eq!(rules(&plan), [""; 0]);
+    let (metadata, documents) = posted(&only(plan), &text);
+    let [pdf] = metadata.document_entries() else {
+        panic!("one document was attached");
+    };
+    assert!(documents[0].starts_with(b"%PDF"));
+    let known = Some("998877^^^&2.999.7.1.3&ISO".to_owned());
+    assert_eq!(pdf.patient_id, known);
+    let first = Some("Q-104\\F\\7^^^&2.999.7.1.2&ISO".to_owned());
+    assert_eq!(pdf.source_patient_id, first);
+    assert_eq!(
+        pdf.source_patient_info,
+        [
+            "PID-3|Q-104\\F\\7^^^&2.999.7.1.2&ISO~998877^^^&2.999.7.1.3&ISO",
+            "PID-5|Quill^Ada^May",
+            "PID-7|19610704",
+            "PID-8|F",
+            "PID-11|12 Elm \\T\\ Oak Row^^Harbor^ME^04000^US",
+        ]
+    );
+    assert_eq!(pdf.creation_time.as_deref(), Some("20261121223000"));
+    assert_eq!(
+        pdf.format_code.as_ref().unwrap().code,
+        "urn:ihe:rad:PDF:1.0"
+    );
+    assert_eq!(pdf.type_code.as_ref().unwrap().code, "18748-4");
+    assert_eq!(pdf.class_code, pdf.type_code);
+    let set = metadata.submission_set().unwrap();
+    assert_eq!(set.patient_id, known);
+    assert_eq!(set.content_type_code.as_ref().unwrap().code, "18748-4");
+    for said in ["000-00-0000", "555-0100", "treatment"] {
+        assert!(!metadata.xml().as_str().contains(said), "{said}");
+    }
+    // An authority that the endpoint does not know gives no patientId.
+    let unknown = only(planned(&text));
+    assert_eq!(entries(&unknown)[0].patient_id, None);
+    // Without the field it is an attachment like others.
+    let plain = only(planned(&text.replace("X-Direct-Context", "X-Nothing")));
+    assert_eq!(titles(&plain), [Some("metadata.txt"), Some("report.pdf")]);
+    assert_eq!(entries(&plain)[1].source_patient_id, None);
+}
+
+// rule: CTX-6, MD-146, MD-157
+#[test]
+fn the_type_of_a_context_becomes_a_code_only_where_the_configuration_gives_one() {
+    let pdf = attachment("application/pdf", "%PDF-1");
+    let text = with_context(&[&context_part("type: Laboratory/result"), &pdf]);
+    assert_eq!(entries(&only(planned(&text)))[0].type_code, None);
+    let code = |code: &str| ConfiguredCode {
+        code: code.to_owned(),
+        scheme: "2.999.5".to_owned(),
+        display: String::new(),
+    };
+    let map = |from: &str, to: &str| [(from.to_owned(), code(to))].into();
+    let policy = EndpointPolicy {
+        context_type_codes: map("laboratory/result", "lab"),
+        class_codes: map("lab", "results"),
+        practice_setting_codes: map("lab", "pathology"),
+        ..EndpointPolicy::default()
+    };
+    let request = only(planned_by(&text, &policy));
+    let entry = &entries(&request)[0];
+    let own = |found: &Option<xdbridge::formats::metadata::Code>| found.clone().unwrap().code;
+    assert_eq!(own(&entry.type_code), "lab");
+    assert_eq!(own(&entry.class_code), "results");
+    assert_eq!(own(&entry.practice_setting_code), "pathology");
+    // A code that the context brings goes before the configuration.
+    let coded = with_context(&[
+        &context_part("type: laboratory/result\ntype-code: 2.999.6:own"),
+        &pdf,
+    ]);
+    let request = only(planned_by(&coded, &policy));
+    assert_eq!(own(&entries(&request)[0].type_code), "own");
+}
+
+// rule: CTX-6
+#[test]
+fn of_several_documents_each_gets_the_patient_and_none_the_description() {
+    let pdf = attachment("application/pdf", "%PDF-1");
+    let other = attachment("application/pdf", "%PDF-2");
+    let context = context_part(&format!(
+        "{ADA}\ntype-code: 2.999.6:own\nformat-code: ihe:rad:PDF:1.0\ncreation-time: 2025"
+    ));
+    let request = only(planned(&with_context(&[&pdf, &context, &other])));
+    assert_eq!(entries(&request).len(), 2);
+    for entry in entries(&request) {
+        let id = entry.source_patient_id.as_deref();
+        assert_eq!(id, Some("Q-104\\F\\7^^^&2.999.7.1.2&ISO"));
+        assert_eq!(entry.type_code, None);
+        assert_eq!(entry.creation_time.as_deref(), Some("20261122080509"));
+        let format = &entry.format_code.as_ref().unwrap().code;
+        assert_eq!(format, "urn:ihe:iti:xds:2017:mimeTypeSufficient");
+    }
+}
+
+// rule: CTX-7, CTX-6
+#[test]
+fn what_a_document_says_of_itself_goes_before_the_context() {
+    let alone = only(planned(&mixed(&[&attachment("text/xml", CCDA)])));
+    let context = context_part(&format!(
+        "{ADA}\npatient: surname=Quill; gender=O; country=FR\ntype-code: 2.999.6:own\n\
+         format-code: ihe:rad:PDF:1.0\ncreation-time: 2025\ncontent-type-code: 2.999.6:set"
+    ));
+    let both = only(planned(&with_context(&[
+        &context,
+        &attachment("text/xml", CCDA),
+    ])));
+    let (alone, both_entry) = (&entries(&alone)[0], &entries(&both)[0]);
+    assert_eq!(alone.source_patient_id, both_entry.source_patient_id);
+    assert_eq!(alone.source_patient_info, both_entry.source_patient_info);
+    assert_eq!(alone.creation_time, both_entry.creation_time);
+    assert_eq!(alone.type_code, both_entry.type_code);
+    assert_eq!(alone.format_code, both_entry.format_code);
+    let set = both.metadata.submission_set().unwrap();
+    assert_eq!(set.content_type_code.as_ref().unwrap().code, "set");
+
+    // What the header lacks is filled, if an id or name and day of birth show that it is the same patient.
+    let id = r#"<id root="2.999.7.1.2" extension="Q-104|7"/>"#;
+    let nameless = CCDA.replace("birthTime", "deathTime");
+    let unidentified = CCDA
+        .replace(id, "")
+        .replace(r#"<id root="2.999.7.1.3" extension="998877"/>"#, "");
+    let born = "patient: surname=QUILL^smith; dateOfBirth=1961-07-04";
+    for (cda, elements, is_filled) in [
+        (nameless.as_str(), format!("{ADA}\n{born}"), true),
+        (&nameless, born.to_owned(), false),
+        (&unidentified, format!("{ADA}\n{born}"), true),
+        (&unidentified, ADA.to_owned(), false),
+        (CCDA, format!("patient-id: 2.999.7.1.9:5\n{born}"), true),
+    ] {
+        let part = context_part(&elements);
+        let plan = planned(&with_context(&[&part, &attachment("text/xml", cda)]));
+        assert_eq!(rules(&plan), [""; 0], "{elements}");
+        let request = only(plan);
+        let [entry] = entries(&request) else {
+            panic!("one document was attached");
+        };
+        let has = |field: &str| {
+            let mut info = entry.source_patient_info.iter();
+            info.any(|value| value.starts_with(field))
+        };
+        let is_whole = entry.source_patient_id.is_some() && has("PID-3|") && has("PID-7|");
+        assert_eq!(is_whole, is_filled, "{elements}");
+    }
+}
+
+// rule: CTX-6, MD-92, CTX-3
+#[test]
+fn a_context_gives_no_patient_id_that_would_refuse_the_submission() {
+    let policy = EndpointPolicy {
+        patient_id_authorities: ["2.999.7.1.9", "2.999.7.1.3"]
+            .map(|oid| oid.parse().unwrap())
+            .into(),
+        ..EndpointPolicy::default()
+    };
+    let pdf = attachment("application/pdf", "%PDF-1");
+    let ccda = attachment("text/xml", CCDA);
+    let own = Some("998877^^^&2.999.7.1.3&ISO".to_owned());
+    for (ids, of_pdf) in [
+        ("patient-id: 2.999.7.1.9:5", None),
+        ("patient-id: 2.999.7.1.9:5; 2.999.7.1.3:998877", own.clone()),
+    ] {
+        let context = context_part(ids);
+        let plan = planned_by(&with_context(&[&context, &pdf, &ccda]), &policy);
+        assert_eq!(rules(&plan), [""; 0], "{ids}");
+        let request = only(plan);
+        let given: Vec<_> = entries(&request)
+            .iter()
+            .map(|entry| entry.patient_id.clone())
+            .collect();
+        assert_eq!(given, [of_pdf, own.clone()], "{ids}");
+        let set = request.metadata.submission_set().unwrap();
+        assert_eq!(set.patient_id, own, "{ids}");
+    }
+}
+
+// rule: CTX-7, CTX-5, MD-126
+#[test]
+fn a_context_of_another_patient_is_not_used_for_any_document_and_stays_an_attachment() {
+    let ccda = attachment("text/xml", CCDA);
+    let pdf = attachment("application/pdf", "%PDF-1");
+    for elements in [
+        "patient-id: 2.999.7.1.2:Q-999",
+        "patient-id: 2.999.7.1.9:5\npatient: surname=Silva",
+        "patient: surname=Quill^Smith; dateOfBirth=1971-07-04",
+        &format!("{ADA}; 2.999.7.1.3:998878"),
+    ] {
+        let context = context_part(&format!("{elements}\ncontent-type-code: 2.999.6:set"));
+        let text = with_context(&[&pdf, &context, &ccda]);
+        let plan = planned(&text);
+        assert_eq!(rules(&plan), ["CTX-5"], "{elements}");
+        assert!(plan.findings.iter().all(|finding| !finding.is_error()));
+        let request = only(plan);
+        let alone = only(planned(&mixed(&[&pdf, &context, &ccda])));
+        let own = |request: &PlannedRequest| {
+            let of_entry = |entry: &DocumentEntry| {
+                (
+                    entry.title.clone(),
+                    entry.source_patient_id.clone(),
+                    entry.source_patient_info.clone(),
+                )
+            };
+            let mut all: Vec<_> = entries(request).iter().map(of_entry).collect();
+            all.sort();
+            all
+        };
+        assert_eq!(own(&request), own(&alone), "{elements}");
+        let set = request.metadata.submission_set().unwrap();
+        assert_eq!(set.content_type_code, None);
+        let (_, documents) = posted(&request, &text);
+        assert_eq!(documents.len(), 3);
+    }
+}
+
+// rule: CTX-1, CTX-3, CTX-4, CTX-5
+#[test]
+fn a_context_that_cannot_be_used_is_a_warning_and_its_part_an_attachment() {
+    let pdf = attachment("application/pdf", "%PDF-1");
+    let good = context_part(ADA);
+    let of = |part: &str| with_context(&[part, &pdf]);
+    let long = context_part(&"x: y\n".repeat(200));
+    let large = context_part(&format!("x: {}", "y".repeat(64 * 1024)));
+    for (text, rule) in [
+        (fixture("context-unreadable"), "CTX-2"),
+        (of(&good.replace("1.1", "2.0")), "CTX-2"),
+        (of(&long), "CTX-4"),
+        (of(&large), "CTX-4"),
+        (of(&good.replace("text/plain", "text/csv")), "CTX-1"),
+        (of(&good.replace("<c@", "<d@")), "CTX-1"),
+        (
+            of(&good).replace(
+                "Subject:",
+                "X-Direct-Context: <c@direct.elm.example>\nSubject:",
+            ),
+            "CTX-1",
+        ),
+    ] {
+        let plan = planned(&text);
+        assert_eq!(rules(&plan), [rule]);
+        assert!(!plan.findings[0].is_error());
+        let request = only(plan);
+        assert_eq!(titles(&request)[0], Some("metadata.txt"));
+        assert_eq!(entries(&request).len(), 2);
+        assert_eq!(entries(&request)[1].source_patient_id, None);
+    }
+    // Two parts of one id: nobody knows which is meant.
+    let plan = planned(&with_context(&[&good, &good, &pdf]));
+    assert_eq!(rules(&plan), ["CTX-1"]);
+    assert_eq!(entries(&only(plan)).len(), 3);
+    // What is odd in it is told, and the rest used.
+    let odd = planned(&of(&context_part(&format!(
+        "{ADA}\npurpose: curiosity\nx: y"
+    ))));
+    assert_eq!(rules(&odd), ["CTX-4", "CTX-2"]);
+    assert_eq!(odd.findings[1].location, "part 1: purpose");
+    assert_eq!(entries(&only(odd)).len(), 1);
+    // One that cannot be decoded refuses the mail like every document.
+    let broken = good.replace(
+        "Content-Type: text/plain",
+        "Content-Type: text/plain\nContent-Transfer-Encoding: base64",
+    );
+    assert_eq!(rules(&planned(&of(&broken))), ["SM-55"]);
+}
+
+// rule: CTX-5, CTX-3, XDR-101
+#[test]
+fn a_context_without_a_document_that_it_could_be_about_is_a_document() {
+    let context = context_part(ADA);
+    let text = "Content-Type: text/plain\n\nhello";
+    let with_text = only(planned(&with_context(&[text, &context])));
+    assert_eq!(titles(&with_text), [None]);
+    assert!(entries(&with_text)[0].source_patient_id.is_some());
+
+    let alone = planned(&with_context(&[&context]));
+    assert_eq!(rules(&alone), ["CTX-5"]);
+    let alone = only(alone);
+    assert_eq!(titles(&alone), [Some("metadata.txt")]);
+    assert_eq!(entries(&alone)[0].source_patient_id, None);
+
+    // Beside a package it is loose, as it was before there were contexts.
+    let package = fixture("xdm");
+    let boundary = package
+        .split("boundary=")
+        .nth(1)
+        .and_then(|rest| rest.split(['\r', '\n', ';']).next())
+        .unwrap()
+        .trim_matches('"')
+        .to_owned();
+    let beside = package
+        .replace(
+            "Subject:",
+            "X-Direct-Context: <c@direct.elm.example>\nSubject:",
+        )
+        .replacen(
+            &format!("--{boundary}--"),
+            &format!("--{boundary}\n{context}\n--{boundary}--"),
+            1,
+        );
+    let plan = planned(&beside);
+    assert!(rules(&plan).ends_with(&["CTX-5", "XDR-101"]));
+    assert_eq!(plan.requests.len(), 2);
 }
 
 // --- packages ----------------------------------------------------------------------------------
@@ -1000,7 +1338,7 @@ proptest! {
     // rule: T-11, T-8
     #[test]
     fn no_mail_makes_the_plan_panic_and_every_refusal_is_told(
-        name in prop::sample::select(vec!["documents", "xdm", "xdm-beside-other-documents", "alternative"]),
+        name in prop::sample::select(vec!["documents", "xdm", "xdm-beside-other-documents", "alternative", "context", "context-of-another-patient"]),
         at in any::<prop::sample::Index>(),
         with in prop::collection::vec(any::<u8>(), 0..6),
         cut in any::<prop::sample::Index>(),

@@ -5,12 +5,13 @@ use std::io::BufReader;
 use jiff::{Timestamp, tz::TimeZone};
 
 use super::{
-    Incoming,
+    Incoming, context,
     names::Names,
     parts::{DocumentPart, media_type, place},
 };
 use crate::formats::{
     cda,
+    context::Context,
     document::DocumentFacts,
     finding::Finding,
     ids::DirectAddress,
@@ -28,18 +29,36 @@ const MAX_SET_TITLE_CHARS: usize = 255;
 /// Longest title of a DocumentEntry, in characters (MD-98).
 const MAX_TITLE_CHARS: usize = 127;
 
-/// Makes a submission of these parts, whose facts are known. Findings tell of what is odd; an Error refuses it.
-pub(super) fn submission(
+/// What each of these parts, whose facts are known, says of itself. Findings tell of what is odd.
+pub(super) fn entries(
     incoming: &Incoming<'_>,
     names: &Names,
     parts: &[(DocumentPart<'_>, DocumentFacts)],
     findings: &mut Vec<Finding>,
-) -> NewSubmission {
-    let mut entries: Vec<NewEntry> = parts
+) -> Vec<NewEntry> {
+    parts
         .iter()
         .map(|(found, facts)| entry(incoming, names, found.part, facts, findings))
-        .collect();
+        .collect()
+}
+
+/// Makes a submission of these parts and their entries. An Error among the findings refuses it.
+pub(super) fn submission(
+    incoming: &Incoming<'_>,
+    names: &Names,
+    parts: &[(DocumentPart<'_>, DocumentFacts)],
+    mut entries: Vec<NewEntry>,
+    context: Option<&Context>,
+    findings: &mut Vec<Finding>,
+) -> NewSubmission {
     part_shared_ids(names, parts, &mut entries);
+    if let Some(context) = context {
+        context::describe(context, incoming.policy, &mut entries);
+        context::add_patient(context, incoming.policy, &mut entries);
+    }
+    for entry in &mut entries {
+        complete(incoming, entry);
+    }
     check_patients(incoming, &entries, findings);
     let header = &incoming.mail.header;
     let author = header
@@ -72,7 +91,7 @@ pub(super) fn submission(
             .iter()
             .map(|address| IntendedRecipient::for_address(address).to_string())
             .collect(),
-        content_type_code: None,
+        content_type_code: context.and_then(|context| context.content_type_code.clone()),
     };
     NewSubmission { set, entries }
 }
@@ -86,7 +105,6 @@ fn entry(
 ) -> NewEntry {
     let (mime_type, is_cda) = media_type(part, findings);
     let title = part.description.as_ref().or(part.file_name.as_ref());
-    let created = part.creation_date.or(incoming.mail.header.date);
     let mut entry = NewEntry {
         id: names.urn("entry", &part.path),
         association_id: names.urn("association", &part.path),
@@ -95,15 +113,23 @@ fn entry(
         hash: facts.hash(),
         size: facts.size,
         title: title.map(|title| title.chars().take(MAX_TITLE_CHARS).collect()),
-        creation_time: Some(dtm(created.unwrap_or(incoming.received_at))),
+        creation_time: part.creation_date.map(dtm),
         language_code: part.language.clone().filter(|tag| is_language(tag)),
-        format_code: Some(cda::mime_type_sufficient()),
         ..NewEntry::default()
     };
     if is_cda {
         describe_cda(incoming, part, &mut entry);
     }
     entry
+}
+
+/// Adds what every entry has, where neither the document nor the context said it (MD-115, MD-116).
+fn complete(incoming: &Incoming<'_>, entry: &mut NewEntry) {
+    let sent = incoming.mail.header.date.unwrap_or(incoming.received_at);
+    entry.creation_time.get_or_insert_with(|| dtm(sent));
+    entry
+        .format_code
+        .get_or_insert_with(cda::mime_type_sufficient);
 }
 
 /// Takes over what a CDA's header says; one that cannot be read is an opaque document (MD-161).

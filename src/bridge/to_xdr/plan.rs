@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::{
     XdrSubmission,
+    context::{self, MailContext},
     documents::{PackageDocuments, PartDocuments, entry_key},
     fill::settle,
     names::Names,
@@ -159,10 +160,12 @@ pub fn plan(incoming: &Incoming<'_>) -> Plan {
         plan: Plan::default(),
         packages: Vec::new(),
         packaged: Vec::new(),
+        context: None,
     };
     if incoming.mail.report().is_none() {
         planner.plan.findings.clone_from(&incoming.mail.findings);
         planner.plan_packages();
+        planner.context = context::find(incoming.mail, &mut planner.plan.findings);
         planner.plan_parts();
     }
     planner.plan
@@ -176,6 +179,8 @@ struct Planner<'m> {
     packages: Vec<usize>,
     /// Size and SHA-1 of every document that a package holds.
     packaged: Vec<(u64, [u8; 20])>,
+    /// What the mail says of documents that come without metadata.
+    context: Option<MailContext>,
 }
 
 /// Whether the octets of a zip, in which names stand as they are, hold the name of XDM's directory in any case.
@@ -185,7 +190,7 @@ fn names_a_package(octets: &[u8]) -> bool {
     windows.any(|window| window.eq_ignore_ascii_case(NAME))
 }
 
-impl Planner<'_> {
+impl<'m> Planner<'m> {
     /// Every part whose octets are a zip is looked into, whatever it is called (XDR-100, CC-5, XDM-52).
     fn plan_packages(&mut self) {
         for (leaf, part) in self.incoming.mail.leaves().into_iter().enumerate() {
@@ -290,7 +295,10 @@ impl Planner<'_> {
     fn plan_parts(&mut self) {
         let mail = self.incoming.mail;
         let packages = std::mem::take(&mut self.packages);
-        let sorted = parts::sort(mail, |leaf| packages.contains(&leaf));
+        let of_context = self.context.as_ref().map(|found| found.leaf);
+        let sorted = parts::sort(mail, |leaf| {
+            packages.contains(&leaf) || of_context == Some(leaf)
+        });
         let policy = self.incoming.policy;
         let has_package = !packages.is_empty();
         let mut chosen = sorted.documents;
@@ -304,13 +312,35 @@ impl Planner<'_> {
             } else if chosen.is_empty() {
                 chosen.extend(sorted.bodies.into_iter().take(1));
             }
-            if chosen.is_empty() {
+            if chosen.is_empty() && self.context.is_none() {
                 let text =
                     "the message holds no document: no attachment, and no text; it must have one";
                 self.fail(Reason::ConversionFailed, refusal("MD-125", "message", text));
                 return;
             }
         }
+        let Some(mut parts) = self.with_facts(chosen) else {
+            return;
+        };
+        if parts.is_empty() && self.context.is_some() {
+            let why = "there is no document that it could be about; it should lie beside one";
+            let Some(unused) = self.context_as_document(why) else {
+                return;
+            };
+            parts = unused;
+        }
+        if parts.is_empty() || (has_package && !self.may_send_loose(parts.len())) {
+            return;
+        }
+        self.plan_plain(parts);
+    }
+
+    /// Size and digests of each, copies of what a package holds left out. `None` if one cannot be had: then the mail is
+    /// refused.
+    fn with_facts<'p>(
+        &mut self,
+        chosen: Vec<DocumentPart<'p>>,
+    ) -> Option<Vec<(DocumentPart<'p>, DocumentFacts)>> {
         let mut parts = Vec::new();
         for found in chosen {
             match plain::facts(self.incoming, &found) {
@@ -323,14 +353,28 @@ impl Planner<'_> {
                         Reason::ConversionFailed
                     };
                     self.fail(reason, finding);
-                    return;
+                    return None;
                 }
             }
         }
-        if parts.is_empty() || (has_package && !self.may_send_loose(parts.len())) {
-            return;
-        }
-        self.plan_plain(parts);
+        Some(parts)
+    }
+
+    /// Gives the context up: what is not used stays the attachment that it is, so that nothing is lost (CTX-5).
+    fn context_as_document(&mut self, why: &str) -> Option<Vec<(DocumentPart<'m>, DocumentFacts)>> {
+        let Some(MailContext { leaf, .. }) = self.context.take() else {
+            return Some(Vec::new());
+        };
+        let part = self.incoming.mail.leaves().get(leaf).copied();
+        let found: Vec<DocumentPart<'m>> = part
+            .map(|part| DocumentPart { part, leaf })
+            .into_iter()
+            .collect();
+        let place = found.first().map(|found| parts::place(found.part));
+        let text = format!("the context is not used, its part is an attachment: {why}");
+        let finding = Finding::warning("CTX-5", place.unwrap_or_default(), text);
+        self.plan.findings.push(finding);
+        self.with_facts(found)
     }
 
     /// Whether attachments beside a package go as a submission of their own (XDR-101). Where the package could not be
@@ -367,9 +411,35 @@ impl Planner<'_> {
         }
     }
 
-    fn plan_plain(&mut self, parts: Vec<(DocumentPart<'_>, DocumentFacts)>) {
+    fn plan_plain(&mut self, mut parts: Vec<(DocumentPart<'m>, DocumentFacts)>) {
         let mut findings = Vec::new();
-        let submission = plain::submission(self.incoming, &self.names, &parts, &mut findings);
+        let mut described = plain::entries(self.incoming, &self.names, &parts, &mut findings);
+        let is_of_another = self
+            .context
+            .as_ref()
+            .is_some_and(|found| context::is_about_another_patient(&found.context, &described));
+        if is_of_another {
+            let why = "a document is about another patient; all should be about one";
+            let Some(unused) = self.context_as_document(why) else {
+                return;
+            };
+            described.extend(plain::entries(
+                self.incoming,
+                &self.names,
+                &unused,
+                &mut findings,
+            ));
+            parts.extend(unused);
+        }
+        let context = self.context.as_ref().map(|found| &found.context);
+        let submission = plain::submission(
+            self.incoming,
+            &self.names,
+            &parts,
+            described,
+            context,
+            &mut findings,
+        );
         let metadata = match Metadata::read(submission.to_xml(), self.incoming.limits) {
             Ok(metadata) => metadata,
             Err(error) => {

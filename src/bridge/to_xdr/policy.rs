@@ -31,15 +31,18 @@ pub struct EndpointPolicy {
     pub required_types: Vec<String>,
     /// What happens when patient ids differ inside a submission. Default `"refuse"` (MD-92).
     pub patient_id_mismatch: PatientIdMismatch,
-    /// The assigning authorities of the patient ids that the endpoint knows, such as `["2.999.1"]`: a CDA's id of one
-    /// of them becomes patientId. Default: none (MD-148).
+    /// The assigning authorities of the patient ids that the endpoint knows, such as `["2.999.1"]`: an id of one of them
+    /// in a CDA or in the context of a mail becomes patientId. Default: none (MD-148, CTX-6).
     pub patient_id_authorities: Vec<Oid>,
-    /// Minutes east of UTC of a CDA's times without an offset, such as `-300`. Default 0 (MD-142).
+    /// Minutes east of UTC of times without an offset in a CDA or a context, such as `-300`. Default 0 (MD-142).
     pub utc_offset_minutes: i16,
     /// classCode by the code of a CDA's type. Default: none, classCode is the type's code (MD-146).
     pub class_codes: BTreeMap<String, ConfiguredCode>,
     /// practiceSettingCode by the code of a CDA's type or author. Default: none (MD-157).
     pub practice_setting_codes: BTreeMap<String, ConfiguredCode>,
+    /// typeCode by the type that the context of a mail names, such as `"radiology/report"`, where it brings no code.
+    /// Default: none (CTX-6).
+    pub context_type_codes: BTreeMap<String, ConfiguredCode>,
 }
 
 impl EndpointPolicy {

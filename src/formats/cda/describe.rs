@@ -5,7 +5,7 @@ use super::{
         ids::{DirectAddress, Oid},
         metadata::{
             Author, Code, NewEntry,
-            hl7::{Authority, Cx, Xcn, Xon, Xtn, escape},
+            hl7::{Authority, Cx, Xcn, Xon, Xtn, components, escape},
         },
     },
     CdaHeader, format_code,
@@ -390,12 +390,6 @@ fn address(addr: &Element) -> String {
         part("postalCode"),
         part("country"),
     ])
-}
-
-/// Components of an HL7 value, each escaped, without empty ones at the end.
-fn components(parts: &[String]) -> String {
-    let joined: Vec<String> = parts.iter().map(|part| escape(part)).collect();
-    joined.join("^").trim_end_matches('^').to_owned()
 }
 
 /// Whether the times do not run backwards, at the precision that both have (MD-61).

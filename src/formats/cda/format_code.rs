@@ -27,7 +27,8 @@ pub fn mime_type_sufficient() -> Code {
     code(MIME_TYPE_SUFFICIENT)
 }
 
-fn code(value: &str) -> Code {
+/// A formatCode of IHE's coding scheme.
+pub(crate) fn code(value: &str) -> Code {
     Code {
         code: value.to_owned(),
         scheme: Some(SCHEME.to_owned()),

@@ -3,7 +3,7 @@
 
 mod describe;
 mod format_code;
-mod time;
+pub(super) mod time;
 mod tree;
 
 use std::io::BufRead;
@@ -15,6 +15,7 @@ use super::{
 use tree::Element;
 
 pub use describe::{CdaOptions, describe};
+pub(crate) use format_code::code as format_code_of;
 pub use format_code::{MIME_TYPE_SUFFICIENT, mime_type_sufficient};
 
 const HL7: &str = "urn:hl7-org:v3";

@@ -7,7 +7,7 @@ use jiff::{
 
 /// Turns a TS such as `20261122090509.123+0100` into a DTM, at the precision that it has. The offset counts only where
 /// there is an hour; without one the time is taken as `default_offset_minutes` east of UTC. `None` if it is no time.
-pub(super) fn dtm(ts: &str, default_offset_minutes: i16) -> Option<String> {
+pub(crate) fn dtm(ts: &str, default_offset_minutes: i16) -> Option<String> {
     let ts = ts.trim();
     let (local, offset) = match ts.rfind(['+', '-']) {
         Some(at) => (ts.get(..at)?, Some(offset_minutes(ts.get(at..)?)?)),

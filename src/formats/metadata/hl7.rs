@@ -85,6 +85,12 @@ pub fn is_escaped_well(text: &str) -> bool {
     true
 }
 
+/// The components of a value, each escaped and joined, without empty ones at the end.
+pub(crate) fn components(parts: &[String]) -> String {
+    let escaped: Vec<String> = parts.iter().map(|part| escape(part)).collect();
+    join(&escaped)
+}
+
 /// A value's components, still escaped.
 struct Components<'a>(Vec<&'a str>);
 

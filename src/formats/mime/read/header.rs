@@ -37,7 +37,7 @@ pub struct MailHeader {
     pub disposition_notification_to: Vec<Mailbox>,
     /// Disposition-Notification-Options, on one line (MDN-10).
     pub disposition_notification_options: Option<String>,
-    /// The content id that X-DIRECT-CONTEXT names (CTX-1).
+    /// The content id that X-Direct-Context names, if the field stands there once (CTX-1).
     pub direct_context: Option<String>,
 }
 
@@ -77,6 +77,14 @@ impl MailHeader {
             let text = "the message has no readable Date";
             findings.push(Finding::warning("WR-11", "Date", text));
         }
+        let mut contexts = fields.all("X-Direct-Context").filter_map(text);
+        let direct_context = contexts.next().map(|value| content_id(&value));
+        let has_several_contexts = contexts.next().is_some();
+        if has_several_contexts {
+            let text =
+                "the field stands there more than once and is not used; it must stand there once";
+            findings.push(Finding::warning("CTX-1", "X-Direct-Context", text));
+        }
         let ids = |name| fields.first(name).map(message_ids).unwrap_or_default();
         let requested = fields.all("Disposition-Notification-To");
         Ok(Self {
@@ -99,10 +107,7 @@ impl MailHeader {
             disposition_notification_options: fields
                 .first("Disposition-Notification-Options")
                 .and_then(text),
-            direct_context: fields
-                .first("X-DIRECT-CONTEXT")
-                .and_then(text)
-                .map(|value| content_id(&value)),
+            direct_context: direct_context.filter(|_| !has_several_contexts),
         })
     }
 }

@@ -130,7 +130,13 @@ pub fn read_unwrapped<'a>(
     limits: &Limits,
 ) -> Result<Mail<'a>, MailError> {
     let fields = RawHeader::read(outer_header, limits, "")?;
-    mail(&fields, entity, limits)
+    let mut mail = mail(&fields, entity, limits)?;
+    if mail.header.direct_context.take().is_some() {
+        let text = "the field stands in a header that was not signed and is not used; the message must be wrapped";
+        let finding = Finding::warning("CTX-3", "X-Direct-Context", text);
+        mail.findings.push(finding);
+    }
+    Ok(mail)
 }
 
 fn mail<'a>(

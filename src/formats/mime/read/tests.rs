@@ -266,6 +266,26 @@ fn a_message_that_is_not_wrapped_has_the_outer_header() {
     assert_eq!(mail.root.body, b"<a/>");
 }
 
+// rule: CTX-1, CTX-3
+#[test]
+fn a_context_is_named_once_and_in_a_header_that_was_signed() {
+    let header = "X-DIRECT-CONTEXT:\r\n <c@direct.elm.example>\r\nMessage-ID: <1@x.example>\r\nDate: \
+                  Sun, 22 Nov 2026 09:05:09 +0100\r\n";
+    let found = |mail: &Mail<'_>| {
+        let rules: Vec<&str> = mail.findings.iter().map(|finding| finding.rule).collect();
+        (mail.header.direct_context.clone(), rules)
+    };
+    let signed = format!("{header}\r\nx");
+    let mail = read(signed.as_bytes(), &limits()).unwrap();
+    let named = Some("c@direct.elm.example".to_owned());
+    assert_eq!(found(&mail), (named, vec![]));
+    let twice = format!("X-Direct-Context: <d@x.example>\r\n{signed}");
+    let mail = read(twice.as_bytes(), &limits()).unwrap();
+    assert_eq!(found(&mail), (None, vec!["CTX-1"]));
+    let mail = read_unwrapped(header.as_bytes(), b"\r\nx", &limits()).unwrap();
+    assert_eq!(found(&mail), (None, vec!["CTX-3"]));
+}
+
 // rule: XDR-112
 #[test]
 fn reports_are_known_by_their_type() {
