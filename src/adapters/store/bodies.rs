@@ -1,14 +1,12 @@
-//! Bodies: where they lie until a unit of work adopts them, and where afterwards.
+//! Bodies until a unit of work adopts them, on either store.
 //!
-//! A body under 32 KiB stays in memory, sealed, until the unit that adopts it writes it into its row. A larger one
-//! goes to `bodies/xx/<id>`: written under a temporary name, fsynced, renamed, the folder fsynced, all before its
-//! writer is told that it is finished. So whatever a committed row speaks of is on disk.
+//! A body under 32 KiB stays in memory, sealed, until the unit that adopts it writes it into its row. A larger one is
+//! written chunk by chunk to where the store keeps such ([`LargeBodies`]) before its writer is told that it is
+//! finished.
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
     io::{self, Cursor, Read, Write},
-    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -17,7 +15,7 @@ use zeroize::Zeroizing;
 
 use super::{
     chunks::{CHUNK_BYTES, ChunkReader, ChunkSealer, Protection},
-    data_dir::{new_file, sync_folder},
+    failure::store_error,
     keys::KeyRing,
 };
 use crate::{
@@ -28,14 +26,38 @@ use crate::{
     formats::ids::BodyId,
 };
 
-/// A body of this size or more lies in a file.
-const MIN_FILE_BYTES: usize = 32 * 1024;
-/// What a file is called until it is finished.
-const PART_SUFFIX: &str = "part";
+/// A body of this size or more does not lie in a row of the table `body`.
+const MIN_LARGE_BYTES: usize = 32 * 1024;
+
+/// Gives the sealed octets of a body, and so many of them.
+pub(super) type SealedSource = (Box<dyn Read + Send>, u64);
+
+/// Where large bodies lie.
+pub(super) trait LargeBodies: Send + Sync {
+    /// Begins one with the octets of its header.
+    fn begin(&self, id: BodyId, header: &[u8]) -> io::Result<Box<dyn WriteLarge>>;
+
+    /// Opens one that is finished and adopted, or `is_staged`, with the number of its sealed octets; `None` if there is
+    /// none.
+    fn open(&self, id: BodyId, is_staged: bool) -> io::Result<Option<SealedSource>>;
+
+    /// Removes one, finished or not, which no row of an adopted body speaks of. It may be called from a task, so it
+    /// does not wait for long; what it fails to remove is found by the next sweep.
+    fn remove(&self, id: BodyId);
+}
+
+/// Writes one large body.
+pub(super) trait WriteLarge: Send {
+    /// Appends a sealed chunk.
+    fn write_chunk(&mut self, sealed: &[u8]) -> io::Result<()>;
+
+    /// Makes sure that the body, of `size` octets of content, is durable once a later commit is.
+    fn finish(&mut self, size: u64) -> io::Result<()>;
+}
 
 /// All bodies that are on disk or on their way there.
 pub(super) struct BodyStore {
-    folder: PathBuf,
+    large: Arc<dyn LargeBodies>,
     keys: Arc<KeyRing>,
     open: Mutex<HashMap<BodyId, Open>>,
 }
@@ -43,7 +65,7 @@ pub(super) struct BodyStore {
 /// A body that no committed row speaks of yet.
 struct Open {
     stage: Stage,
-    /// The sealed octets; `None` for a body in a file.
+    /// The sealed octets; `None` for a large body.
     octets: Option<Bytes>,
     size: u64,
 }
@@ -79,9 +101,9 @@ struct Hold {
 }
 
 impl BodyStore {
-    pub(super) fn new(folder: PathBuf, keys: Arc<KeyRing>) -> Self {
+    pub(super) fn new(large: Arc<dyn LargeBodies>, keys: Arc<KeyRing>) -> Self {
         Self {
-            folder,
+            large,
             keys,
             open: Mutex::default(),
         }
@@ -102,27 +124,24 @@ impl BodyStore {
             id,
             size: 0,
             buffer: Zeroizing::default(),
-            file: None,
+            large: None,
             is_finished: false,
         })
     }
 
-    /// Opens a body that lies in memory or in a file; `None` if it is in neither.
+    /// Opens a body that lies in memory or where large ones lie; `None` if it is in neither.
     pub(super) fn open(&self, id: BodyId) -> Result<Option<Box<dyn Read + Send>>, StoreError> {
-        let octets = match self.open_bodies().get(&id) {
-            Some(open) => open.octets.clone(),
-            None => None,
+        let (is_staged, octets) = match self.open_bodies().get(&id) {
+            Some(open) => (open.stage != Stage::Writing, open.octets.clone()),
+            None => (false, None),
         };
         if let Some(octets) = octets {
             return self.open_octets(id, octets).map(Some);
         }
-        let file = match File::open(self.path_of(id)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(store_error(error)),
+        let Some((source, length)) = self.large.open(id, is_staged).map_err(store_error)? else {
+            return Ok(None);
         };
-        let length = file.metadata().map_err(store_error)?.len();
-        let reader = ChunkReader::new(&self.keys, id, file, length)?;
+        let reader = ChunkReader::new(&self.keys, id, source, length)?;
         Ok(Some(Box::new(reader)))
     }
 
@@ -166,42 +185,9 @@ impl BodyStore {
         })
     }
 
-    /// Unlinks the files of bodies whose rows are gone.
-    pub(super) fn unlink(&self, ids: &[BodyId]) {
-        for id in ids {
-            self.unlink_path(&self.path_of(*id));
-        }
-    }
-
-    /// The files that no open body owns: adopted, or left behind.
-    pub(super) fn settled_files(&self) -> io::Result<Vec<(Option<BodyId>, PathBuf)>> {
-        let mut files = Vec::new();
-        for folder in fs::read_dir(&self.folder)? {
-            for entry in fs::read_dir(folder?.path())? {
-                let path = entry?.path();
-                let id = path
-                    .file_stem()
-                    .and_then(|name| name.to_str())
-                    .and_then(|name| name.parse().ok())
-                    .map(BodyId);
-                let is_open = id.is_some_and(|id| self.open_bodies().contains_key(&id));
-                if !is_open {
-                    let is_part = path.extension().is_some();
-                    files.push((id.filter(|_| !is_part), path));
-                }
-            }
-        }
-        Ok(files)
-    }
-
-    pub(super) fn unlink_path(&self, path: &Path) {
-        match fs::remove_file(path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                // It is found again by the next sweep.
-                tracing::warn!(%error, "a body file could not be removed");
-            }
-            _ => {}
-        }
+    /// Whether no committed row speaks of the body yet, and somebody may still adopt it.
+    pub(super) fn is_open(&self, id: BodyId) -> bool {
+        self.open_bodies().contains_key(&id)
     }
 
     fn give_up(&self, id: BodyId) {
@@ -213,11 +199,11 @@ impl BodyStore {
             body.stage = Stage::AdoptingUnheld;
             return;
         }
-        let is_in_file = body.octets.is_none();
+        let is_large = body.octets.is_none();
         open.remove(&id);
         drop(open);
-        if is_in_file {
-            self.unlink_path(&self.path_of(id));
+        if is_large {
+            self.large.remove(id);
         }
     }
 
@@ -247,13 +233,6 @@ impl BodyStore {
         self.open_bodies().insert(id, staged);
         let store = Arc::downgrade(self);
         StagedBody::held(id, size, Arc::new(Hold { id, store }))
-    }
-
-    fn path_of(&self, id: BodyId) -> PathBuf {
-        let [first_octet, ..] = *id.0.as_bytes();
-        self.folder
-            .join(format!("{first_octet:02x}"))
-            .join(id.to_string())
     }
 
     fn open_bodies(&self) -> MutexGuard<'_, HashMap<BodyId, Open>> {
@@ -293,35 +272,30 @@ struct Writer {
     size: u64,
     /// Content of the chunk that is not sealed yet: whether it is the last one is not known before more comes.
     buffer: Zeroizing<Vec<u8>>,
-    file: Option<File>,
+    large: Option<Box<dyn WriteLarge>>,
     is_finished: bool,
 }
 
 impl Writer {
-    fn part_path(&self) -> PathBuf {
-        self.store.path_of(self.id).with_extension(PART_SUFFIX)
-    }
-
-    /// The file, begun with the header if it is not there yet.
-    fn file(&mut self) -> io::Result<&mut File> {
-        if self.file.is_none() {
-            let mut file = new_file(true).open(self.part_path())?;
-            file.write_all(&self.sealer.header())?;
-            self.file = Some(file);
-        }
-        self.file
-            .as_mut()
-            .ok_or_else(|| io::Error::other("the body file was not opened"))
-    }
-
     fn write_chunk(&mut self, is_last: bool) -> io::Result<()> {
-        self.file()?;
+        self.large()?;
         let sealed = self.sealer.seal(&self.buffer, is_last)?;
-        if let Some(file) = &mut self.file {
-            file.write_all(sealed)?;
+        if let Some(large) = &mut self.large {
+            large.write_chunk(sealed)?;
         }
         self.buffer.clear();
-        fault_points::pass_with_file("body.write", self.file()?)
+        Ok(())
+    }
+
+    /// The large body, begun with the header if it is not there yet.
+    fn large(&mut self) -> io::Result<&mut Box<dyn WriteLarge>> {
+        if self.large.is_none() {
+            let begun = self.store.large.begin(self.id, &self.sealer.header())?;
+            self.large = Some(begun);
+        }
+        self.large
+            .as_mut()
+            .ok_or_else(|| io::Error::other("the body was not begun"))
     }
 
     fn finish_in_memory(&mut self) -> io::Result<Option<Bytes>> {
@@ -332,17 +306,10 @@ impl Writer {
         Ok(Some(octets.into()))
     }
 
-    fn finish_in_file(&mut self) -> io::Result<Option<Bytes>> {
+    fn finish_large(&mut self) -> io::Result<Option<Bytes>> {
         self.write_chunk(true)?;
-        let part = self.part_path();
-        let path = self.store.path_of(self.id);
-        let file = self.file()?;
-        file.sync_all()?;
-        fault_points::pass_with_file("body.sync", file)?;
-        fs::rename(part, &path)?;
-        if let Some(folder) = path.parent() {
-            sync_folder(folder)?;
-        }
+        let size = self.size;
+        self.large()?.finish(size)?;
         Ok(None)
     }
 }
@@ -382,9 +349,9 @@ impl Writer {
 
 impl BodyWriter for Writer {
     fn finish(mut self: Box<Self>) -> Result<StagedBody, StoreError> {
-        let is_in_file = self.file.is_some() || self.buffer.len() >= MIN_FILE_BYTES;
-        let octets = if is_in_file {
-            self.finish_in_file()
+        let is_large = self.large.is_some() || self.buffer.len() >= MIN_LARGE_BYTES;
+        let octets = if is_large {
+            self.finish_large()
         } else {
             self.finish_in_memory()
         };
@@ -399,20 +366,10 @@ impl Drop for Writer {
         if self.is_finished {
             return;
         }
-        if self.file.is_some() {
-            self.store.unlink_path(&self.part_path());
+        if self.large.is_none() {
+            self.store.open_bodies().remove(&self.id);
+            return;
         }
         self.store.give_up(self.id);
-    }
-}
-
-/// What a failed read or write means to a flow.
-pub(super) fn store_error(error: io::Error) -> StoreError {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::NoSpace,
-        _ => match error.downcast::<StoreError>() {
-            Ok(store) => store,
-            Err(error) => StoreError::Failed(Box::new(error)),
-        },
     }
 }

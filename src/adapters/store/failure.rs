@@ -4,17 +4,6 @@ use std::io;
 
 use crate::{flows::ports::StoreError, formats::ids::ExchangeId};
 
-/// SQLITE_FULL (sqlite.org/rescode.html): no space is left.
-const SQLITE_FULL: i32 = 13;
-/// SQLITE_TOOBIG.
-const SQLITE_TOOBIG: i32 = 18;
-/// SQLITE_CONSTRAINT.
-const SQLITE_CONSTRAINT: i32 = 19;
-/// SQLITE_CONSTRAINT_PRIMARYKEY.
-const SQLITE_CONSTRAINT_PRIMARYKEY: i32 = 1555;
-/// SQLITE_CONSTRAINT_UNIQUE.
-const SQLITE_CONSTRAINT_UNIQUE: i32 = 2067;
-
 /// Why a unit was not written.
 pub(super) enum UnitError {
     /// It cannot be: the others of its transaction are not touched.
@@ -34,25 +23,6 @@ impl UnitError {
     pub(super) fn conflict(exchange: ExchangeId) -> Self {
         Self::Refused(StoreError::Conflict { exchange })
     }
-
-    pub(super) fn conflict_if_unique(error: rusqlite::Error, exchange: ExchangeId) -> Self {
-        match extended_code(&error) {
-            Some(SQLITE_CONSTRAINT_PRIMARYKEY | SQLITE_CONSTRAINT_UNIQUE) => {
-                Self::conflict(exchange)
-            }
-            _ => error.into(),
-        }
-    }
-}
-
-impl From<rusqlite::Error> for UnitError {
-    fn from(error: rusqlite::Error) -> Self {
-        match primary_code(&error) {
-            // The values of one unit are to blame; SQLite has undone the one statement.
-            Some(SQLITE_CONSTRAINT | SQLITE_TOOBIG) => Self::Refused(failed(error)),
-            _ => Self::Broken(error.into()),
-        }
-    }
 }
 
 impl From<Failure> for UnitError {
@@ -61,18 +31,9 @@ impl From<Failure> for UnitError {
     }
 }
 
-impl From<rusqlite::Error> for Failure {
-    fn from(error: rusqlite::Error) -> Self {
-        match &error {
-            _ if primary_code(&error) == Some(SQLITE_FULL) => Self::NoSpace,
-            _ => Self::Other(error.to_string()),
-        }
-    }
-}
-
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        match super::bodies::store_error(error) {
+        match store_error(error) {
             StoreError::NoSpace => Self::NoSpace,
             other => Self::Other(other.to_string()),
         }
@@ -88,21 +49,23 @@ impl Failure {
     }
 }
 
-/// The store failed by `error`; no space left is told apart.
-pub(super) fn read_failed(error: rusqlite::Error) -> StoreError {
-    Failure::from(error).to_store_error()
-}
-
 /// The store failed.
 pub(super) fn failed(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> StoreError {
     StoreError::Failed(error.into())
 }
 
-/// The primary result code: the low octet of the extended one.
-fn primary_code(error: &rusqlite::Error) -> Option<i32> {
-    extended_code(error).map(|code| code & 0xff)
+/// The store was closed before this call.
+pub(super) fn closed() -> StoreError {
+    failed("the store is closed")
 }
 
-fn extended_code(error: &rusqlite::Error) -> Option<i32> {
-    error.sqlite_error().map(|error| error.extended_code)
+/// What a failed read or write means to a flow.
+pub(super) fn store_error(error: io::Error) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => StoreError::NoSpace,
+        _ => match error.downcast::<StoreError>() {
+            Ok(store) => store,
+            Err(error) => StoreError::Failed(Box::new(error)),
+        },
+    }
 }

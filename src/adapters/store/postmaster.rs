@@ -16,11 +16,10 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
-    bodies::store_error,
     chunks::{CHUNK_BYTES, ChunkReader, ChunkSealer, Protection},
     config::StoreConfig,
     data_dir::{make_folder, new_file, sync_folder},
-    failure::failed,
+    failure::{failed, store_error},
     keys::{KeyFileError, KeyRing},
 };
 use crate::{

@@ -4,12 +4,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    failure::{UnitError, failed, read_failed},
+    super::exchange_row::{MAX_LIST, Row, unseal},
+    failure::{UnitError, conflict_if_unique, failed, read_failed},
     keys::KeyRing,
     row_id::RowId,
 };
 use crate::{
-    bridge::exchange::{Exchange, Origin},
+    bridge::exchange::Exchange,
     flows::ports::{ExchangeFilter, StoreError, VersionedExchange},
     formats::ids::ExchangeId,
 };
@@ -39,54 +40,9 @@ pub(super) const EXPIRED: &str = "SELECT id FROM exchange \
      ORDER BY final_at LIMIT ?2";
 pub(super) const DELETE: &str = "DELETE FROM exchange WHERE id = ?1";
 
-/// Most exchanges that one list gives.
-const MAX_LIST: usize = 10_000;
-
-/// An exchange as its row has it.
-pub(super) struct Row {
-    id: ExchangeId,
-    version: i64,
-    partner: Option<String>,
-    accepted_at: i64,
-    is_final: bool,
-    final_at: Option<i64>,
-    sealed: Vec<u8>,
-}
-
 type Sealed = (RowId, i64, Vec<u8>);
 
 impl Row {
-    /// Seals `exchange` as this version.
-    pub(super) fn seal(
-        keys: &KeyRing,
-        exchange: &Exchange,
-        version: u64,
-    ) -> Result<Self, StoreError> {
-        let version = i64::try_from(version).map_err(failed)?;
-        let plain = zeroize::Zeroizing::new(serde_json::to_vec(exchange).map_err(failed)?);
-        let sealed = keys
-            .seal(&context(exchange.id, version), &plain)
-            .map_err(failed)?;
-        let partner = match &exchange.origin {
-            Origin::Xdr { partner, .. } => Some(partner.clone()),
-            Origin::Direct { .. } => None,
-        };
-        Ok(Self {
-            id: exchange.id,
-            version,
-            partner,
-            accepted_at: exchange.accepted_at.as_microsecond(),
-            is_final: exchange.is_final(),
-            final_at: exchange.final_at.map(Timestamp::as_microsecond),
-            sealed,
-        })
-    }
-
-    /// Octets of the sealed aggregate.
-    pub(super) fn sealed_bytes(&self) -> usize {
-        self.sealed.len()
-    }
-
     /// A new row. One with the same id is a conflict.
     pub(super) fn insert(self, connection: &Connection) -> Result<(), UnitError> {
         let id = self.id;
@@ -101,7 +57,7 @@ impl Row {
                 self.final_at,
                 self.sealed,
             ])
-            .map_err(|error| UnitError::conflict_if_unique(error, id))?;
+            .map_err(|error| conflict_if_unique(error, id))?;
         Ok(())
     }
 
@@ -132,7 +88,8 @@ pub(super) fn load(
         .prepare_cached(LOAD)
         .and_then(|mut statement| statement.query_row([RowId(id.0)], sealed).optional())
         .map_err(read_failed)?;
-    row.map(|row| unseal(keys, row)).transpose()
+    row.map(|(RowId(id), version, sealed)| unseal(keys, id, version, &sealed))
+        .transpose()
 }
 
 pub(super) fn list(
@@ -164,7 +121,9 @@ pub(super) fn list(
     };
     let rows = rows.map_err(read_failed)?;
     rows.into_iter()
-        .map(|row| unseal(keys, row).map(|found| found.exchange))
+        .map(|(RowId(id), version, sealed)| {
+            unseal(keys, id, version, &sealed).map(|found| found.exchange)
+        })
         .collect()
 }
 
@@ -200,29 +159,4 @@ pub(super) fn expired(
 pub(super) fn delete(connection: &Connection, id: ExchangeId) -> rusqlite::Result<()> {
     connection.prepare_cached(DELETE)?.execute([RowId(id.0)])?;
     Ok(())
-}
-
-fn unseal(
-    keys: &KeyRing,
-    (RowId(id), version, sealed): Sealed,
-) -> Result<VersionedExchange, StoreError> {
-    let plain = keys
-        .unseal(&context(ExchangeId(id), version), &sealed)
-        .map_err(failed)?;
-    // A serde error may quote what it could not read, and that may name a person: only its place is told.
-    let exchange = serde_json::from_slice(&plain).map_err(|error| {
-        failed(format!(
-            "exchange {id} is not of this release's form (column {})",
-            error.column()
-        ))
-    })?;
-    let version = u64::try_from(version).map_err(failed)?;
-    Ok(VersionedExchange { exchange, version })
-}
-
-fn context(id: ExchangeId, version: i64) -> Vec<u8> {
-    let mut context = b"exchange".to_vec();
-    context.extend_from_slice(id.0.as_bytes());
-    context.extend_from_slice(&version.to_be_bytes());
-    context
 }

@@ -12,15 +12,20 @@ use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    audit,
-    bodies::{Adoption, BodyStore},
-    body,
+    super::{
+        audit_chain::{self, Chain},
+        bodies::Adoption,
+        exchange_row, lookup_row,
+        outbox_row::{self, Terms},
+    },
+    audit, body,
+    body_files::BodyFiles,
     connection::Database,
     exchange,
     failure::{Failure, UnitError},
     keys::KeyRing,
     lookup_key, outbox,
-    queue::{Change, Queue, Terms},
+    queue::{Change, Queue},
     recent::Recent,
 };
 use crate::{
@@ -69,16 +74,16 @@ pub(super) struct Prepared {
     pub(super) owner: Option<ExchangeId>,
     pub(super) adoption: Adoption,
     pub(super) remove: Vec<BodyId>,
-    pub(super) effects: Vec<outbox::Row>,
+    pub(super) effects: Vec<outbox_row::Row>,
     pub(super) done: Option<Claim>,
-    pub(super) audit: Vec<audit::Row>,
+    pub(super) audit: Vec<audit_chain::Row>,
 }
 
 pub(super) struct PreparedExchange {
     pub(super) committed: VersionedExchange,
     pub(super) is_new: bool,
-    pub(super) row: exchange::Row,
-    pub(super) keys: Vec<lookup_key::Row>,
+    pub(super) row: exchange_row::Row,
+    pub(super) keys: Vec<lookup_row::Row>,
 }
 
 /// What is answered once the transaction is committed, or broken.
@@ -112,10 +117,10 @@ pub(super) struct Writer {
     pub(super) database: Database,
     pub(super) connection: Option<Connection>,
     pub(super) keys: Arc<KeyRing>,
-    pub(super) bodies: Arc<BodyStore>,
+    pub(super) bodies: BodyFiles,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) node: String,
-    pub(super) chain: audit::Chain,
+    pub(super) chain: Chain,
     pub(super) queue: Arc<Queue>,
     pub(super) recent: Arc<Recent>,
     pub(super) max_units: usize,
@@ -192,9 +197,9 @@ impl Writer {
         self.run_sql(BEGIN)
     }
 
-    fn commit(&mut self, chain_before: &audit::Chain) -> Result<(), Failure> {
+    fn commit(&mut self, chain_before: &Chain) -> Result<(), Failure> {
         if !self.chain.is_same(chain_before) {
-            self.chain.save(self.connection()?, &self.keys)?;
+            audit::save(&self.chain, self.connection()?, &self.keys)?;
         }
         fault_points::pass("store.before_commit")?;
         self.run_sql(COMMIT)?;
@@ -326,7 +331,7 @@ impl Writer {
                 &mut open.changes,
             )?);
         }
-        chain.append(connection, &self.keys, &unit.audit)?;
+        audit::append(&mut chain, connection, &self.keys, &unit.audit)?;
         self.chain = chain;
         Ok(Written {
             adoption: unit.adoption,
@@ -370,7 +375,7 @@ impl Writer {
             }
             exchange::delete(connection, *id)?;
         }
-        let is_more_audit = chain.prune(connection, audit_before)?;
+        let is_more_audit = audit::prune(&mut chain, connection, audit_before)?;
         self.chain = chain;
         Ok(Expired {
             exchanges,

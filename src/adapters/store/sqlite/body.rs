@@ -6,7 +6,7 @@ use bytes::Bytes;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::{
-    bodies::AdoptedBody,
+    super::bodies::AdoptedBody,
     failure::{UnitError, read_failed},
     row_id::RowId,
 };

@@ -3,14 +3,14 @@
 //! effect can be claimed, and what became due by the very commit that put it there.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::BTreeSet,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use jiff::Timestamp;
 use tokio::sync::Notify;
 
+use super::super::outbox_row::{Ready, Terms};
 use crate::flows::ports::Claim;
 
 /// The outbox as the last commit left it.
@@ -21,22 +21,11 @@ pub(super) struct Queue {
 }
 
 struct State {
-    terms: Terms,
-    /// Leased as they were committed; nobody has taken them yet.
-    ready: VecDeque<Claim>,
+    ready: Ready,
     /// When the first effect that is not leased becomes due, in microseconds.
     waiting: Option<i64>,
     /// When each lease lapses, in microseconds, with its row.
     leased: BTreeSet<(i64, i64)>,
-}
-
-/// How effects are leased as they are committed.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Terms {
-    /// For how long.
-    pub(super) lease: Duration,
-    /// How many may wait to be taken.
-    pub(super) room: usize,
 }
 
 /// What a transaction does to the outbox; true once it is committed.
@@ -58,8 +47,7 @@ impl Queue {
     pub(super) fn new(waiting: Option<i64>) -> Self {
         Self {
             state: Mutex::new(State {
-                terms: Terms::default(),
-                ready: VecDeque::new(),
+                ready: Ready::default(),
                 waiting,
                 leased: BTreeSet::new(),
             }),
@@ -69,17 +57,12 @@ impl Queue {
 
     /// Sets how effects are leased as they are committed.
     pub(super) fn set_terms(&self, terms: Terms) {
-        self.state().terms = terms;
+        self.state().ready.set_terms(terms);
     }
 
     /// The terms, with the room that is left.
     pub(super) fn terms(&self) -> Terms {
-        let state = self.state();
-        let room = state.terms.room.saturating_sub(state.ready.len());
-        Terms {
-            room,
-            ..state.terms
-        }
+        self.state().ready.terms()
     }
 
     /// A transaction is committed: these are its changes, and the effects that it leased.
@@ -91,19 +74,9 @@ impl Queue {
         state.ready.extend(ready);
     }
 
-    /// Up to `limit` effects that were leased as they were committed. One whose lease has lapsed meanwhile is left to
-    /// the database, which gives it to whoever claims next.
+    /// Up to `limit` effects that were leased as they were committed.
     pub(super) fn take(&self, now: Timestamp, limit: usize) -> Vec<Claim> {
-        let mut state = self.state();
-        let mut taken = Vec::new();
-        while taken.len() < limit
-            && let Some(claim) = state.ready.pop_front()
-        {
-            if claim.leased_until > now {
-                taken.push(claim);
-            }
-        }
-        taken
+        self.state().ready.take(now, limit)
     }
 
     /// When the next effect can be claimed, in microseconds.
@@ -141,6 +114,8 @@ impl State {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::{bridge::exchange::Effect, formats::ids::ExchangeId};
 

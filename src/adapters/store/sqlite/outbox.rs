@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::{
-    failure::{UnitError, failed},
-    queue::{Change, Terms},
+    super::outbox_row::{Row, Terms, lease_end},
+    failure::UnitError,
+    queue::Change,
     row_id::RowId,
 };
 use crate::{
-    bridge::exchange::{Effect, Scheduled},
     flows::ports::{Claim, StoreError},
     formats::ids::ExchangeId,
 };
@@ -20,7 +20,7 @@ pub(super) const INSERT: &str = "INSERT INTO outbox (exchange, effect, state, ne
      VALUES (?1, ?2, ?3, ?4, ?5, ?6)";
 pub(super) const LAPSE: &str =
     "UPDATE outbox SET state = 0, owner = NULL WHERE state = 1 AND next_at <= ?1";
-// A writer alone claims here; PostgreSQL adds FOR UPDATE SKIP LOCKED to the inner SELECT.
+// A writer alone claims here.
 pub(super) const CLAIM: &str = "UPDATE outbox \
      SET state = 1, owner = ?2, next_at = ?3, attempts = attempts + 1 \
      WHERE id IN (SELECT id FROM outbox WHERE state = 0 AND next_at <= ?1 \
@@ -38,24 +38,7 @@ pub(super) const FIRST_WAITING: &str = "SELECT MIN(next_at) FROM outbox WHERE st
 const WAITS: i64 = 0;
 const LEASED: i64 = 1;
 
-/// An effect on its way into its row.
-pub(super) struct Row {
-    exchange: ExchangeId,
-    effect: Effect,
-    text: String,
-    due: Timestamp,
-}
-
 impl Row {
-    pub(super) fn of(exchange: ExchangeId, scheduled: Scheduled) -> Result<Self, StoreError> {
-        Ok(Self {
-            exchange,
-            text: serde_json::to_string(&scheduled.effect).map_err(failed)?,
-            effect: scheduled.effect,
-            due: scheduled.at,
-        })
-    }
-
     /// Adds the effect. One that is due `now` is leased to `owner` at once while `terms` have room: work that follows
     /// a commit needs no second one to be claimed by.
     pub(super) fn insert(
@@ -146,13 +129,6 @@ pub(super) fn claim(
     }
     changes.push(Change::Looked(first_waiting(connection)?));
     Ok(claims)
-}
-
-/// When a lease from `now` on ends, as a row can tell it.
-fn lease_end(now: Timestamp, lease: Duration) -> Result<Timestamp, UnitError> {
-    let refused = |error: jiff::Error| UnitError::Refused(failed(error));
-    let end = now.checked_add(lease).map_err(refused)?;
-    Timestamp::from_microsecond(end.as_microsecond()).map_err(refused)
 }
 
 /// Removes a claimed effect: it is done. Refused if the lease is another one's by now.

@@ -1,0 +1,117 @@
+//! Large bodies in files: `bodies/xx/<id>`, written under a temporary name, fsynced, renamed, the folder fsynced, all
+//! before its writer is told that it is finished. So whatever a committed row speaks of is on disk.
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    path::{Path, PathBuf},
+};
+
+use super::super::{
+    bodies::{BodyStore, LargeBodies, SealedSource, WriteLarge},
+    data_dir::{new_file, sync_folder},
+};
+use crate::{flows::fault_points, formats::ids::BodyId};
+
+/// What a file is called until it is finished.
+const PART_SUFFIX: &str = "part";
+
+/// The folder of body files.
+#[derive(Clone)]
+pub(super) struct BodyFiles {
+    folder: PathBuf,
+}
+
+impl BodyFiles {
+    pub(super) fn new(folder: PathBuf) -> Self {
+        Self { folder }
+    }
+
+    /// Unlinks the files of bodies whose rows are gone.
+    pub(super) fn unlink(&self, ids: &[BodyId]) {
+        for id in ids {
+            self.unlink_path(&self.path_of(*id));
+        }
+    }
+
+    /// The files that no open body of `bodies` owns: adopted, or left behind.
+    pub(super) fn settled(&self, bodies: &BodyStore) -> io::Result<Vec<(Option<BodyId>, PathBuf)>> {
+        let mut files = Vec::new();
+        for folder in fs::read_dir(&self.folder)? {
+            for entry in fs::read_dir(folder?.path())? {
+                let path = entry?.path();
+                let id = path
+                    .file_stem()
+                    .and_then(|name| name.to_str())
+                    .and_then(|name| name.parse().ok())
+                    .map(BodyId);
+                if !id.is_some_and(|id| bodies.is_open(id)) {
+                    let is_part = path.extension().is_some();
+                    files.push((id.filter(|_| !is_part), path));
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    pub(super) fn unlink_path(&self, path: &Path) {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                // It is found again by the next sweep.
+                tracing::warn!(%error, "a body file could not be removed");
+            }
+            _ => {}
+        }
+    }
+
+    fn path_of(&self, id: BodyId) -> PathBuf {
+        let [first_octet, ..] = *id.0.as_bytes();
+        self.folder
+            .join(format!("{first_octet:02x}"))
+            .join(id.to_string())
+    }
+}
+
+impl LargeBodies for BodyFiles {
+    fn begin(&self, id: BodyId, header: &[u8]) -> io::Result<Box<dyn WriteLarge>> {
+        let path = self.path_of(id);
+        let mut file = new_file(true).open(path.with_extension(PART_SUFFIX))?;
+        file.write_all(header)?;
+        Ok(Box::new(Writer { path, file }))
+    }
+
+    fn open(&self, id: BodyId, _is_staged: bool) -> io::Result<Option<SealedSource>> {
+        let file = match File::open(self.path_of(id)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let length = file.metadata()?.len();
+        Ok(Some((Box::new(file), length)))
+    }
+
+    fn remove(&self, id: BodyId) {
+        let path = self.path_of(id);
+        self.unlink_path(&path.with_extension(PART_SUFFIX));
+        self.unlink_path(&path);
+    }
+}
+
+struct Writer {
+    path: PathBuf,
+    file: File,
+}
+
+impl WriteLarge for Writer {
+    fn write_chunk(&mut self, sealed: &[u8]) -> io::Result<()> {
+        self.file.write_all(sealed)?;
+        fault_points::pass_with_file("body.write", &self.file)
+    }
+
+    fn finish(&mut self, _size: u64) -> io::Result<()> {
+        self.file.sync_all()?;
+        fault_points::pass_with_file("body.sync", &self.file)?;
+        fs::rename(self.path.with_extension(PART_SUFFIX), &self.path)?;
+        self.path.parent().map_or(Ok(()), sync_folder)
+    }
+}
