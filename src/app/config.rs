@@ -249,6 +249,8 @@ impl Config {
         }
         paths.extend(&mut self.smtp.client.ca_files);
         paths.extend(&mut self.store.key_files);
+        paths.extend(&mut self.store.postgres.password_file);
+        paths.extend(&mut self.store.postgres.ca_file);
         paths.extend(&mut self.operator.certificate);
         paths.extend(&mut self.operator.key);
         paths.extend(&mut self.operator.token_file);
@@ -521,6 +523,7 @@ mod tests {
             &["certificates", "domains[]"],
             &["certificates", "domains[]", "identities[]"],
             &["store"],
+            &["store", "postgres"],
             &["operator"],
             &["timers"],
             &["delivery"],

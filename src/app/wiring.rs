@@ -16,7 +16,7 @@ use crate::{
         smtp_server::{SmtpListener, SmtpParts, SmtpServer, SmtpServerConfig},
         soap_client::{Endpoint, SoapClient},
         soap_server::{Parts, SoapListener, by_certificate},
-        store::{PostmasterKeeper, PostmasterLimits, SqliteStore},
+        store::{self, PostmasterKeeper, PostmasterLimits, Store},
     },
     bridge::{
         destination::Destinations, endpoint::XdrEndpoints, partner::Partners, routing::Routes,
@@ -61,7 +61,7 @@ pub struct Bridge {
     drain_timeout: Duration,
     smtp: Arc<SmtpClient>,
     certificates: Arc<CertificateFiles>,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
 }
 
@@ -90,7 +90,7 @@ impl Bridge {
         let routes = Routes::read(&config.route).map_err(|problems| all_problems(&problems))?;
         let destinations = Destinations::read(config.delivery.mail_policy(), &config.destination)
             .map_err(|problems| all_problems(&problems))?;
-        let store = SqliteStore::open(&config.store, Arc::clone(&clock), &config.node.name)
+        let store = store::open(&config.store, Arc::clone(&clock), &config.node.name)
             .await
             .context("store")?;
         let smtp = Arc::new(smtp_client(config, &clock)?);
@@ -244,7 +244,7 @@ impl Bridge {
     }
 
     /// The store, for questions.
-    pub fn store(&self) -> &Arc<SqliteStore> {
+    pub fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 

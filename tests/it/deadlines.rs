@@ -12,7 +12,7 @@ use std::{
 use jiff::Timestamp;
 use xdbridge::{
     bridge::exchange::{Outcome, Reason, RecipientState},
-    flows::ports::{Bodies, Exchanges, StoreError},
+    flows::ports::StoreError,
     formats::audit::{AuditKind, AuditOutcome},
 };
 

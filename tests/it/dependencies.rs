@@ -37,10 +37,14 @@ const SECOND_STACKS: [&str; 9] = [
 ];
 
 /// Crates that stand in the tree more than once, each with the reason why that cannot be mended here.
-const TWICE: [(&str, &str); 7] = [
+const TWICE: [(&str, &str); 8] = [
     (
         "base64",
         "metrics-exporter-prometheus asks for 0.22, the others for 0.23",
+    ),
+    (
+        "fallible-iterator",
+        "tokio-postgres asks for 0.2, rusqlite for 0.3",
     ),
     (
         "getrandom",

@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use xdbridge::{
     app::config::Config,
     bridge::exchange::{Exchange, LegState, XdrLeg},
-    flows::ports::Exchanges,
     formats::{
         audit::AuditKind,
         notification::mdn::Disposition,

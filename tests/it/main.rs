@@ -35,6 +35,8 @@ mod operator;
 mod own_mail;
 mod packaging;
 mod partners;
+mod postgres_nodes;
+mod postgres_store;
 mod posting;
 mod postmaster;
 mod readme;

@@ -12,7 +12,7 @@ use xdbridge::{
     adapters::clock::SystemClock,
     app::pki::{Authority, Profile},
     bridge::exchange::{Exchange, Origin, Reason, RecipientState},
-    flows::ports::{Clock, Exchanges},
+    flows::ports::Clock,
     formats::{audit::AuditKind, ids::ExchangeId, smime::SigningIdentity},
 };
 

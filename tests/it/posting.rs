@@ -11,10 +11,7 @@ use xdbridge::{
         exchange::{Exchange, LegState, Origin, Reason},
         to_xdr::{EndpointPolicy, policy::MissingMetadata},
     },
-    flows::{
-        ports::{Clock, Exchanges},
-        settings::MdnEnvelopeSender,
-    },
+    flows::{ports::Clock, settings::MdnEnvelopeSender},
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         notification::mdn::Disposition,

@@ -17,7 +17,6 @@ use xdbridge::{
         partner::Partial,
         status::StatusFrom,
     },
-    flows::ports::Exchanges,
     formats::{
         audit::{AuditKind, AuditRecord},
         limits::Limits,
@@ -111,7 +110,7 @@ impl Ground {
         self.bridge_store().due_changed().notify_one();
     }
 
-    fn bridge_store(&self) -> &Arc<xdbridge::adapters::store::SqliteStore> {
+    fn bridge_store(&self) -> &Arc<dyn xdbridge::adapters::store::Store> {
         self.notices.ground.bridge.store()
     }
 
@@ -451,7 +450,6 @@ fn a_status_that_nobody_takes_within_a_day_is_a_dead_letter_and_its_outcome_stay
     ground.pass(25 * HOUR);
     let body = recipient.status.unwrap().request.body;
     wait_until("its octets are gone", || {
-        use xdbridge::flows::ports::Bodies;
         ground.bridge_store().open(body).is_err()
     });
 }

@@ -5,9 +5,8 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use xdbridge::{
-    flows::ports::{
-        Bodies, ExchangeFilter, Exchanges, LookupKey, StoreError, UnitOfWork, VersionedExchange,
-    },
+    adapters::store::{ChainVerdict, Store},
+    flows::ports::{ExchangeFilter, LookupKey, StoreError, UnitOfWork, VersionedExchange},
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         ids::{BodyId, ExchangeId},
@@ -19,14 +18,6 @@ use crate::support::store::{
 };
 
 const LEASE: Duration = Duration::from_secs(60);
-
-/// What a test asks of a store beyond its ports.
-#[async_trait]
-trait Store: Exchanges + Bodies {
-    async fn close(&self);
-    /// How many audit records there are; fails if the chain is broken.
-    async fn audit_records(&self) -> u64;
-}
 
 /// Where a store lies.
 #[async_trait]
@@ -72,7 +63,7 @@ async fn stale_versions_conflict(ground: &dyn Ground) {
         assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
     }
     assert_eq!(store.next_due().await.unwrap(), None);
-    assert_eq!(store.audit_records().await, 0);
+    assert_eq!(audit_records(&store).await, 0);
     store.close().await;
 }
 
@@ -88,7 +79,7 @@ async fn all_of_a_unit_or_nothing(ground: &dyn Ground) {
     assert!(store.commit(unit).await.is_err());
 
     assert!(store.load(written.id).await.unwrap().is_none());
-    assert_eq!(store.audit_records().await, 0);
+    assert_eq!(audit_records(&store).await, 0);
     assert_eq!(store.next_due().await.unwrap(), None);
     // The body is still staged, so the unit can be mended and tried again.
     let mut unit = insert(&written, vec![LookupKey::MessageId("1@a.example".into())]);
@@ -121,7 +112,7 @@ async fn units_that_come_together_are_answered_each(ground: &dyn Ground) {
         assert!(store.load(*id).await.unwrap().is_some());
     }
     let good = expected.iter().filter(|(_, is_good)| *is_good).count();
-    assert_eq!(store.audit_records().await, good as u64);
+    assert_eq!(audit_records(&store).await, good as u64);
     assert_eq!(loaded(&store, known.id).await.exchange, known);
     store.close().await;
 }
@@ -299,7 +290,7 @@ async fn lapsed_leases_are_claimed_again(ground: &dyn Ground) {
     ] {
         assert!(matches!(result, Err(StoreError::LeaseLost)));
     }
-    assert_eq!(store.audit_records().await, 0);
+    assert_eq!(audit_records(&store).await, 0);
     store.commit(done(&quick)).await.unwrap();
     assert_eq!(store.next_due().await.unwrap(), None);
     store.close().await;
@@ -453,7 +444,7 @@ async fn bodies_that_nobody_holds_are_dropped(ground: &dyn Ground) {
         };
         assert!(is_damaged(store.commit(unit).await), "{length}");
     }
-    assert_eq!(store.audit_records().await, 0);
+    assert_eq!(audit_records(&store).await, 0);
     store.close().await;
 }
 
@@ -492,23 +483,7 @@ async fn bodies_have_one_owner_and_are_removed_once_for_all(ground: &dyn Ground)
 // --- on SQLite ---------------------------------------------------------------------------------
 
 mod sqlite {
-    use xdbridge::adapters::store::{ChainVerdict, SqliteStore};
-
     use super::*;
-
-    #[async_trait]
-    impl Store for SqliteStore {
-        async fn close(&self) {
-            SqliteStore::close(self).await;
-        }
-
-        async fn audit_records(&self) -> u64 {
-            match self.verify_audit_chain().await.unwrap() {
-                ChainVerdict::Intact { records } => records,
-                broken => panic!("{broken:?}"),
-            }
-        }
-    }
 
     #[async_trait]
     impl Ground for SqliteGround {
@@ -604,8 +579,124 @@ mod sqlite {
     }
 }
 
+// --- on PostgreSQL -----------------------------------------------------------------------------
+
+mod postgres {
+    use super::*;
+    use crate::support::postgres::PostgresGround;
+
+    #[async_trait]
+    impl Ground for PostgresGround {
+        async fn open(&self) -> Arc<dyn Store> {
+            PostgresGround::open(self).await
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_exchange_reads_back_as_it_was_written() {
+        reads_back_what_was_written(&PostgresGround::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_stale_version_conflicts_and_nothing_of_its_unit_is_written() {
+        stale_versions_conflict(&PostgresGround::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_unit_is_written_whole_or_not_at_all() {
+        all_of_a_unit_or_nothing(&PostgresGround::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_units_that_come_together_a_bad_one_fails_alone() {
+        units_that_come_together_are_answered_each(&PostgresGround::new()).await;
+    }
+
+    // rule: XDR-50
+    #[tokio::test(flavor = "multi_thread")]
+    async fn keys_lead_to_exchanges_and_never_across_partners() {
+        keys_lead_to_their_exchanges(&PostgresGround::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn lists_page_through_every_exchange_that_fits_the_filter() {
+        lists_are_cut_and_filtered(&PostgresGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_due_effect_is_claimed_once_and_not_before_its_time() {
+        due_effects_are_claimed_once(&PostgresGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_lapsed_lease_is_claimed_again_and_its_late_worker_changes_nothing() {
+        lapsed_leases_are_claimed_again(&PostgresGround::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_effect_that_is_given_back_waits_until_its_new_time() {
+        effects_given_back_wait_and_ring(&PostgresGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn effects_survive_a_restart_leased_or_not() {
+        the_outbox_survives(&PostgresGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_effect_that_is_due_when_it_is_committed_is_leased_by_that_commit() {
+        what_is_due_at_once_is_leased_by_its_own_commit(&PostgresGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_effect_that_was_leased_and_never_taken_is_not_lost() {
+        a_lease_that_nobody_took_lapses_or_ends_with_the_process(&PostgresGround::new()).await;
+    }
+
+    // rule: Q-6
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_reads_back_staged_adopted_and_after_a_restart() {
+        bodies_read_back_wherever_they_lie(&PostgresGround::new()).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_staged_body_is_dropped_with_the_last_that_holds_it() {
+        let ground = PostgresGround::new();
+        bodies_that_nobody_holds_are_dropped(&ground).await;
+        no_body_is_left(&ground).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_body_has_one_owner_and_is_gone_once_removed() {
+        let ground = PostgresGround::new();
+        bodies_have_one_owner_and_are_removed_once_for_all(&ground).await;
+        no_body_is_left(&ground).await;
+    }
+    /// A body that was dropped just before the store was closed goes at the node's next start.
+    async fn no_body_is_left(ground: &PostgresGround) {
+        ground.open().await.close().await;
+        let left = ground.server.sql("SELECT id FROM body").await;
+        assert_eq!(left, Vec::<String>::new());
+        let left = ground.server.sql("SELECT body FROM body_chunk").await;
+        assert_eq!(left, Vec::<String>::new());
+    }
+}
+
 fn record() -> AuditRecord {
     AuditRecord::new(time(0), AuditKind::Recipient, AuditOutcome::Success)
+}
+
+/// How many audit records there are; fails if the chain is broken.
+async fn audit_records(store: &Arc<dyn Store>) -> u64 {
+    match store.verify_audit_chain().await.unwrap() {
+        ChainVerdict::Intact { records } => records,
+        broken => panic!("{broken:?}"),
+    }
 }
 
 fn is_damaged<T>(result: Result<T, StoreError>) -> bool {

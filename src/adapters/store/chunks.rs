@@ -17,7 +17,10 @@ use std::io::{self, Read};
 use openssl::symm::{Cipher, Crypter, Mode};
 use zeroize::Zeroizing;
 
-use super::keys::{KEY_ID_BYTES, Key, KeyRing, NONCE_BYTES, TAG_BYTES};
+use super::{
+    failure::store_error,
+    keys::{KEY_ID_BYTES, Key, KeyRing, NONCE_BYTES, TAG_BYTES},
+};
 use crate::{flows::ports::StoreError, formats::ids::BodyId};
 
 /// Octets of content in every chunk but the last.
@@ -249,7 +252,10 @@ impl<R: Read> ChunkReader<R> {
         let mut header = [0; HEADER_BYTES];
         source
             .read_exact(&mut header)
-            .map_err(|error| StoreError::Failed(Box::new(error)))?;
+            .map_err(|error| match error.kind() {
+                io::ErrorKind::UnexpectedEof => damaged("it is shorter than its header"),
+                _ => store_error(error),
+            })?;
         let protection = match header[4] {
             1 => Protection::Encrypted,
             2 => Protection::Authenticated,

@@ -1,6 +1,6 @@
 //! `[store]`.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,12 +10,16 @@ use crate::formats::units::duration_text;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct StoreConfig {
-    /// The data directory: owned by the user that the bridge runs as, mode 0700, used by one process at a time.
-    /// Created if it is not there. Default `"/var/lib/xdbridge"`.
+    /// Which store: `"sqlite"`, embedded, for one node alone, or `"postgres"`, shared by any number of equal nodes
+    /// (`[store.postgres]`). Default `"sqlite"`.
+    pub kind: StoreKind,
+    /// The node's data directory: SQLite and body files, or with `"postgres"` only the mail for its postmaster. Owned
+    /// by the user that the bridge runs as, mode 0700, used by one process at a time. Created if it is not there.
+    /// Default `"/var/lib/xdbridge"`.
     pub path: PathBuf,
     /// Files with one key each: 32 random octets as 64 hexadecimal digits or as base64, mode 0600. The first one
     /// encrypts, all of them decrypt: to change the key, put a new file first and keep the old one until
-    /// `audit_retention` is over. Default `["/etc/xdbridge/store.key"]`.
+    /// `audit_retention` is over. All nodes of one database need the same files. Default `["/etc/xdbridge/store.key"]`.
     pub key_files: Vec<PathBuf>,
     /// How long a final exchange can be looked up, such as `"7d"`; then its rows and bodies go. At least the 24 h for
     /// which a resubmission must be recognised (XDR-50). Default `"7d"` (audit.md section 9).
@@ -29,15 +33,180 @@ pub struct StoreConfig {
     pub sweep_interval: Duration,
     /// Units of work that one transaction, and so one fsync, may join. Default 64.
     pub max_units_per_commit: usize,
-    /// Connections for reading that are kept open; more are opened while more are needed. Default 2.
+    /// Connections for reading that SQLite keeps open; more are opened while more are needed. Default 2.
     pub read_connections: u32,
+    /// The database that nodes share, with `kind = "postgres"`.
+    pub postgres: PostgresConfig,
 }
 
+/// Which store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StoreKind {
+    /// SQLite and files, in a data directory of one node.
+    #[default]
+    Sqlite,
+    /// PostgreSQL, for several nodes.
+    Postgres,
+}
+
+/// PostgreSQL 15 or later: `[store.postgres]`. A node keeps two connections beside those of the two numbers below: one
+/// writes, one holds the node's name. They must not pass a pooler that lends connections by transaction.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PostgresConfig {
+    /// Name or address of the server's host, or the folder of its Unix socket. Default `"/var/run/postgresql"`.
+    pub host: String,
+    /// The server's port; of a Unix socket, the number in its name. Default 5432.
+    pub port: u16,
+    /// The database. Default `"xdbridge"`.
+    pub database: String,
+    /// The role; it makes the tables at the first start, and needs rights on them later. Default `"xdbridge"`.
+    pub user: String,
+    /// File with the role's password in one line, mode 0600. Without it the environment variable
+    /// `XDBRIDGE_STORE_PASSWORD` is taken, and without that no password is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub password_file: Option<PathBuf>,
+    /// TLS to the server: `"require-verified"`, which names the host, or `"disable"`, for a loopback address only. On a
+    /// Unix socket there is none. Default `"require-verified"`.
+    pub tls: DatabaseTls,
+    /// PEM file with the CAs that may vouch for the server. Without it the system's may.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// Most connections for questions and claims. Default 6.
+    pub connections: usize,
+    /// Most connections for large bodies, each taken for one chunk at a time. Default 4.
+    pub body_connections: usize,
+    /// Longest wait for a connection, a new one or a free one. Default `"10s"`.
+    #[serde(with = "duration_text")]
+    pub connect_timeout: Duration,
+    /// The server ends a statement that runs longer. Default `"30s"`.
+    #[serde(with = "duration_text")]
+    pub statement_timeout: Duration,
+    /// The server ends a statement that waits longer for a lock. Default `"10s"`.
+    #[serde(with = "duration_text")]
+    pub lock_timeout: Duration,
+    /// The server ends a transaction in which nothing happens for longer. Default `"30s"`.
+    #[serde(with = "duration_text")]
+    pub idle_in_transaction_timeout: Duration,
+    /// How often a node looks after the others, and for effects whose ring was lost. Default `"5s"`.
+    #[serde(with = "duration_text")]
+    pub poll_interval: Duration,
+    /// A node without a session for this long is dead: the others take over what it had begun. Default `"20s"`.
+    #[serde(with = "duration_text")]
+    pub node_timeout: Duration,
+    /// A node whose clock differs by more from the database's claims nothing, and is not ready. Default `"5s"`.
+    #[serde(with = "duration_text")]
+    pub max_clock_difference: Duration,
+}
+
+/// TLS to the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DatabaseTls {
+    /// TLS 1.2 or later, and the certificate must name the host.
+    #[default]
+    RequireVerified,
+    /// None.
+    Disable,
+}
+
+impl Default for PostgresConfig {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            host: "/var/run/postgresql".to_owned(),
+            port: 5432,
+            database: "xdbridge".to_owned(),
+            user: "xdbridge".to_owned(),
+            password_file: None,
+            tls: DatabaseTls::default(),
+            ca_file: None,
+            connections: 6,
+            body_connections: 4,
+            connect_timeout: seconds(10),
+            statement_timeout: seconds(30),
+            lock_timeout: seconds(10),
+            idle_in_transaction_timeout: seconds(30),
+            poll_interval: seconds(5),
+            node_timeout: seconds(20),
+            max_clock_difference: seconds(5),
+        }
+    }
+}
+
+impl PostgresConfig {
+    /// Whether `host` is the folder of a Unix socket.
+    pub(super) fn is_unix_socket(&self) -> bool {
+        self.host.starts_with('/')
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut refuse = |key: &str, accepted: &str| {
+            problems.push(format!("store.postgres.{key}: {accepted}"));
+        };
+        for (key, text) in [
+            ("host", &self.host),
+            ("database", &self.database),
+            ("user", &self.user),
+        ] {
+            if text.is_empty() || text.contains('\0') {
+                refuse(key, "not empty");
+            }
+        }
+        let is_loopback =
+            self.host == "localhost" || self.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+        if self.tls == DatabaseTls::Disable && !is_loopback && !self.is_unix_socket() {
+            let accepted = "\"require-verified\", unless the host is a loopback address";
+            refuse("tls", accepted);
+        }
+        for (key, count) in [
+            ("connections", self.connections),
+            ("body_connections", self.body_connections),
+        ] {
+            if !(1..=MAX_CONNECTIONS).contains(&count) {
+                refuse(key, "1 to 500");
+            }
+        }
+        for (key, time) in [
+            ("connect_timeout", self.connect_timeout),
+            ("statement_timeout", self.statement_timeout),
+            ("lock_timeout", self.lock_timeout),
+            (
+                "idle_in_transaction_timeout",
+                self.idle_in_transaction_timeout,
+            ),
+        ] {
+            if !(SECOND..=HOUR).contains(&time) {
+                refuse(key, "\"1s\" to \"1h\"");
+            }
+        }
+        if self.poll_interval < Duration::from_millis(100) || self.poll_interval > HOUR {
+            refuse("poll_interval", "\"100ms\" to \"1h\"");
+        }
+        if self.node_timeout < self.poll_interval.saturating_mul(2) {
+            refuse(
+                "node_timeout",
+                "at least twice store.postgres.poll_interval",
+            );
+        }
+        if self.max_clock_difference < SECOND {
+            refuse("max_clock_difference", "at least \"1s\"");
+        }
+        problems
+    }
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+const MAX_CONNECTIONS: usize = 500;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
+            kind: StoreKind::default(),
             path: "/var/lib/xdbridge".into(),
             key_files: vec!["/etc/xdbridge/store.key".into()],
             exchange_retention: 7 * DAY,
@@ -45,6 +214,7 @@ impl Default for StoreConfig {
             sweep_interval: Duration::from_secs(60 * 60),
             max_units_per_commit: 64,
             read_connections: 2,
+            postgres: PostgresConfig::default(),
         }
     }
 }
@@ -70,6 +240,9 @@ impl StoreConfig {
         }
         if self.read_connections == 0 {
             problems.push("store.read_connections: 1 or more".to_owned());
+        }
+        if self.kind == StoreKind::Postgres {
+            problems.extend(self.postgres.problems());
         }
         problems
     }

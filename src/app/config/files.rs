@@ -16,7 +16,7 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use crate::{
-    adapters::certificates::CertificateFiles,
+    adapters::{certificates::CertificateFiles, store::StoreKind},
     formats::smime::certificate::{self, Validity},
 };
 
@@ -65,6 +65,15 @@ pub(super) fn problems(config: &Config, now: Timestamp) -> Vec<String> {
         check.store_key(&format!("store.key_files[{index}]"), path);
     }
     check.data_directory("store.path", &config.store.path);
+    if config.store.kind == StoreKind::Postgres {
+        let database = &config.store.postgres;
+        if let Some(path) = &database.password_file {
+            check.read_secret("store.postgres.password_file", path);
+        }
+        if let Some(path) = &database.ca_file {
+            check.all_certificates("store.postgres.ca_file", std::slice::from_ref(path));
+        }
+    }
     // Read as `serve` reads them: each file, each key against its certificate, each certificate against its domain.
     if let Err(faults) = CertificateFiles::load(config.certificates.clone(), now) {
         let told = faults.iter().map(|fault| format!("certificates: {fault}"));

@@ -19,14 +19,14 @@ use crate::{
     adapters::{
         clock::SystemClock,
         operator::Measured,
-        store::{ChainVerdict, SqliteStore},
+        store::{ChainVerdict, Store},
     },
     app::wiring::Bridge,
     bridge::{
         exchange::{Exchange, Origin, RecipientState},
         trust::Binding,
     },
-    flows::ports::{Clock, ExchangeFilter, Exchanges},
+    flows::ports::{Clock, ExchangeFilter},
     formats::{
         audit::{AuditKind, AuditRecord},
         ids::DirectAddress,
@@ -429,7 +429,7 @@ fn keep_package(delivery: &Delivery, opened: &OpenedMail) -> anyhow::Result<()> 
 
 /// The one exchange that came by XDR, or by mail, once it is as it should be.
 async fn the_exchange(
-    store: &SqliteStore,
+    store: &Arc<dyn Store>,
     is_by_xdr: bool,
     is_ready: impl Fn(&Exchange) -> bool,
 ) -> anyhow::Result<Exchange> {
@@ -473,7 +473,7 @@ fn tls_check(subject: &str, records: &[AuditRecord], kind: AuditKind, count: usi
 }
 
 /// Whether the chain of the audit is whole.
-async fn audit_check(store: &SqliteStore) -> anyhow::Result<Check> {
+async fn audit_check(store: &Arc<dyn Store>) -> anyhow::Result<Check> {
     Ok(match store.verify_audit_chain().await? {
         ChainVerdict::Intact { records } => {
             Check::of("audit", format!("{records} records, chain intact"), None)

@@ -11,9 +11,9 @@ use super::{
     opening::{self, OpenedNotice},
 };
 use crate::{
-    adapters::{clock::SystemClock, store::SqliteStore},
+    adapters::{clock::SystemClock, store::Store},
     bridge::exchange::{Exchange, Origin},
-    flows::ports::{Bodies, Clock, ExchangeFilter, Exchanges},
+    flows::ports::{Clock, ExchangeFilter},
     formats::{
         ids::{BodyId, DirectAddress, ExchangeId, MessageId},
         notification::mdn::Disposition,
@@ -36,7 +36,7 @@ pub(super) struct Notice {
 
 /// The notices that `store` has, once there are `count` and nothing is left to do about them; `identity` opens them.
 pub(super) async fn received(
-    store: &Arc<SqliteStore>,
+    store: &Arc<dyn Store>,
     count: usize,
     identity: &SigningIdentity,
     ca: &X509,
@@ -66,7 +66,7 @@ pub(super) async fn received(
     Ok(notices)
 }
 
-async fn body(store: &Arc<SqliteStore>, id: BodyId) -> anyhow::Result<Vec<u8>> {
+async fn body(store: &Arc<dyn Store>, id: BodyId) -> anyhow::Result<Vec<u8>> {
     let store = Arc::clone(store);
     let read = spawn_blocking(move || -> anyhow::Result<Vec<u8>> {
         let mut octets = Vec::new();

@@ -18,7 +18,7 @@ use xdbridge::{
         certificates::{DomainConfig, IdentityConfig},
         clock::SystemClock,
         smtp_client::config::{DomainRoute, SmtpClientConfig},
-        store::{SqliteStore, create_key_file},
+        store::{Store, create_key_file},
     },
     app::{
         config::Config,
@@ -29,7 +29,7 @@ use xdbridge::{
         exchange::{Exchange, Recipient},
         partner::{ClientCertificateConfig, PartnerConfig},
     },
-    flows::ports::{Clock, ExchangeFilter, Exchanges},
+    flows::ports::{Clock, ExchangeFilter},
     formats::{
         audit::{AuditKind, AuditRecord},
         finding::Severity,
@@ -143,7 +143,7 @@ pub(crate) fn write_identity(
 /// A running bridge with its folder. Dropped, it ends as after a crash.
 pub(crate) struct TestBridge {
     bridge: Option<Bridge>,
-    store: Arc<SqliteStore>,
+    store: Arc<dyn Store>,
     xdr: SocketAddr,
     data: PathBuf,
     pub(crate) runtime: Runtime,
@@ -275,7 +275,7 @@ impl TestBridge {
     }
 
     /// Its store.
-    pub(crate) fn store(&self) -> &Arc<SqliteStore> {
+    pub(crate) fn store(&self) -> &Arc<dyn Store> {
         &self.store
     }
 

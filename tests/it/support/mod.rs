@@ -21,6 +21,7 @@ pub(crate) mod mutations;
 pub(crate) mod notices_ground;
 pub(crate) mod openssl_peer;
 pub(crate) mod postfix;
+pub(crate) mod postgres;
 #[cfg_attr(
     not(feature = "fault-points"),
     allow(dead_code, reason = "some of it serves only tests with fault points")

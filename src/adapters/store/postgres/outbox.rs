@@ -1,0 +1,111 @@
+//! The table `outbox`: effects that wait, and effects that are leased to a node.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::{
+    super::{
+        failure::{UnitError, failed},
+        outbox_row::lease_end,
+    },
+    connection::{Pool, Values},
+};
+use crate::{
+    flows::ports::{Claim, StoreError},
+    formats::ids::ExchangeId,
+};
+
+/// Ids are given in the order of the arrays: a sort comes before what is computed for each row.
+pub(super) const INSERT: &str = "INSERT INTO outbox (exchange, effect, next_at, attempts, owner) \
+     SELECT exchange, effect, next_at, attempts, owner \
+     FROM unnest($1::uuid[], $2::text[], $3::bigint[], $4::integer[], $5::text[]) \
+     WITH ORDINALITY AS new (exchange, effect, next_at, attempts, owner, place) ORDER BY place \
+     RETURNING id, exchange";
+/// What another node claims at this moment is left to it. An array is looked up by the index, whatever the planner
+/// believes of its length.
+pub(super) const CLAIM: &str = "UPDATE outbox \
+     SET owner = $2, next_at = $3, attempts = attempts + 1 \
+     WHERE id = ANY (ARRAY (SELECT id FROM outbox WHERE next_at <= $1 \
+                            ORDER BY next_at, id LIMIT $4 FOR UPDATE SKIP LOCKED)) \
+     RETURNING id, exchange, effect, attempts - 1";
+// attempts tells this lease from every other one of the same effect. IS NOT DISTINCT FROM is no condition for an index:
+// the row is found by its id and not among all that the node has leased.
+pub(super) const COMPLETE: &str = "DELETE FROM outbox \
+     USING unnest($1::bigint[], $2::integer[]) AS done (id, attempts) \
+     WHERE outbox.id = done.id AND outbox.owner IS NOT DISTINCT FROM $3 AND outbox.attempts = done.attempts";
+pub(super) const GIVE_BACK: &str = "UPDATE outbox SET owner = NULL, next_at = $4 \
+     WHERE id = $1 AND owner IS NOT DISTINCT FROM $2 AND attempts = $3";
+pub(super) const RELEASE_ALL: &str =
+    "UPDATE outbox SET owner = NULL, next_at = LEAST(next_at, $2) WHERE owner = $1";
+pub(super) const FIRST: &str = "SELECT next_at FROM outbox ORDER BY next_at, id LIMIT 1";
+
+/// Leases up to `limit` effects that can be claimed to `owner`.
+pub(super) async fn claim(
+    pool: &Pool,
+    owner: &str,
+    now: Timestamp,
+    lease: Duration,
+    limit: usize,
+) -> Result<Vec<Claim>, StoreError> {
+    let leased_until = match lease_end(now, lease) {
+        Ok(end) => end,
+        Err(UnitError::Refused(error)) => return Err(error),
+        Err(UnitError::Broken(failure)) => return Err(failure.to_store_error()),
+    };
+    let until = leased_until.as_microsecond();
+    let now = now.as_microsecond();
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rows = pool.query(CLAIM, &[&now, &owner, &until, &limit]).await?;
+    rows.sort_unstable_by_key(|row| row.get::<_, i64>(0));
+    let mut claims = Vec::with_capacity(rows.len());
+    for row in rows {
+        let exchange = ExchangeId(row.get(1));
+        let Ok(effect) = serde_json::from_str(row.get(2)) else {
+            // Left leased: it comes again, and stops none of the others.
+            crate::flows::measures::count_alarm("store");
+            tracing::error!(
+                exchange.id = %exchange,
+                alarm = "store",
+                "an effect of exchange {exchange} is not of this release's form"
+            );
+            continue;
+        };
+        claims.push(Claim {
+            id: row.get(0),
+            exchange,
+            effect,
+            attempts: u32::try_from(row.get::<_, i32>(3)).map_err(failed)?,
+            leased_until,
+        });
+    }
+    Ok(claims)
+}
+
+/// The attempts that the row of a claimed effect counts.
+pub(super) fn attempts(claim: &Claim) -> i32 {
+    i32::try_from(claim.attempts)
+        .unwrap_or(i32::MAX)
+        .saturating_add(1)
+}
+
+/// Lets a claimed effect wait until `at`. Refused if the lease is another one's by now.
+pub(super) async fn give_back(
+    pool: &Pool,
+    owner: &str,
+    claim: &Claim,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let at = at.as_microsecond();
+    let values: Values<'_> = &[&claim.id, &owner, &attempts(claim), &at];
+    if pool.execute(GIVE_BACK, values).await? == 1 {
+        Ok(())
+    } else {
+        Err(StoreError::LeaseLost)
+    }
+}
+
+/// When the next effect can be claimed, in microseconds.
+pub(super) async fn first(pool: &Pool) -> Result<Option<i64>, StoreError> {
+    Ok(pool.query_opt(FIRST, &[]).await?.map(|row| row.get(0)))
+}
