@@ -508,7 +508,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 30] = [
+        let tables: [&[&str]; 31] = [
             &[],
             &["log"],
             &["soap"],
