@@ -235,6 +235,7 @@ impl Config {
         for domain in &mut self.certificates.domains {
             paths.extend(&mut domain.anchors);
             paths.extend(&mut domain.intermediates);
+            paths.extend(&mut domain.crls);
             for identity in &mut domain.identities {
                 paths.extend([&mut identity.certificate, &mut identity.key]);
                 paths.extend(&mut identity.passphrase_file);
@@ -340,6 +341,9 @@ impl Config {
                 "delivery.resubmission_window",
                 "at most store.exchange_retention, or the exchange is forgotten before",
             );
+        }
+        if self.certificates.crl_refresh.is_zero() {
+            problem("certificates.crl_refresh", "longer than 0s");
         }
         if self.node.name.trim().is_empty() {
             problem("node.name", "a name that no other node has");

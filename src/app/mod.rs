@@ -2,6 +2,7 @@
 
 pub mod commands;
 pub mod config;
+mod crl_watch;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod exit;

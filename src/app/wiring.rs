@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
-use super::{config::Config, http_thread::HttpThread};
+use super::{config::Config, crl_watch, http_thread::HttpThread};
 use crate::{
     adapters::{
         certificates::CertificateFiles,
@@ -58,6 +58,7 @@ pub struct Bridge {
     mail: Option<SmtpServer>,
     stop: watch::Sender<bool>,
     outbox: AbortOnDrop,
+    _crl_watch: AbortOnDrop,
     drain_timeout: Duration,
     smtp: Arc<SmtpClient>,
     certificates: Arc<CertificateFiles>,
@@ -201,6 +202,12 @@ impl Bridge {
             .await
             .context("audit")?;
         let outbox = AbortOnDrop(tokio::spawn(outbox.run(stopping)));
+        let crl_watch = crl_watch::run(
+            Arc::clone(&certificates),
+            Arc::clone(&clock),
+            config.certificates.crl_refresh,
+        );
+        let crl_watch = AbortOnDrop(tokio::spawn(crl_watch));
         let xdr = HttpThread::start("xdr", move || listener.into_server())?;
         let operator = HttpThread::start("operator", move || operator.into_server())?;
         let mail = mail_listener
@@ -220,6 +227,7 @@ impl Bridge {
             mail,
             stop,
             outbox,
+            _crl_watch: crl_watch,
             drain_timeout: config.delivery.drain_timeout,
             smtp,
             certificates,

@@ -7,7 +7,8 @@ use openssl::x509::X509;
 
 use super::exchange::Reason;
 use super::trust::{
-    self, Binding, CertificateCandidate, Chosen, Purpose, RecentJudgements, TrustAnchors,
+    self, Binding, CertificateCandidate, Chosen, Purpose, RecentJudgements, Revocation, Terms,
+    TrustAnchors,
 };
 use crate::formats::{
     ids::{DirectAddress, DomainName},
@@ -31,7 +32,9 @@ pub struct OwnDomain {
     pub intermediates: Vec<X509>,
     /// The weak algorithms that it takes from peers (SM-6).
     pub allow_legacy: Vec<Legacy>,
-    /// What was judged lately under these anchors.
+    /// Which certificates it must not use: those of its peers that are revoked.
+    pub revocation: Revocation,
+    /// What was judged lately under these anchors and revocation lists.
     pub judged: RecentJudgements,
 }
 
@@ -67,20 +70,25 @@ impl OwnDomain {
         if let Some(chosen) = self.judged.find(candidates, address, purpose, now) {
             return Ok(chosen);
         }
-        let judgement = trust::judge(
-            candidates,
-            address,
-            purpose,
-            &self.anchors,
-            &self.intermediates,
-            &self.allow_legacy,
-            now,
-        );
+        let terms = self.terms(&self.intermediates);
+        let judgement = trust::judge(candidates, address, purpose, &terms, now);
         let Some(chosen) = judgement.chosen else {
             return Err(judgement.refusal.unwrap_or(Reason::NoCertificate));
         };
-        self.judged.keep(candidates, address, purpose, now, &chosen);
+        let change = self.revocation.next_change(now);
+        self.judged
+            .keep(candidates, address, purpose, now, change, &chosen);
         Ok(chosen)
+    }
+
+    /// What it judges certificates by; `intermediates` complete the paths.
+    pub fn terms<'a>(&'a self, intermediates: &'a [X509]) -> Terms<'a> {
+        Terms {
+            anchors: &self.anchors,
+            intermediates,
+            allow_legacy: &self.allow_legacy,
+            revocation: Some(&self.revocation),
+        }
     }
 }
 

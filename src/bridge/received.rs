@@ -231,9 +231,7 @@ impl Judge<'_> {
             &candidates,
             self.sender,
             Purpose::Verify,
-            &own.anchors,
-            &intermediates,
-            &own.allow_legacy,
+            &own.terms(&intermediates),
             self.now,
         );
         if let Some(chosen) = judgement.chosen {

@@ -3,6 +3,7 @@
 
 mod path;
 mod recent;
+mod revocation;
 
 use std::{cmp::Ordering, collections::HashSet, fmt};
 
@@ -24,6 +25,7 @@ use crate::formats::{
 
 pub use path::PathFault;
 pub use recent::RecentJudgements;
+pub use revocation::{Revocation, WhenUnknown, is_crl_of};
 
 /// One certificate as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -207,25 +209,34 @@ pub struct Judgement {
     pub refusal: Option<Reason>,
 }
 
+/// What a path to trust is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms<'a> {
+    /// Where a path may end.
+    pub anchors: &'a TrustAnchors,
+    /// They only complete paths, and are no trust (DISC-8).
+    pub intermediates: &'a [X509],
+    /// The weak algorithms that are taken.
+    pub allow_legacy: &'a [Legacy],
+    /// Which certificates are revoked; `None`: not asked.
+    pub revocation: Option<&'a Revocation>,
+}
+
 /// Judges every candidate, best source first, and chooses one for `address`.
 ///
 /// Among usable ones the narrower binding wins (BIND-2), then the latest start of validity, then the lowest serial
-/// number (DISC-2). `intermediates` only complete paths; they are no trust (DISC-8). Revocation is not asked here.
+/// number (DISC-2).
 pub fn judge(
     candidates: &[CertificateCandidate],
     address: &DirectAddress,
     purpose: Purpose,
-    anchors: &TrustAnchors,
-    intermediates: &[X509],
-    allow_legacy: &[Legacy],
+    terms: &Terms<'_>,
     now: Timestamp,
 ) -> Judgement {
     let judge = Judge {
         address,
         purpose,
-        anchors,
-        intermediates,
-        allow_legacy,
+        terms: *terms,
         now,
     };
     let mut chosen: Option<Chosen> = None;
@@ -247,8 +258,16 @@ pub fn judge(
     }
 }
 
-/// Table RT over all candidates: `untrusted` when one would serve but for its path, else `noCertificate`.
+/// Table RT over all candidates: `certificateRevoked` when one is revoked (REV-5), `untrusted` when one would serve but
+/// for its path, else `noCertificate`.
 fn refusal(verdicts: &[Verdict]) -> Reason {
+    let is_revoked = |verdict: &Verdict| {
+        let fault = verdict.fault.as_ref();
+        matches!(fault, Some(Fault::Path(PathFault::Revoked { .. })))
+    };
+    if verdicts.iter().any(is_revoked) {
+        return Reason::CertificateRevoked;
+    }
     let fell_at_path = |verdict: &Verdict| matches!(verdict.fault, Some(Fault::Path(_)));
     if verdicts.iter().any(fell_at_path) {
         Reason::Untrusted
@@ -280,29 +299,20 @@ fn serial(number: &Asn1IntegerRef) -> Vec<u8> {
 }
 
 /// A valid path from `certificate` to the first anchor met, both included (TA-4 to TA-11). Neither its names nor its
-/// uses are asked.
+/// uses are asked. A path with a revoked certificate is none.
 pub fn path_to_anchor(
     certificate: &X509Ref,
-    anchors: &TrustAnchors,
-    intermediates: &[X509],
-    allow_legacy: &[Legacy],
+    terms: &Terms<'_>,
     now: Timestamp,
 ) -> Result<Vec<X509>, PathFault> {
-    let search = path::Search {
-        anchors,
-        intermediates,
-        allow_legacy,
-        now,
-    };
+    let search = path::Search { terms: *terms, now };
     search.find(certificate)
 }
 
 struct Judge<'a> {
     address: &'a DirectAddress,
     purpose: Purpose,
-    anchors: &'a TrustAnchors,
-    intermediates: &'a [X509],
-    allow_legacy: &'a [Legacy],
+    terms: Terms<'a>,
     now: Timestamp,
 }
 
@@ -348,15 +358,7 @@ impl Judge<'_> {
             return Err(Fault::Usage);
         }
         self.check_strength(&certificate)?;
-        let (anchors, intermediates) = (self.anchors, self.intermediates);
-        let path = path_to_anchor(
-            &certificate,
-            anchors,
-            intermediates,
-            self.allow_legacy,
-            self.now,
-        )
-        .map_err(Fault::Path)?;
+        let path = path_to_anchor(&certificate, &self.terms, self.now).map_err(Fault::Path)?;
         Ok((certificate, bound, path))
     }
 
@@ -375,11 +377,11 @@ impl Judge<'_> {
         let key = certificate
             .public_key()
             .map_err(|_| Fault::Key(KeyFault::Kind))?;
-        check_key(&key, key_use, self.allow_legacy).map_err(Fault::Key)?;
+        check_key(&key, key_use, self.terms.allow_legacy).map_err(Fault::Key)?;
         let algorithm = certificate.signature_algorithm().object().nid();
         // An anchor is trusted for itself, not for the signature on it (TA-5).
-        if self.anchors.contains(certificate)
-            || is_strong_certificate_signature(algorithm, self.allow_legacy)
+        if self.terms.anchors.contains(certificate)
+            || is_strong_certificate_signature(algorithm, self.terms.allow_legacy)
         {
             Ok(())
         } else {

@@ -63,6 +63,9 @@ pub const SMTP_MESSAGES: &str = "xdbridge_smtp_messages_total";
 /// Octets of mails that the SMTP listener received.
 pub const SMTP_MESSAGE_BYTES: &str = "xdbridge_smtp_message_bytes";
 
+/// Days until a file of revocation lists is stale; below 0 it is. Label: `file`, its path.
+pub const CRL_DAYS_LEFT: &str = "xdbridge_crl_days_left";
+
 /// Things that an operator must look at; each is a log line with the field `alarm` too. Label: `alarm`.
 pub const ALARMS: &str = "xdbridge_alarms_total";
 
@@ -121,6 +124,10 @@ pub fn describe() {
         SMTP_MESSAGE_BYTES,
         Unit::Bytes,
         "Size of the mails that the SMTP listener received"
+    );
+    describe_gauge!(
+        CRL_DAYS_LEFT,
+        "Days until a file of revocation lists is stale; below 0 it is"
     );
     describe_counter!(ALARMS, "Things that an operator must look at");
     describe_gauge!(

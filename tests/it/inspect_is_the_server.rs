@@ -12,6 +12,7 @@ use serde_json::Value;
 use xdbridge::{
     adapters::{certificates::DomainConfig, clock::SystemClock},
     app::{config::Config, pki::Profile},
+    bridge::trust::WhenUnknown,
     flows::ports::Clock,
     formats::{
         finding::Severity,
@@ -230,6 +231,8 @@ fn know_everybody(
             anchors: anchors.clone(),
             intermediates: Vec::new(),
             allow_legacy: Vec::new(),
+            crls: Vec::new(),
+            revocation: WhenUnknown::Soft,
         });
     }
     let peers = folder.path().join("peers");

@@ -6,7 +6,7 @@ use xdbridge::{
     bridge::{
         exchange::Reason,
         own_domain::OwnDomain,
-        trust::{CertificateCandidate, Purpose, RecentJudgements, TrustAnchors},
+        trust::{CertificateCandidate, Purpose, RecentJudgements, Revocation, TrustAnchors},
     },
     formats::ids::DirectAddress,
 };
@@ -33,6 +33,7 @@ fn trusting(authority: &Authority) -> OwnDomain {
         anchors: TrustAnchors::new([authority.certificate.clone()]),
         intermediates: Vec::new(),
         allow_legacy: Vec::new(),
+        revocation: Revocation::default(),
         judged: RecentJudgements::default(),
     }
 }

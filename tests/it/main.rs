@@ -50,6 +50,7 @@ mod receiving_refused;
 mod recipients;
 mod responses;
 mod resubmission;
+mod revocation;
 mod rules;
 mod schemas;
 mod schemas_refuse;

@@ -12,7 +12,7 @@ use xdbridge::{
     bridge::{
         own_domain::OwnDomain,
         received::{Envelope, NotTrusted, Rejected, Trusted, judge},
-        trust::{Binding, Fault, RecentJudgements, TrustAnchors},
+        trust::{Binding, Fault, RecentJudgements, Revocation, TrustAnchors},
     },
     formats::{
         ids::{DirectAddress, DomainName},
@@ -117,6 +117,7 @@ fn own_domain(name: &str, ca: &Authority, allow_legacy: &[Legacy]) -> OwnDomain 
         anchors: TrustAnchors::new([ca.certificate.clone()]),
         intermediates: Vec::new(),
         allow_legacy: allow_legacy.to_vec(),
+        revocation: Revocation::default(),
         judged: RecentJudgements::default(),
     }
 }

@@ -1,5 +1,5 @@
 //! What must not be believed is not posted and not answered, looks alike outside, and is told precisely to the audit.
-//! Revoked certificates are not among it yet: revocation comes with its own sources.
+//! Revoked certificates are in `revocation.rs`.
 
 use jiff::Timestamp;
 use openssl::{

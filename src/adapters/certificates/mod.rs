@@ -1,6 +1,7 @@
 //! Certificate files: the keys, anchors and intermediates of the domains that this bridge serves, and the certificates
 //! of peers that were handed over by hand. Local files are asked before any directory (DISC-4).
 
+mod crls;
 mod own;
 mod peers;
 pub mod pem;
@@ -9,7 +10,7 @@ mod settings;
 use std::{
     collections::HashMap,
     path::PathBuf,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -18,12 +19,18 @@ use jiff::Timestamp;
 use openssl::x509::X509;
 
 use crate::{
-    bridge::own_domain::OwnDomain,
+    bridge::{
+        own_domain::OwnDomain,
+        trust::{self, PathFault},
+    },
     flows::ports::{FindCertificates, Lookup, LookupStep, OwnDomains},
     formats::ids::{DirectAddress, DomainName},
 };
 
+use self::crls::{CrlCache, CrlFile};
+
 pub use self::{
+    crls::CrlFileFault,
     pem::PemError,
     settings::{CertificatesConfig, DomainConfig, IdentityConfig},
 };
@@ -67,7 +74,7 @@ pub enum FileFault {
         /// The domain.
         domain: DomainName,
         /// Why.
-        fault: crate::bridge::trust::PathFault,
+        fault: PathFault,
     },
     /// Its time is over: it still opens late mail, and signs no more (KEY-3).
     #[error("the certificate is not valid now: it still opens mail, but signs none (KEY-3)")]
@@ -77,6 +84,15 @@ pub enum FileFault {
         "a certificate has no rfc822Name or dNSName in subjectAltName: it is never used (CERT-2)"
     )]
     NamesNobody,
+    /// A file of revocation lists.
+    #[error(transparent)]
+    Crl(#[from] CrlFileFault),
+    /// One of our own certificates is on a list.
+    #[error("a certificate of {domain} is revoked: peers refuse what it signs; replace it (REV-6)")]
+    OwnRevoked {
+        /// The domain.
+        domain: DomainName,
+    },
     /// The same domain twice.
     #[error("the domain {domain} is configured twice; one entry for each domain is accepted")]
     DomainTwice {
@@ -86,36 +102,122 @@ pub enum FileFault {
 }
 
 /// Everything that the files hold at one time.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Loaded {
     domains: HashMap<DomainName, Arc<OwnDomain>>,
     /// The certificates of our own keys.
-    own: peers::PeerIndex,
-    peers: peers::PeerIndex,
-    warnings: Vec<FileProblem>,
+    own: Arc<peers::PeerIndex>,
+    peers: Arc<peers::PeerIndex>,
+    warnings: Arc<Vec<FileProblem>>,
+    /// The revocation lists of each domain, with their files.
+    crls: HashMap<DomainName, Vec<CrlFile>>,
+}
+
+/// A revocation list that is in use.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CrlInUse {
+    /// Its file.
+    pub path: PathBuf,
+    /// Until when it is in date: from then on it is stale.
+    pub next_update: Timestamp,
 }
 
 /// The certificate files as they were last read.
 pub struct CertificateFiles {
     config: CertificatesConfig,
     loaded: RwLock<Arc<Loaded>>,
+    /// Held while files are read, so that no reading overtakes another.
+    crl_cache: Mutex<CrlCache>,
 }
 
 impl CertificateFiles {
     /// Reads every file. All problems are told at once.
     pub fn load(config: CertificatesConfig, now: Timestamp) -> Result<Self, Vec<FileProblem>> {
-        let loaded = read(&config, now)?;
+        let mut cache = CrlCache::default();
+        let loaded = read(&config, &mut cache, now)?;
         Ok(Self {
             config,
             loaded: RwLock::new(Arc::new(loaded)),
+            crl_cache: Mutex::new(cache),
         })
     }
 
     /// Reads every file again. On any problem all stays as it was.
     pub fn reload(&self, now: Timestamp) -> Result<(), Vec<FileProblem>> {
-        let loaded = Arc::new(read(&self.config, now)?);
-        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        let mut cache = self.lock_cache();
+        let loaded = read(&self.config, &mut cache, now)?;
+        self.put(loaded);
         Ok(())
+    }
+
+    /// Reads the files of revocation lists that changed, and gives what is wrong. A file that cannot be read, and one
+    /// that is gone, leave in force what they held: until a newer list of that issuer is there, or all is reloaded.
+    pub fn refresh_crls(&self, now: Timestamp) -> Vec<FileProblem> {
+        let mut cache = self.lock_cache();
+        let mut problems = Vec::new();
+        let mut loaded = Loaded::clone(&self.current());
+        let mut is_changed = false;
+        for config in &self.config.domains {
+            let Some(own) = loaded.domains.get(&config.name) else {
+                continue;
+            };
+            // Told when all was loaded.
+            let mut warnings = Vec::new();
+            let issuers = issuers_of(own);
+            let mut files = cache.read(&config.crls, &issuers, &mut problems, &mut warnings);
+            let before = loaded.crls.entry(config.name.clone()).or_default();
+            let is_new = |old: &CrlFile| !files.iter().any(|new| new.replaces(old));
+            let kept: Vec<CrlFile> = before.iter().filter(|old| is_new(old)).cloned().collect();
+            files.extend(kept);
+            let is_same = files.len() == before.len()
+                && files
+                    .iter()
+                    .all(|new| before.iter().any(|old| Arc::ptr_eq(&new.crl, &old.crl)));
+            if is_same {
+                continue;
+            }
+            is_changed = true;
+            // A copy begins without judgements: those were made by the lists before.
+            let mut renewed = OwnDomain::clone(own);
+            renewed.revocation.crls = files.iter().map(|file| Arc::clone(&file.crl)).collect();
+            *before = files;
+            problems.extend(own_revoked(&renewed, now));
+            loaded
+                .domains
+                .insert(config.name.clone(), Arc::new(renewed));
+        }
+        if is_changed {
+            self.put(loaded);
+        }
+        problems
+    }
+
+    /// The revocation lists that are in use, each once.
+    pub fn crls(&self) -> Vec<CrlInUse> {
+        let loaded = self.current();
+        let mut crls: Vec<CrlInUse> = loaded
+            .crls
+            .values()
+            .flatten()
+            .map(|file| CrlInUse {
+                path: file.path.clone(),
+                next_update: file.crl.next_update(),
+            })
+            .collect();
+        crls.sort();
+        crls.dedup();
+        crls
+    }
+
+    fn lock_cache(&self) -> std::sync::MutexGuard<'_, CrlCache> {
+        self.crl_cache
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn put(&self, loaded: Loaded) {
+        let mut place = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        *place = Arc::new(loaded);
     }
 
     /// What an operator should know and nothing is refused for, as lines to be logged.
@@ -168,18 +270,24 @@ impl FindCertificates for CertificateFiles {
     }
 }
 
-fn read(config: &CertificatesConfig, now: Timestamp) -> Result<Loaded, Vec<FileProblem>> {
+fn read(
+    config: &CertificatesConfig,
+    cache: &mut CrlCache,
+    now: Timestamp,
+) -> Result<Loaded, Vec<FileProblem>> {
     let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let mut index = peers::PeerIndex::default();
     let mut loaded = Loaded::default();
-    let peers = peers::read(&config.recipients, &mut problems, &mut loaded.warnings);
+    let peers = peers::read(&config.recipients, &mut problems, &mut warnings);
     let mut domains = Vec::new();
     // Material for paths that all domains may use: whom a domain trusts, its anchors alone say (TA-7).
     let mut intermediates = peers.intermediates;
     for domain in &config.domains {
-        let own = own::read(domain, now, &mut problems, &mut loaded.warnings);
+        let own = own::read(domain, now, &mut problems, &mut warnings);
         for identity in &own.identities {
             let origin = format!("own certificate of {}", own.name);
-            loaded.own.insert(&identity.certificate, &origin);
+            index.insert(&identity.certificate, &origin);
             for ca in &identity.intermediates {
                 if !intermediates.contains(ca) {
                     intermediates.push(ca.clone());
@@ -188,8 +296,13 @@ fn read(config: &CertificatesConfig, now: Timestamp) -> Result<Loaded, Vec<FileP
         }
         domains.push(own);
     }
-    for mut own in domains {
+    for (mut own, config) in domains.into_iter().zip(&config.domains) {
         own.intermediates.extend(intermediates.iter().cloned());
+        let issuers = issuers_of(&own);
+        let files = cache.read(&config.crls, &issuers, &mut problems, &mut warnings);
+        own.revocation.crls = files.iter().map(|file| Arc::clone(&file.crl)).collect();
+        warnings.extend(own_revoked(&own, now));
+        loaded.crls.insert(own.name.clone(), files);
         let fault = FileFault::DomainTwice {
             domain: own.name.clone(),
         };
@@ -202,12 +315,49 @@ fn read(config: &CertificatesConfig, now: Timestamp) -> Result<Loaded, Vec<FileP
             problems.push(FileProblem { path, fault });
         }
     }
-    loaded.peers = peers.index;
+    loaded.own = Arc::new(index);
+    loaded.peers = Arc::new(peers.index);
+    loaded.warnings = Arc::new(warnings);
+    cache.keep_only(|path| {
+        let mut files = loaded.crls.values().flatten();
+        files.any(|file| file.path == path)
+    });
     if problems.is_empty() {
         Ok(loaded)
     } else {
         Err(problems)
     }
+}
+
+/// Those whose signature on a revocation list counts for the domain, as far as they are configured.
+fn issuers_of(own: &OwnDomain) -> Vec<X509> {
+    let from_identities = own.identities.iter().flat_map(|own| &own.intermediates);
+    own.anchors
+        .certificates()
+        .iter()
+        .chain(&own.intermediates)
+        .chain(from_identities)
+        .cloned()
+        .collect()
+}
+
+/// The domain's own certificates that its revocation lists name (REV-6).
+fn own_revoked(own: &OwnDomain, now: Timestamp) -> Vec<FileProblem> {
+    let is_revoked = |certificate: &X509, between: &[X509]| {
+        let known: Vec<X509> = between.iter().chain(&own.intermediates).cloned().collect();
+        let path = trust::path_to_anchor(certificate, &own.terms(&known), now);
+        matches!(path, Err(PathFault::Revoked { .. }))
+    };
+    let identities = own.identities.iter();
+    identities
+        .filter(|identity| is_revoked(&identity.certificate, &identity.intermediates))
+        .map(|_| FileProblem {
+            path: PathBuf::from("certificates.domains"),
+            fault: FileFault::OwnRevoked {
+                domain: own.name.clone(),
+            },
+        })
+        .collect()
 }
 
 /// The certificates of files and folders; what cannot be read becomes a problem.

@@ -7,7 +7,7 @@ use super::{DomainConfig, FileFault, FileProblem, IdentityConfig, pem, read_all}
 use crate::{
     bridge::{
         own_domain::OwnDomain,
-        trust::{self, RecentJudgements, TrustAnchors},
+        trust::{self, RecentJudgements, Revocation, Terms, TrustAnchors},
     },
     formats::{
         ids::{DirectAddress, DomainName},
@@ -34,6 +34,11 @@ pub(super) fn read(
         anchors: TrustAnchors::new(anchors.into_iter().map(|(_, anchor)| anchor)),
         intermediates: intermediates.into_iter().map(|(_, ca)| ca).collect(),
         allow_legacy: config.allow_legacy.clone(),
+        // The lists come when it is known whose signatures on them count.
+        revocation: Revocation {
+            crls: Vec::new(),
+            when_unknown: config.revocation,
+        },
         judged: RecentJudgements::default(),
     };
     for identity in &config.identities {
@@ -83,14 +88,12 @@ fn read_identity(
         });
     }
     let known: Vec<X509> = chain.iter().chain(&domain.intermediates).cloned().collect();
-    let path = trust::path_to_anchor(
-        &certificate,
-        &domain.anchors,
-        &known,
-        &domain.allow_legacy,
-        now,
-    )
-    .map_err(|fault| {
+    // A certificate of our own that is revoked is told, and still opens mail (REV-6).
+    let terms = Terms {
+        revocation: None,
+        ..domain.terms(&known)
+    };
+    let path = trust::path_to_anchor(&certificate, &terms, now).map_err(|fault| {
         at_certificate(FileFault::NoPath {
             domain: domain.name.clone(),
             fault,

@@ -69,14 +69,15 @@ pub fn certificates(path: &Path) -> Result<Vec<X509>, PemError> {
 /// All certificates of a file, or of a folder's files by name, each with its file.
 pub fn certificates_under(path: &Path) -> Result<Vec<(PathBuf, X509)>, (PathBuf, PemError)> {
     let mut found = Vec::new();
-    for file in files_under(path).map_err(|error| (path.to_owned(), error))? {
+    for file in files_under(path, &ENDINGS).map_err(|error| (path.to_owned(), error))? {
         let certificates = certificates(&file).map_err(|error| (file.clone(), error))?;
         found.extend(certificates.into_iter().map(|one| (file.clone(), one)));
     }
     Ok(found)
 }
 
-fn files_under(path: &Path) -> Result<Vec<PathBuf>, PemError> {
+/// The file itself, or the folder's files whose names end in one of `endings`, by name.
+pub(super) fn files_under(path: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, PemError> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -84,7 +85,7 @@ fn files_under(path: &Path) -> Result<Vec<PathBuf>, PemError> {
     for entry in fs::read_dir(path)? {
         let file = entry?.path();
         let ending = file.extension().and_then(|ending| ending.to_str());
-        if ending.is_some_and(|ending| ENDINGS.contains(&ending)) {
+        if ending.is_some_and(|ending| endings.contains(&ending)) {
             files.push(file);
         }
         if files.len() > MAX_FILES {

@@ -1,20 +1,37 @@
 //! The settings of certificate files.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::{ids::DomainName, smime::Legacy};
+use crate::{
+    bridge::trust::WhenUnknown,
+    formats::{ids::DomainName, smime::Legacy, units::duration_text},
+};
 
 /// Certificate files: `[certificates]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct CertificatesConfig {
     /// Files, or folders of files, with certificates of recipients at other HISPs, such as `["certificates/peers"]`.
     /// A recipient is found by subjectAltName. CA certificates among them complete paths. Default none.
     pub recipients: Vec<PathBuf>,
+    /// How often the files of revocation lists are looked at, such as `"30s"`; those that changed are read. Default
+    /// `"1m"`.
+    #[serde(with = "duration_text")]
+    pub crl_refresh: Duration,
     /// The domains that this bridge serves: `[[certificates.domains]]`. Default none.
     pub domains: Vec<DomainConfig>,
+}
+
+impl Default for CertificatesConfig {
+    fn default() -> Self {
+        Self {
+            recipients: Vec::new(),
+            crl_refresh: Duration::from_secs(60),
+            domains: Vec::new(),
+        }
+    }
 }
 
 /// A domain that this bridge serves: `[[certificates.domains]]`.
@@ -38,6 +55,14 @@ pub struct DomainConfig {
     /// told. Default none.
     #[serde(default)]
     pub allow_legacy: Vec<Legacy>,
+    /// Files, or folders of files (`.crl`, `.pem`, `.der`), with the revocation lists of the CAs that it trusts, such as
+    /// `["certificates/crls"]`. Default none.
+    #[serde(default)]
+    pub crls: Vec<PathBuf>,
+    /// What follows when no CRL that is in date tells of a certificate: `"soft"`, it is used all the same, or `"hard"`,
+    /// it is not. A revoked one is never used. Default `"soft"`.
+    #[serde(default)]
+    pub revocation: WhenUnknown,
 }
 
 /// A certificate with its key: `[[certificates.domains.identities]]`.
@@ -65,6 +90,8 @@ name = "direct.harbor.example"
 anchors = ["anchors"]
 intermediates = []
 allow_legacy = ["sha1"]
+crls = ["crls"]
+revocation = "hard"
 
 [[domains.identities]]
 certificate = "direct.pem"

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     adapters::{certificates::pem, clock::SystemClock},
     app::exit::{CommandError, Exit},
-    bridge::trust::{Binding, CertificateCandidate, Purpose, TrustAnchors, judge},
+    bridge::trust::{Binding, CertificateCandidate, Purpose, Terms, TrustAnchors, judge},
     flows::{
         inspect::{InspectOptions, inspect},
         ports::Clock,
@@ -197,16 +197,13 @@ fn trust(
             origin: "signature".to_owned(),
         })
         .collect();
-    let others = &opened.certificates;
-    let judgement = judge(
-        &candidates,
-        from,
-        Purpose::Verify,
+    let terms = Terms {
         anchors,
-        others,
-        &[],
-        now,
-    );
+        intermediates: &opened.certificates,
+        allow_legacy: &[],
+        revocation: None,
+    };
+    let judgement = judge(&candidates, from, Purpose::Verify, &terms, now);
     match judgement.chosen {
         Some(chosen) => Ok(match chosen.binding {
             Binding::Address => "a certificate of the address",

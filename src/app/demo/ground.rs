@@ -29,6 +29,7 @@ use crate::{
     bridge::{
         endpoint::EndpointConfig,
         partner::{ClientCertificateConfig, PartnerConfig},
+        trust::WhenUnknown,
     },
     formats::{
         ids::{CertificateFingerprint, DirectAddress, DomainName},
@@ -161,7 +162,10 @@ impl Side {
                 anchors: vec!["anchors".into()],
                 intermediates: Vec::new(),
                 allow_legacy: Vec::new(),
+                crls: Vec::new(),
+                revocation: WhenUnknown::Soft,
             }],
+            ..CertificatesConfig::default()
         };
         let fingerprint = CertificateFingerprint::of_der(&self.ehr.certificate.to_der()?);
         config.partner = vec![PartnerConfig {

@@ -10,7 +10,7 @@ use openssl::x509::X509;
 
 use super::{compare::Submission, receiver::common_name};
 use crate::{
-    bridge::trust::{Binding, CertificateCandidate, Purpose, TrustAnchors, judge},
+    bridge::trust::{Binding, CertificateCandidate, Purpose, Terms, TrustAnchors, judge},
     formats::{
         document::{DocumentSource, DocumentsInMemory},
         ids::DirectAddress,
@@ -149,16 +149,13 @@ fn judge_signers(
         })
         .collect::<anyhow::Result<_>>()?;
     let anchors = TrustAnchors::new([ca.clone()]);
-    let others = &opened.certificates;
-    let judgement = judge(
-        &candidates,
-        from,
-        Purpose::Verify,
-        &anchors,
-        others,
-        &[],
-        now,
-    );
+    let terms = Terms {
+        anchors: &anchors,
+        intermediates: &opened.certificates,
+        allow_legacy: &[],
+        revocation: None,
+    };
+    let judgement = judge(&candidates, from, Purpose::Verify, &terms, now);
     let Some(chosen) = judgement.chosen else {
         let faults = judgement.verdicts.iter().filter_map(|v| v.fault.as_ref());
         let texts: Vec<String> = faults.map(ToString::to_string).collect();

@@ -15,9 +15,11 @@ use openssl::{
     },
 };
 
-use super::TrustAnchors;
+use super::{
+    Terms,
+    revocation::{PathStatus, Status, judge_path},
+};
 use crate::formats::smime::{
-    Legacy,
     certificate::{self, Validity},
     policy::{KeyUse, check_key, is_strong_certificate_signature},
 };
@@ -46,13 +48,32 @@ pub enum PathFault {
     /// A path was found and breaks a rule.
     #[error("the path to the trust anchor is not valid: {0} (TA-9)")]
     Invalid(&'static str),
+    /// A certificate of the path is revoked.
+    #[error("{} is revoked by CRL (REV-5)", place(*.depth))]
+    Revoked {
+        /// How many certificates of the path are below it: 0 is the certificate itself.
+        depth: usize,
+    },
+    /// Whether a certificate of the path is revoked is not known, and the domain is hard.
+    #[error("whether {} is revoked is not known: {}; `revocation = \"hard\"` refuses it (REV-4)", place(*.depth), if *.is_stale { "the CRL is past its nextUpdate" } else { "no CRL of its issuer is there" })]
+    RevocationUnknown {
+        /// How many certificates of the path are below it.
+        depth: usize,
+        /// There is a list, and it is past its nextUpdate.
+        is_stale: bool,
+    },
+}
+
+fn place(depth: usize) -> &'static str {
+    match depth {
+        0 => "the certificate itself",
+        _ => "a CA's certificate on the path to the trust anchor",
+    }
 }
 
 /// What a path is made of.
 pub(super) struct Search<'a> {
-    pub(super) anchors: &'a TrustAnchors,
-    pub(super) intermediates: &'a [X509],
-    pub(super) allow_legacy: &'a [Legacy],
+    pub(super) terms: Terms<'a>,
     pub(super) now: Timestamp,
 }
 
@@ -64,10 +85,19 @@ struct Progress {
     fault: PathFault,
 }
 
+impl Progress {
+    /// A path that fell by revocation says more than another that fell otherwise.
+    fn tell(&mut self, fault: PathFault) {
+        if !matches!(self.fault, PathFault::Revoked { .. }) {
+            self.fault = fault;
+        }
+    }
+}
+
 impl Search<'_> {
     /// A valid path from `certificate` to the first anchor met, both included.
     pub(super) fn find(&self, certificate: &X509Ref) -> Result<Vec<X509>, PathFault> {
-        if self.anchors.is_empty() {
+        if self.terms.anchors.is_empty() {
             return Err(PathFault::NoAnchors);
         }
         let mut progress = Progress {
@@ -85,20 +115,25 @@ impl Search<'_> {
 
     /// Depth-first from `last`, the end of the path so far. True: the path is whole and valid.
     fn extend(&self, last: &X509Ref, progress: &mut Progress) -> bool {
-        if self.anchors.contains(last) {
+        if self.terms.anchors.contains(last) {
             return self.is_valid(progress);
         }
         if progress.path.len() > MAX_ISSUERS {
             return false;
         }
         // Anchors first: the shortest path to one is the one wanted.
-        let issuers = self.anchors.certificates().iter().chain(self.intermediates);
+        let issuers = self
+            .terms
+            .anchors
+            .certificates()
+            .iter()
+            .chain(self.terms.intermediates);
         for issuer in issuers {
             if !self.may_issue(issuer, last, &progress.path) {
                 continue;
             }
             if progress.signature_checks >= MAX_SIGNATURE_CHECKS || progress.paths >= MAX_PATHS {
-                progress.fault = PathFault::GivenUp;
+                progress.tell(PathFault::GivenUp);
                 return false;
             }
             progress.signature_checks += 1;
@@ -126,7 +161,7 @@ impl Search<'_> {
             && certificate::validity(issuer, self.now) == Validity::Valid
             && issuer
                 .public_key()
-                .is_ok_and(|key| check_key(&key, KeyUse::Receive, self.allow_legacy).is_ok())
+                .is_ok_and(|key| check_key(&key, KeyUse::Receive, self.terms.allow_legacy).is_ok())
             && self.is_strong(issuer)
             && !path.iter().any(|known| **known == *issuer)
     }
@@ -134,24 +169,43 @@ impl Search<'_> {
     /// SHA-1 below the anchor is refused (CERT-10); the signature on an anchor itself is not asked.
     fn is_strong(&self, issuer: &X509Ref) -> bool {
         let algorithm = issuer.signature_algorithm().object().nid();
-        self.anchors.contains(issuer)
-            || is_strong_certificate_signature(algorithm, self.allow_legacy)
+        self.terms.anchors.contains(issuer)
+            || is_strong_certificate_signature(algorithm, self.terms.allow_legacy)
     }
 
     /// Has OpenSSL judge exactly this path.
     fn is_valid(&self, progress: &mut Progress) -> bool {
         progress.paths += 1;
         match validate(&progress.path) {
-            Ok(X509VerifyResult::OK) => true,
+            Ok(X509VerifyResult::OK) => self.is_unrevoked(progress),
             Ok(result) => {
-                progress.fault = PathFault::Invalid(result.error_string());
+                progress.tell(PathFault::Invalid(result.error_string()));
                 false
             }
             Err(_) => {
-                progress.fault = PathFault::Invalid("OpenSSL could not judge it");
+                progress.tell(PathFault::Invalid("OpenSSL could not judge it"));
                 false
             }
         }
+    }
+}
+
+impl Search<'_> {
+    /// Whether the revocation lists leave the path standing. Another path may not have the revoked CA in it.
+    fn is_unrevoked(&self, progress: &mut Progress) -> bool {
+        let Some(revocation) = self.terms.revocation else {
+            return true;
+        };
+        let others = self.terms.intermediates;
+        match judge_path(revocation, &progress.path, others, self.now) {
+            PathStatus::Good => return true,
+            PathStatus::Revoked(depth) => progress.tell(PathFault::Revoked { depth }),
+            PathStatus::Unknown(depth, status) => {
+                let is_stale = status == Status::Stale;
+                progress.tell(PathFault::RevocationUnknown { depth, is_stale });
+            }
+        }
+        false
     }
 }
 

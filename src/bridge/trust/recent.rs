@@ -52,13 +52,14 @@ impl RecentJudgements {
         stands.then(|| standing.chosen.clone())
     }
 
-    /// Keeps what was chosen at `now`.
+    /// Keeps what was chosen at `now`, until `change` at most: what revocation lists say may be another thing then.
     pub fn keep(
         &self,
         candidates: &[CertificateCandidate],
         address: &DirectAddress,
         purpose: Purpose,
         now: Timestamp,
+        change: Option<Timestamp>,
         chosen: &Chosen,
     ) {
         let expiries = chosen
@@ -72,7 +73,10 @@ impl RecentJudgements {
         ) else {
             return;
         };
-        until = expiries.into_iter().fold(until, Timestamp::min);
+        until = expiries
+            .into_iter()
+            .chain(change)
+            .fold(until, Timestamp::min);
         let standing = Standing {
             chosen: chosen.clone(),
             from: now,

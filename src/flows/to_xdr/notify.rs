@@ -14,7 +14,7 @@ use crate::{
         exchange::{Event, EventKind, Exchange, MdnToSend, Origin, Reason, Recipient, SealedMail},
         own_domain::OwnDomain,
         retry,
-        trust::{self, CertificateCandidate, Purpose},
+        trust::{CertificateCandidate, Purpose},
     },
     flows::{
         cpu::Urgency,
@@ -242,17 +242,9 @@ impl ToXdr {
         for candidates in [found.unwrap_or_default(), signer.into_iter().collect()] {
             let (to, own) = (subject.to.clone(), Arc::clone(own));
             let judging = self.cpu.run(Urgency::CanWait, move || {
-                trust::judge(
-                    &candidates,
-                    &to,
-                    Purpose::Encrypt,
-                    &own.anchors,
-                    &own.intermediates,
-                    &own.allow_legacy,
-                    now,
-                )
+                own.judge(&candidates, &to, Purpose::Encrypt, now)
             });
-            if let Some(chosen) = judging.await.ok().and_then(|judged| judged.chosen) {
+            if let Ok(Ok(chosen)) = judging.await {
                 return Some(chosen.certificate);
             }
         }

@@ -36,9 +36,9 @@ pub(super) struct Survey<'a> {
 
 /// One element: its tag and what is in it, without an end-of-contents mark.
 #[derive(Clone, Copy)]
-struct Element<'a> {
-    tag: u8,
-    content: &'a [u8],
+pub(super) struct Element<'a> {
+    pub(super) tag: u8,
+    pub(super) content: &'a [u8],
 }
 
 /// Reads the outer ContentInfo, counts its parts, and refuses octets after it (SM-25).
@@ -222,18 +222,23 @@ pub(super) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// The members of a constructed element.
-struct Children<'a> {
+pub(super) struct Children<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Children<'a> {
-    fn of(parent: Element<'a>) -> Self {
+    pub(super) fn of(parent: Element<'a>) -> Self {
         Self {
             rest: parent.content,
         }
     }
 
-    fn next(&mut self) -> Result<Option<Element<'a>>, OpenError> {
+    /// What was not read yet.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Element<'a>>, OpenError> {
         if self.rest.is_empty() {
             return Ok(None);
         }
@@ -244,7 +249,7 @@ impl<'a> Children<'a> {
 }
 
 /// Reads one element at the start of `octets`; gives it and what follows.
-fn element(octets: &[u8], depth: usize) -> Result<(Element<'_>, &[u8]), OpenError> {
+pub(super) fn element(octets: &[u8], depth: usize) -> Result<(Element<'_>, &[u8]), OpenError> {
     let [tag, first, rest @ ..] = octets else {
         return Err(truncated());
     };

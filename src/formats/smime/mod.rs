@@ -6,6 +6,7 @@
 
 mod ber;
 pub mod certificate;
+pub mod crl;
 mod entity;
 mod ffi;
 mod front;

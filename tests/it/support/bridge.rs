@@ -28,6 +28,7 @@ use xdbridge::{
     bridge::{
         exchange::{Exchange, Recipient},
         partner::{ClientCertificateConfig, PartnerConfig},
+        trust::WhenUnknown,
     },
     flows::ports::{Clock, ExchangeFilter},
     formats::{
@@ -259,14 +260,19 @@ impl TestBridge {
 
     /// How often an alarm of this kind was raised in this process.
     pub(crate) fn alarms(&self, kind: &str) -> u64 {
+        let text = self.measures();
+        let name = format!("xdbridge_alarms_total{{alarm=\"{kind}\"}} ");
+        let value = text.lines().find_map(|line| line.strip_prefix(&name));
+        value.map_or(0, |value| value.parse().unwrap())
+    }
+
+    /// What `/metrics` tells.
+    pub(crate) fn measures(&self) -> String {
         let operator = self.bridge.as_ref().unwrap().operator_address();
         let mut connection = Connection::plain(operator);
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         connection.send(request).unwrap();
-        let text = String::from_utf8(connection.rest().unwrap()).unwrap();
-        let name = format!("xdbridge_alarms_total{{alarm=\"{kind}\"}} ");
-        let value = text.lines().find_map(|line| line.strip_prefix(&name));
-        value.map_or(0, |value| value.parse().unwrap())
+        String::from_utf8(connection.rest().unwrap()).unwrap()
     }
 
     /// Its data directory.
@@ -497,6 +503,8 @@ pub(crate) fn config(folder: &Path, next_hops: NextHops<'_>) -> Config {
             anchors: vec![ca.clone()],
             intermediates: Vec::new(),
             allow_legacy: Vec::new(),
+            crls: Vec::new(),
+            revocation: WhenUnknown::Soft,
         });
     }
     config.partner = vec![

@@ -10,6 +10,7 @@ pub(crate) mod bridge;
     not(feature = "fault-points"),
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
+pub(crate) mod crl;
 pub(crate) mod crossing_ground;
 pub(crate) mod dns_server;
 pub(crate) mod envelopes;
