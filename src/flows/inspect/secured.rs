@@ -57,7 +57,7 @@ fn add(inspection: &mut Inspection, seen: Result<Look, OpenError>) -> Result<(),
                 inspection.findings.push(refusal("RCV-R1", "", text));
             }
         }
-        Err(error @ OpenError::TooMany { .. }) => {
+        Err(error @ (OpenError::TooMany { .. } | OpenError::TooLong { .. })) => {
             let finding = refusal("LIM-16", "", error.to_string());
             inspection.findings.push(finding);
         }

@@ -6,6 +6,13 @@ use crate::formats::limits::Limits;
 
 /// Deepest nesting that is walked.
 pub(super) const MAX_DEPTH: usize = 40;
+/// Most attributes of one SignerInfo or envelope, signed, unsigned, authenticated or unprotected, each list for itself.
+const MAX_ATTRIBUTES: usize = 64;
+/// Most values of one attribute.
+const MAX_ATTRIBUTE_VALUES: usize = 64;
+/// Most octets of one list: recipients, signers, certificates, revocation lists, attributes. What libcrypto makes of an
+/// octet of these may take twenty.
+const MAX_LIST_BYTES: usize = 1024 * 1024;
 pub(super) const TAG_SEQUENCE: u8 = 0x30;
 pub(super) const TAG_SET: u8 = 0x31;
 pub(super) const TAG_OID: u8 = 0x06;
@@ -15,6 +22,8 @@ pub(super) const TAG_OCTETS: u8 = 0x04;
 pub(super) const TAG_CONTEXT_0: u8 = 0xA0;
 /// `[1]`, constructed.
 const TAG_CONTEXT_1: u8 = 0xA1;
+/// `[2]`, constructed.
+const TAG_CONTEXT_2: u8 = 0xA2;
 
 /// The kinds of CMS that are worked on, by the content type of the outer ContentInfo.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,17 +100,51 @@ fn count_signed(mut body: Children<'_>, limits: &Limits) -> Result<(), OpenError
     // Each digest is computed over the whole content, wanted or not.
     check_count("digest algorithms", digests, limits.max_signer_infos)?;
     expect(body.next()?, TAG_SEQUENCE)?;
-    let mut signers = None;
-    while let Some(part) = body.next()? {
-        match part.tag {
-            TAG_CONTEXT_0 => check_count("certificates", part, limits.max_cms_certificates)?,
-            TAG_CONTEXT_1 => check_count("revocation lists", part, limits.max_cms_certificates)?,
-            TAG_SET if signers.is_none() => signers = Some(part),
-            _ => return Err(malformed("an unknown part of SignedData")),
+    let mut next = body.next()?;
+    for (tag, what) in CERTIFICATE_LISTS {
+        if let Some(list) = next.filter(|part| part.tag == tag) {
+            check_count(what, list, limits.max_cms_certificates)?;
+            next = body.next()?;
         }
     }
-    let signers = expect(signers, TAG_SET)?;
-    check_count("SignerInfos", signers, limits.max_signer_infos)
+    let signers = expect(next, TAG_SET)?;
+    if body.next()?.is_some() {
+        return Err(malformed("an unknown part of SignedData"));
+    }
+    check_count("SignerInfos", signers, limits.max_signer_infos)?;
+    let mut signers = Children::of(signers);
+    while let Some(signer) = signers.next()? {
+        let mut parts = Children::of(expect(Some(signer), TAG_SEQUENCE)?);
+        // version and sid, which may have the tag of attributes (RFC 5652 §5.3).
+        parts.next()?;
+        parts.next()?;
+        count_attributes(parts)?;
+    }
+    Ok(())
+}
+
+/// What may stand before signers and in originatorInfo, once each and in this order (RFC 5652 §5.1, §6.1).
+const CERTIFICATE_LISTS: [(u8, &str); 2] = [
+    (TAG_CONTEXT_0, "certificates"),
+    (TAG_CONTEXT_1, "revocation lists"),
+];
+
+/// Counts every list of attributes among `parts`, and the values of each attribute.
+fn count_attributes(mut parts: Children<'_>) -> Result<(), OpenError> {
+    while let Some(part) = parts.next()? {
+        if !matches!(part.tag, TAG_CONTEXT_0 | TAG_CONTEXT_1 | TAG_CONTEXT_2) {
+            continue;
+        }
+        check_count("attributes", part, MAX_ATTRIBUTES)?;
+        let mut attributes = Children::of(part);
+        while let Some(attribute) = attributes.next()? {
+            let mut members = Children::of(expect(Some(attribute), TAG_SEQUENCE)?);
+            expect(members.next()?, TAG_OID)?;
+            let values = expect(members.next()?, TAG_SET)?;
+            check_count("values of an attribute", values, MAX_ATTRIBUTE_VALUES)?;
+        }
+    }
+    Ok(())
 }
 
 /// EnvelopedData and AuthEnvelopedData begin alike: version, originatorInfo, recipientInfos, encryptedContentInfo
@@ -114,8 +157,15 @@ fn count_enveloped<'a>(
     let mut next = body.next()?;
     if let Some(originator) = next.filter(|part| part.tag == TAG_CONTEXT_0) {
         let mut lists = Children::of(originator);
-        while let Some(list) = lists.next()? {
-            check_count("originator certificates", list, limits.max_cms_certificates)?;
+        let mut list = lists.next()?;
+        for (tag, what) in CERTIFICATE_LISTS {
+            if let Some(found) = list.filter(|list| list.tag == tag) {
+                check_count(what, found, limits.max_cms_certificates)?;
+                list = lists.next()?;
+            }
+        }
+        if list.is_some() {
+            return Err(malformed("an unknown part of originatorInfo"));
         }
         next = body.next()?;
     }
@@ -128,7 +178,9 @@ fn count_enveloped<'a>(
             return Err(over("RecipientInfos", limits.max_recipient_infos));
         }
     }
+    check_size("RecipientInfos", recipients)?;
     let mut content = Children::of(expect(body.next()?, TAG_SEQUENCE)?);
+    count_attributes(body)?;
     expect(content.next()?, TAG_OID)?;
     let mut algorithm = Children::of(expect(content.next()?, TAG_SEQUENCE)?);
     Ok((expect(algorithm.next()?, TAG_OID)?.content, count))
@@ -150,10 +202,17 @@ fn recipients_in(info: Element<'_>, limits: &Limits) -> Result<usize, OpenError>
 
 fn check_count(what: &'static str, list: Element<'_>, limit: usize) -> Result<(), OpenError> {
     if count(list, limit)? > limit {
-        Err(over(what, limit))
-    } else {
-        Ok(())
+        return Err(over(what, limit));
     }
+    check_size(what, list)
+}
+
+fn check_size(what: &'static str, list: Element<'_>) -> Result<(), OpenError> {
+    if list.content.len() > MAX_LIST_BYTES {
+        let limit = MAX_LIST_BYTES;
+        return Err(OpenError::TooLong { what, limit });
+    }
+    Ok(())
 }
 
 /// The number of members, counted no further than one beyond `limit`.
@@ -359,6 +418,94 @@ mod tests {
                 survey(&bomb, &limits),
                 Err(OpenError::TooMany { .. })
             ));
+        }
+    }
+
+    fn attributes(tag: u8, count: usize, values: &[u8]) -> Vec<u8> {
+        let oid = vec![TAG_OID, 1, 0x2A];
+        let attribute = tlv(TAG_SEQUENCE, &[oid, tlv(TAG_SET, values)].concat());
+        tlv(tag, &attribute.repeat(count))
+    }
+
+    fn signed_with(attributes: &[u8]) -> Vec<u8> {
+        let empty = tlv(TAG_SEQUENCE, &[]);
+        // The sid is a subjectKeyIdentifier with the tag of attributes.
+        let sid = tlv(TAG_CONTEXT_0, &[4, 1, 0]);
+        let signer = [&version(), &sid, &empty, attributes, &empty].concat();
+        let signers = tlv(TAG_SET, &tlv(TAG_SEQUENCE, &signer));
+        content_info(2, &[version(), tlv(TAG_SET, &empty), empty, signers])
+    }
+
+    // rule: LIM-16
+    #[test]
+    fn attributes_and_their_values_are_counted_wherever_they_stand() {
+        let limits = Limits::default();
+        let enveloped_with = |kind: u8, attributes: Vec<u8>| {
+            let recipients = tlv(TAG_SET, &tlv(TAG_SEQUENCE, &[]));
+            content_info(kind, &[version(), recipients, encrypted(), attributes])
+        };
+        let one = [2, 1, 0];
+        for tag in [TAG_CONTEXT_0, TAG_CONTEXT_1] {
+            let with = |count, values: &[u8]| signed_with(&attributes(tag, count, values));
+            assert!(survey(&with(64, &one.repeat(64)), &limits).is_ok());
+            for bomb in [
+                with(65, &one),
+                with(1, &one.repeat(65)),
+                with(100_000, &one),
+            ] {
+                let refused = survey(&bomb, &limits).unwrap_err();
+                assert!(matches!(refused, OpenError::TooMany { limit: 64, .. }));
+            }
+            let huge = tlv(4, &vec![0; MAX_LIST_BYTES]);
+            let refused = survey(&with(1, &huge), &limits).unwrap_err();
+            assert!(matches!(refused, OpenError::TooLong { .. }));
+            let nested = [TAG_SET, 0x80].repeat(MAX_DEPTH + 1);
+            assert!(survey(&with(1, &nested), &limits).is_err());
+        }
+        for tag in [TAG_CONTEXT_1, TAG_CONTEXT_2] {
+            assert!(survey(&enveloped_with(3, attributes(tag, 64, &one)), &limits).is_ok());
+            let refused = survey(&enveloped_with(3, attributes(tag, 65, &one)), &limits).err();
+            assert!(matches!(
+                refused,
+                Some(OpenError::TooMany { limit: 64, .. })
+            ));
+        }
+    }
+
+    // rule: LIM-16
+    #[test]
+    fn lists_come_once_and_are_bounded_in_octets() {
+        let limits = Limits::default();
+        let empty = tlv(TAG_SEQUENCE, &[]);
+        let signed = |lists: &[u8]| {
+            let parts = [
+                version(),
+                tlv(TAG_SET, &empty),
+                empty.clone(),
+                lists.to_vec(),
+                tlv(TAG_SET, &[]),
+            ];
+            content_info(2, &parts)
+        };
+        let enveloped = |lists: &[u8]| {
+            let recipients = tlv(TAG_SET, &empty);
+            let originator = tlv(TAG_CONTEXT_0, lists);
+            content_info(3, &[version(), originator, recipients, encrypted()])
+        };
+        let certificates = tlv(TAG_CONTEXT_0, &empty.repeat(50));
+        let crls = tlv(TAG_CONTEXT_1, &empty.repeat(50));
+        let large = tlv(TAG_CONTEXT_1, &tlv(TAG_SEQUENCE, &vec![0; MAX_LIST_BYTES]));
+        for make in [&signed as &dyn Fn(&[u8]) -> Vec<u8>, &enveloped] {
+            let both = [certificates.as_slice(), &crls].concat();
+            assert!(survey(&make(&both), &limits).is_ok());
+            // One after the other, without end, each within its count.
+            let again = certificates.repeat(2_000);
+            assert!(survey(&make(&again), &limits).is_err());
+            let refused = survey(&make(&large), &limits).err();
+            assert!(matches!(refused, Some(OpenError::TooLong { .. })));
+            let many = tlv(TAG_CONTEXT_1, &empty.repeat(51));
+            let refused = survey(&make(&many), &limits).err();
+            assert!(matches!(refused, Some(OpenError::TooMany { .. })));
         }
     }
 

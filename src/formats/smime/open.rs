@@ -69,6 +69,14 @@ pub enum OpenError {
         /// How many are accepted.
         limit: usize,
     },
+    /// A bomb of few and large parts.
+    #[error("{what} of more than {limit} octets (LIM-16)")]
+    TooLong {
+        /// Which list.
+        what: &'static str,
+        /// How many octets are accepted.
+        limit: usize,
+    },
     /// No RecipientInfo names a certificate of ours (SM-37).
     #[error("no RecipientInfo names a certificate of ours (SM-37)")]
     NotForUs,
