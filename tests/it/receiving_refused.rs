@@ -115,7 +115,20 @@ fn profile(change: impl FnOnce(&mut Profile)) -> Profile {
     profile
 }
 
-// rule: RCV-R1, RCV-R2, RCV-2, T-12, SM-25, SM-41
+/// The trace of one host, as some write it.
+const HOP: &str =
+    "received : from a.example by b.example\r\n\tid 1; Sun, 22 Nov 2026 08:00:00 +0000\r\n";
+
+// rule: LOOP-3
+#[test]
+fn a_mail_that_fifty_hosts_have_passed_on_is_taken() {
+    let court = Court::new();
+    let sealed = court.enclose(signed(&court.peer));
+    let travelled = [HOP.repeat(50).as_bytes(), &sealed].concat();
+    assert_eq!(court.ground.arrives(&[ADA], &travelled), [LETTER]);
+}
+
+// rule: RCV-R1, RCV-R2, RCV-2, T-12, SM-25, SM-41, LOOP-3
 #[test]
 fn what_is_not_an_envelope_for_us_is_refused_in_the_session_and_its_cause_audited() {
     let Court { ground, peer } = &Court::new();
@@ -164,6 +177,12 @@ fn what_is_not_an_envelope_for_us_is_refused_in_the_session_and_its_cause_audite
             altered(&sealed, |cms| cms.push(0)),
             "554 5.6.0",
             "octets follow the CMS",
+        ),
+        (
+            "round and round",
+            [HOP.repeat(51).as_bytes(), &sealed].concat(),
+            "554 5.4.6",
+            "LOOP-3",
         ),
         (
             "cut short",

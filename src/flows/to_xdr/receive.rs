@@ -1,6 +1,6 @@
 //! Receive: a mail comes in, is found to be sealed for us, and is recorded; only then it is answered 250.
 
-use std::{io::Read, sync::Arc};
+use std::{fmt::Display, io::Read, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -50,6 +50,12 @@ const NOT_ENCRYPTED: MailAnswer = MailAnswer::Refused {
     code: 550,
     enhanced: "5.7.1",
     text: "S/MIME encryption required",
+};
+/// It was here, or elsewhere, too often (LOOP-3).
+const ROUTING_LOOP: MailAnswer = MailAnswer::Refused {
+    code: 554,
+    enhanced: "5.4.6",
+    text: "too many hops",
 };
 /// It is one in a form that nobody can read.
 const NOT_READABLE: MailAnswer = MailAnswer::Refused {
@@ -170,9 +176,8 @@ impl ToXdr {
         let staged = match looking.await {
             Ok(Ok(Looked::Sealed(staged))) => staged,
             Ok(Ok(Looked::Bounce(notice))) => return self.answer_bounce(envelope, &notice).await,
-            Ok(Err(NotTaken::Refused(cause))) => return self.refuse(envelope, &cause).await,
-            Ok(Err(NotTaken::NoBounce(cause))) => {
-                return self.refuse_bounce(envelope, &cause).await;
+            Ok(Err(NotTaken::Refused(cause, answer))) => {
+                return self.refuse(envelope, &cause, answer).await;
             }
             Ok(Err(NotTaken::Store(failure))) => return Err(failure),
             Err(panicked) => {
@@ -221,23 +226,20 @@ impl ToXdr {
         Ok(NOT_ACCEPTED)
     }
 
-    /// The peer gets one of three answers; the audit has the cause.
+    /// The peer gets `answer`; the audit has the cause.
     async fn refuse(
         &self,
         envelope: &Envelope,
-        cause: &OpenError,
+        cause: &str,
+        answer: MailAnswer,
     ) -> Result<MailAnswer, StoreError> {
         let unit = UnitOfWork {
-            audit: vec![refused(envelope, &cause.to_string(), self.clock.now())],
+            audit: vec![refused(envelope, cause, self.clock.now())],
             ..UnitOfWork::default()
         };
         self.store.commit(unit).await?;
         measures::count_mail("refused");
-        Ok(match cause {
-            OpenError::NotEncrypted => NOT_ENCRYPTED,
-            OpenError::NotForUs => NOT_FOR_US,
-            _ => NOT_READABLE,
-        })
+        Ok(answer)
     }
 
     async fn answer_bounce(
@@ -251,24 +253,11 @@ impl ToXdr {
                 Ok(MailAnswer::Accepted)
             }
             Bounced::TooEarly => Ok(MailAnswer::UNAVAILABLE),
-            Bounced::Refused(cause) => self.refuse_bounce(envelope, &cause.to_string()).await,
+            Bounced::Refused(cause) => {
+                let (cause, answer) = no_bounce(&cause);
+                self.refuse(envelope, &cause, answer).await
+            }
         }
-    }
-
-    /// What is no bounce that counts is a mail that is not sealed.
-    async fn refuse_bounce(
-        &self,
-        envelope: &Envelope,
-        cause: &str,
-    ) -> Result<MailAnswer, StoreError> {
-        let cause = format!("bounce_suspect: {cause} (DSN-4)");
-        let unit = UnitOfWork {
-            audit: vec![refused(envelope, &cause, self.clock.now())],
-            ..UnitOfWork::default()
-        };
-        self.store.commit(unit).await?;
-        measures::count_mail("refused");
-        Ok(NOT_ENCRYPTED)
     }
 
     /// Writes the exchange with its body, effects and audit row in one transaction.
@@ -341,10 +330,27 @@ pub(super) fn identities(domains: &[Arc<OwnDomain>]) -> Vec<SigningIdentity> {
 
 /// Why a mail is not recorded.
 enum NotTaken {
-    Refused(OpenError),
-    /// It is not sealed, and no bounce either, though its host may send bounces.
-    NoBounce(String),
+    /// The cause, for the audit, and what the peer is answered.
+    Refused(String, MailAnswer),
     Store(StoreError),
+}
+
+impl From<FrontError> for NotTaken {
+    fn from(error: FrontError) -> Self {
+        let refused = |answer| Self::Refused(error.to_string(), answer);
+        match error {
+            FrontError::Refused(OpenError::NotEncrypted) => refused(NOT_ENCRYPTED),
+            FrontError::Refused(OpenError::NotForUs) => refused(NOT_FOR_US),
+            FrontError::Refused(_) => refused(NOT_READABLE),
+            FrontError::Loop => refused(ROUTING_LOOP),
+            FrontError::Read(failure) => Self::Store(store_error(failure)),
+        }
+    }
+}
+
+/// What is no bounce that counts is a mail that is not sealed.
+fn no_bounce(cause: &dyn Display) -> (String, MailAnswer) {
+    (format!("bounce_suspect: {cause} (DSN-4)"), NOT_ENCRYPTED)
 }
 
 /// What a mail is, as far as it can be told before it is recorded.
@@ -386,15 +392,17 @@ fn look(
             };
             read_bounce(&octets, limits).map(Looked::Bounce)
         }
-        (Err(FrontError::Refused(cause)), _) => Err(NotTaken::Refused(cause)),
-        (Err(FrontError::Read(failure)), _) => Err(NotTaken::Store(store_error(failure))),
+        (Err(error), _) => Err(error.into()),
     }
 }
 
 fn read_bounce(octets: &[u8], limits: &Limits) -> Result<Notice, NotTaken> {
-    let no_bounce = |cause: String| NotTaken::NoBounce(cause);
-    let mail = read::read(octets, limits).map_err(|error| no_bounce(error.to_string()))?;
-    bounce::read(&mail).map_err(|error: NotABounce| no_bounce(error.to_string()))
+    let refused = |cause: &dyn Display| {
+        let (cause, answer) = no_bounce(cause);
+        NotTaken::Refused(cause, answer)
+    };
+    let mail = read::read(octets, limits).map_err(|error| refused(&error))?;
+    bounce::read(&mail).map_err(|error: NotABounce| refused(&error))
 }
 
 fn read_whole(bodies: &Arc<dyn Bodies>, staged: &StagedBody) -> Result<Vec<u8>, StoreError> {

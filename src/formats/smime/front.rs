@@ -27,6 +27,8 @@ use crate::formats::{
 
 /// Most octets that stand before the encrypted content: 64 RecipientInfos with long names and wrapped keys take a third.
 const MAX_FRONT_BYTES: usize = 1024 * 1024;
+/// Most `Received` fields, that of the hop at hand among them (LOOP-3).
+const MAX_RECEIVED_FIELDS: usize = 51;
 /// Octets read at once.
 const BLOCK_BYTES: usize = 32 * 1024;
 
@@ -36,6 +38,11 @@ pub enum FrontError {
     /// It is not sealed for us, or not whole.
     #[error(transparent)]
     Refused(#[from] OpenError),
+    /// It has passed through too many hosts.
+    #[error(
+        "more than {MAX_RECEIVED_FIELDS} Received fields: the mail goes round in a loop (LOOP-3)"
+    )]
+    Loop,
     /// It could not be read.
     #[error("the mail could not be read")]
     Read(#[from] io::Error),
@@ -51,7 +58,11 @@ pub fn is_sealed_for(
     limits: &Limits,
 ) -> Result<(), FrontError> {
     let mut mail = BufReader::with_capacity(BLOCK_BYTES, mail);
-    let outer = Entity::read(&read_header(&mut mail)?)?;
+    let header = read_header(&mut mail)?;
+    if received_fields(&header) > MAX_RECEIVED_FIELDS {
+        return Err(FrontError::Loop);
+    }
+    let outer = Entity::read(&header)?;
     if !outer.is_pkcs7_mime() {
         return Err(OpenError::NotEncrypted.into());
     }
@@ -118,6 +129,19 @@ fn read_header(mail: &mut impl BufRead) -> Result<Vec<u8>, FrontError> {
             return Ok(header);
         }
     }
+}
+
+/// How many hosts have passed the mail on (RFC 5321 §6.3).
+fn received_fields(header: &[u8]) -> usize {
+    const NAME: &[u8] = b"received";
+    let lines = header.split(|octet| *octet == b'\n');
+    let is_received = |line: &&[u8]| {
+        line.split_at_checked(NAME.len())
+            .is_some_and(|(name, rest)| {
+                name.eq_ignore_ascii_case(NAME) && rest.trim_ascii_start().starts_with(b":")
+            })
+    };
+    lines.filter(is_received).count()
 }
 
 /// The same CMS without its encrypted content, which is optional (RFC 5652 §6.1); lengths are definite.
