@@ -71,12 +71,13 @@ impl CrlDraft<'_> {
                 .unwrap()
         };
         let asn1 = |time: Timestamp| time.strftime("%Y%m%d%H%M%SZ").to_string();
+        // openssl's index holds times with two digits of the year.
+        let revoked_at = self.this_update.strftime("%y%m%d%H%M%SZ").to_string();
         let mut index = String::new();
         for (serial, reason) in &self.entries {
             writeln!(
                 index,
-                "R\t20361231235959Z\t{},{reason}\t{serial}\tunknown\t/CN={serial}",
-                asn1(self.this_update)
+                "R\t361231235959Z\t{revoked_at},{reason}\t{serial}\tunknown\t/CN={serial}"
             )
             .unwrap();
         }
