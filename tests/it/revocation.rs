@@ -26,7 +26,7 @@ use xdbridge::{
             WhenUnknown,
         },
     },
-    flows::ports::{Exchanges, OwnDomains},
+    flows::ports::OwnDomains,
     formats::{
         audit::AuditKind,
         smime::{
