@@ -70,7 +70,7 @@ impl ToXdr {
         }
     }
 
-    /// Keeps a copy of a mail that is recorded as an exchange, for the postmaster besides. The others have it, so that
+    /// Keeps a copy of a mail that is about to be recorded as an exchange, for the postmaster besides. The others have it, so that
     /// it is taken even when the postmaster cannot have it (smtp.md section 5, "Partial recipients").
     pub(super) async fn copy_for_postmaster(
         &self,

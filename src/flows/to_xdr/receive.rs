@@ -193,10 +193,11 @@ impl ToXdr {
         if let Inline::Refuse(refusal) = self.verify_inline(envelope, &staged).await? {
             return self.refuse_uniformly(envelope, refusal).await;
         }
+        // Before the exchange: a failure is answered 451, and the mail that then comes again must not be a second one. The
+        // postmaster may get two copies.
+        self.copy_for_postmaster(envelope, &staged).await?;
         fault_points::pass("receive.before_record").map_err(store_error)?;
         let exchange = self.record(envelope, &staged).await?;
-        // A failure here is answered 451: the mail comes again, and is then known by its content (DST-6).
-        self.copy_for_postmaster(envelope, &staged).await?;
         // The exchange is ours from the commit on, whatever happens: only a kill means anything here.
         let _ = fault_points::pass("receive.before_answer");
         info!(
