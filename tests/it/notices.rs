@@ -11,9 +11,9 @@ use openssl::{
 use xdbridge::{
     adapters::clock::SystemClock,
     app::pki::{Authority, Profile},
-    bridge::exchange::{Exchange, Origin, Reason, RecipientState},
+    bridge::exchange::{Exchange, Reason, RecipientState},
     flows::ports::Clock,
-    formats::{audit::AuditKind, ids::ExchangeId, smime::SigningIdentity},
+    formats::{audit::AuditKind, smime::SigningIdentity},
 };
 
 use crate::support::{
@@ -430,6 +430,7 @@ fn a_kill_between_a_notices_effect_and_its_own_end_repeats_it_harmlessly() {
     use std::{fs, io::Write, os::unix::process::ExitStatusExt};
 
     use openssl::x509::X509;
+    use xdbridge::{bridge::exchange::Origin, formats::ids::ExchangeId};
 
     use crate::support::{
         crossing_ground::{Answered, Letter, Workshop, message_id},

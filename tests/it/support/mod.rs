@@ -6,11 +6,11 @@ use std::{
 };
 
 pub(crate) mod bridge;
+pub(crate) mod crl;
 #[cfg_attr(
     not(feature = "fault-points"),
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
-pub(crate) mod crl;
 pub(crate) mod crossing_ground;
 pub(crate) mod dns_server;
 pub(crate) mod envelopes;
