@@ -8,7 +8,7 @@ use std::{
 };
 
 use openssl::{
-    base64::encode_block,
+    base64::{decode_block, encode_block},
     bn::{BigNum, MsbOption},
     pkey::PKey,
     rsa::Rsa,
@@ -43,6 +43,7 @@ use crate::support::{
 const SEQUENCE: u8 = 0x30;
 const SET: u8 = 0x31;
 const CONTEXT_0: u8 = 0xA0;
+const CONTEXT_1: u8 = 0xA1;
 const SIGNED_DATA: u8 = 2;
 const ENVELOPED_DATA: u8 = 3;
 /// What may be added to the memory of the idle bridge by a bomb, beside four times its size: what every mail takes.
@@ -91,9 +92,56 @@ fn certificates_bomb(count: usize) -> Vec<u8> {
     )
 }
 
+/// A list of attributes, each with the same values.
+fn attributes(tag: u8, count: usize, values: &[u8]) -> Vec<u8> {
+    let attribute = [&[6, 1, 0x2A], tlv(SET, values).as_slice()].concat();
+    tlv(tag, &tlv(SEQUENCE, &attribute).repeat(count))
+}
+
+/// A SignedData with one signer, who has these attributes, and these lists before him.
+fn signed_bomb(lists: &[u8], attributes: &[u8]) -> Vec<u8> {
+    let empty = tlv(SEQUENCE, &[]);
+    let signer = [&version(), &empty, &empty, attributes, &empty].concat();
+    content_info(
+        SIGNED_DATA,
+        &[
+            version(),
+            tlv(SET, &empty),
+            empty,
+            lists.to_vec(),
+            tlv(SET, &tlv(SEQUENCE, &signer)),
+        ],
+    )
+}
+
+/// What is in an element, its tag and length taken off.
+fn content(der: &[u8]) -> &[u8] {
+    let first = usize::from(der[1]);
+    der.get(if first < 0x80 { 2 } else { 2 + (first & 0x7F) }..)
+        .unwrap()
+}
+
+/// A sound envelope for us, with unprotected attributes after its content.
+fn with_unprotected(mail: &[u8], attributes: &[u8]) -> Vec<u8> {
+    const OID_OCTETS: usize = 11;
+    let text = std::str::from_utf8(mail).unwrap();
+    let (_, base64) = text.split_once("\r\n\r\n").unwrap();
+    let cms = decode_block(&base64.replace("\r\n", "")).unwrap();
+    let body = content(content(&content(&cms)[OID_OCTETS..]));
+    content_info(ENVELOPED_DATA, &[body.to_vec(), attributes.to_vec()])
+}
+
 /// Elements in elements of indefinite length.
 fn nested(depth: usize) -> Vec<u8> {
-    [[SEQUENCE, 0x80].repeat(depth), vec![0; 2 * depth]].concat()
+    nested_in(SEQUENCE, depth)
+}
+
+fn nested_sets(depth: usize) -> Vec<u8> {
+    nested_in(SET, depth)
+}
+
+fn nested_in(tag: u8, depth: usize) -> Vec<u8> {
+    [[tag, 0x80].repeat(depth), vec![0; 2 * depth]].concat()
 }
 
 fn pkcs7_mime(kind: &str, cms: &[u8]) -> Vec<u8> {
@@ -153,7 +201,65 @@ fn bombs(peer: &OpensslPeer) -> Vec<(&'static str, Vec<u8>, &'static str, &'stat
     let by_large_key = peer.sign(entity, &[&signer], &options);
     let inside = |cms: &[u8]| peer.enclose(pkcs7_mime("signed-data", cms), own);
     let envelope = |cms: &[u8]| mailed(&pkcs7_mime("enveloped-data", cms));
+    let value = tlv(4, b"x");
+    let attributed = |tag, count, values: &[u8]| {
+        let attributes = attributes(tag, count, values);
+        inside(&signed_bomb(&[], &attributes))
+    };
+    let sound = peer.enclose(wrapped(&letter("u@direct.harbor.example", &[ADA], "")), own);
+    let many = attributes(CONTEXT_1, 100_000, &value);
+    let unprotected = with_unprotected(&sound, &many);
+    let crls = tlv(CONTEXT_1, &tlv(SEQUENCE, &[0xDF; 20]).repeat(100_000));
+    let large_crl = tlv(CONTEXT_1, &tlv(SEQUENCE, &vec![0xDF; 2 << 20]));
     vec![
+        (
+            "10^5 signed attributes",
+            attributed(CONTEXT_0, 100_000, &value),
+            "250 2.0.0",
+            "more than 64 attributes (LIM-16)",
+        ),
+        (
+            "10^5 unsigned attributes",
+            attributed(CONTEXT_1, 100_000, &value),
+            "250 2.0.0",
+            "more than 64 attributes (LIM-16)",
+        ),
+        (
+            "10^5 values of one attribute",
+            attributed(CONTEXT_0, 1, &value.repeat(100_000)),
+            "250 2.0.0",
+            "more than 64 values of an attribute (LIM-16)",
+        ),
+        (
+            "a huge value",
+            attributed(CONTEXT_1, 1, &tlv(4, &vec![0xDF; 8 << 20])),
+            "250 2.0.0",
+            "attributes of more than 1048576 octets (LIM-16)",
+        ),
+        (
+            "sets in sets",
+            attributed(CONTEXT_0, 1, &nested_sets(100_000)),
+            "250 2.0.0",
+            "nested too deeply",
+        ),
+        (
+            "10^5 unprotected attributes",
+            envelope(&unprotected),
+            "250 2.0.0",
+            "more than 64 attributes (LIM-16)",
+        ),
+        (
+            "10^5 CRLs",
+            inside(&signed_bomb(&crls, &[])),
+            "250 2.0.0",
+            "more than 50 revocation lists (LIM-16)",
+        ),
+        (
+            "a huge CRL",
+            inside(&signed_bomb(&large_crl, &[])),
+            "250 2.0.0",
+            "revocation lists of more than 1048576 octets (LIM-16)",
+        ),
         (
             "10^4 RecipientInfos",
             envelope(&recipients_bomb(10_000)),

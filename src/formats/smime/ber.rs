@@ -111,16 +111,17 @@ fn count_signed(mut body: Children<'_>, limits: &Limits) -> Result<(), OpenError
     if body.next()?.is_some() {
         return Err(malformed("an unknown part of SignedData"));
     }
-    check_count("SignerInfos", signers, limits.max_signer_infos)?;
-    let mut signers = Children::of(signers);
-    while let Some(signer) = signers.next()? {
+    check_number("SignerInfos", signers, limits.max_signer_infos)?;
+    let mut each = Children::of(signers);
+    while let Some(signer) = each.next()? {
         let mut parts = Children::of(expect(Some(signer), TAG_SEQUENCE)?);
         // version and sid, which may have the tag of attributes (RFC 5652 §5.3).
         parts.next()?;
         parts.next()?;
         count_attributes(parts)?;
     }
-    Ok(())
+    // Last, since what is in it tells more.
+    check_size("SignerInfos", signers)
 }
 
 /// What may stand before signers and in originatorInfo, once each and in this order (RFC 5652 §5.1, §6.1).
@@ -135,14 +136,15 @@ fn count_attributes(mut parts: Children<'_>) -> Result<(), OpenError> {
         if !matches!(part.tag, TAG_CONTEXT_0 | TAG_CONTEXT_1 | TAG_CONTEXT_2) {
             continue;
         }
-        check_count("attributes", part, MAX_ATTRIBUTES)?;
+        check_number("attributes", part, MAX_ATTRIBUTES)?;
         let mut attributes = Children::of(part);
         while let Some(attribute) = attributes.next()? {
             let mut members = Children::of(expect(Some(attribute), TAG_SEQUENCE)?);
             expect(members.next()?, TAG_OID)?;
             let values = expect(members.next()?, TAG_SET)?;
-            check_count("values of an attribute", values, MAX_ATTRIBUTE_VALUES)?;
+            check_number("values of an attribute", values, MAX_ATTRIBUTE_VALUES)?;
         }
+        check_size("attributes", part)?;
     }
     Ok(())
 }
@@ -200,11 +202,17 @@ fn recipients_in(info: Element<'_>, limits: &Limits) -> Result<usize, OpenError>
     Ok(count(keys, limits.max_recipient_infos)?.max(1))
 }
 
+/// Neither too many members nor too many octets.
 fn check_count(what: &'static str, list: Element<'_>, limit: usize) -> Result<(), OpenError> {
+    check_number(what, list, limit)?;
+    check_size(what, list)
+}
+
+fn check_number(what: &'static str, list: Element<'_>, limit: usize) -> Result<(), OpenError> {
     if count(list, limit)? > limit {
         return Err(over(what, limit));
     }
-    check_size(what, list)
+    Ok(())
 }
 
 fn check_size(what: &'static str, list: Element<'_>) -> Result<(), OpenError> {
@@ -448,16 +456,17 @@ mod tests {
         for tag in [TAG_CONTEXT_0, TAG_CONTEXT_1] {
             let with = |count, values: &[u8]| signed_with(&attributes(tag, count, values));
             assert!(survey(&with(64, &one.repeat(64)), &limits).is_ok());
-            for bomb in [with(65, &one), with(1, &one.repeat(65))] {
+            for bomb in [
+                with(65, &one),
+                with(1, &one.repeat(65)),
+                with(100_000, &one),
+            ] {
                 let refused = survey(&bomb, &limits).unwrap_err();
                 assert!(matches!(refused, OpenError::TooMany { limit: 64, .. }));
             }
-            // By their octets, before any is counted.
             let huge = tlv(4, &vec![0; MAX_LIST_BYTES]);
-            for bomb in [with(1, &huge), with(100_000, &one)] {
-                let refused = survey(&bomb, &limits).unwrap_err();
-                assert!(matches!(refused, OpenError::TooLong { .. }));
-            }
+            let refused = survey(&with(1, &huge), &limits).unwrap_err();
+            assert!(matches!(refused, OpenError::TooLong { .. }));
             let nested = [TAG_SET, 0x80].repeat(MAX_DEPTH + 1);
             assert!(survey(&with(1, &nested), &limits).is_err());
         }
