@@ -147,9 +147,10 @@ pub struct ReceivingSettings {
     pub postmaster_retention: Duration,
     /// Our own next hops, whose unsigned bounces are believed over TLS, by the address that they connect from and the
     /// client certificate that they show where one is asked for, such as
-    /// `[{ network = "192.0.2.8/32", certificate = "<SHA-256 fingerprint>" }]`. A failure of a mail that such a host took
+    /// `[{ network = "192.0.2.8/32", certificate = "<SHA-256 fingerprint>" }]`. A failure of a mail that a next hop took
     /// from us, told to the mail's sender, then counts as refused by the next hop; everything else without a seal is
-    /// refused from there as from anywhere. Default none (DSN-4).
+    /// refused from there as from anywhere. Whether it was this host that took the mail is not asked: name none that
+    /// passes mail of strangers on to us, or a recipient could make another one's mail look failed. Default none (DSN-4).
     pub trusted_bounce_hosts: Vec<BounceHost>,
 }
 
