@@ -205,7 +205,15 @@ impl Authority {
 
     /// An end entity's certificate with its key. Its intermediates lead up to, and without, the root.
     pub fn issue(&self, profile: &Profile) -> Result<SigningIdentity, ErrorStack> {
-        let key = profile.key.generate()?;
+        self.issue_for(profile, profile.key.generate()?)
+    }
+
+    /// The same for a key that is there already, of the profile's kind.
+    pub fn issue_for(
+        &self,
+        profile: &Profile,
+        key: PKey<Private>,
+    ) -> Result<SigningIdentity, ErrorStack> {
         Ok(SigningIdentity {
             certificate: end_certificate(profile, &key, &self.certificate, &self.key)?,
             key,

@@ -26,6 +26,7 @@ use xdbridge::{
 use crate::support::{
     bridge::{TestBridge, as_tls, pki, runtime, write_identity},
     folder::TestFolder,
+    keys,
     saved::{as_posted, messages, root},
     scripted_smtp::ScriptedSmtp,
     tls::HttpAnswer,
@@ -205,7 +206,7 @@ fn know_everybody(
 ) {
     let issue = |domain: &DomainName| {
         let profile = Profile::domain(domain, SystemClock.now());
-        pki().authority.issue(&profile).unwrap()
+        keys::issue(&pki().authority, &profile)
     };
     config.partner[0].send_as = own
         .iter()

@@ -21,6 +21,7 @@ use xdbridge::{
 
 use crate::support::{
     bridge::{ASH, ELM, RUI, TestBridge, assert_plain_success, entries, now, pki, write_identity},
+    keys,
     mailbox::{opened, received},
     postfix::Postfix,
     receiving_ground::{
@@ -252,7 +253,7 @@ fn part_the_domains(config: &mut Config, is_known: bool, is_mutual: bool) {
     let folder = config.soap.server.certificate.parent().unwrap().to_owned();
     let authority = Authority::root("Ash CA", now()).unwrap();
     let profile = Profile::domain(&ASH_DOMAIN.parse().unwrap(), now());
-    let key = authority.issue(&profile).unwrap();
+    let key = keys::issue(&authority, &profile);
     let anchor = folder.join("ash-ca.pem");
     fs::write(&anchor, authority.certificate.to_pem().unwrap()).unwrap();
     let identity = write_identity(&folder, "ash-apart", &key);
@@ -413,7 +414,7 @@ fn mail_for_an_own_address_is_sealed_to_our_own_keys_and_no_others() {
         |_| success(),
         |config| {
             let profile = Profile::address(&ASH.parse().unwrap(), now());
-            let stray = pki().authority.issue(&profile).unwrap();
+            let stray = keys::issue(&pki().authority, &profile);
             let peers = &config.certificates.recipients[0];
             fs::write(peers.join("stray.pem"), stray.certificate.to_pem().unwrap()).unwrap();
         },

@@ -21,6 +21,7 @@ use xdbridge::{
 
 use crate::support::{
     bridge::{now, pki},
+    keys,
     receiving_ground::{
         ADA, FINAL_DELIVERY, Notice, ReceivingGround, SENDER, Setup, TEAM, letter, response,
         sealed, success, with_package,
@@ -900,7 +901,7 @@ fn a_notice_that_may_be_sealed_to_no_certificate_is_dropped_and_audited() {
         purpose: KeyPurpose::MailSigning,
         ..Profile::domain(&"direct.harbor.example".parse().unwrap(), now())
     };
-    let signs_only = pki().authority.issue(&profile).unwrap();
+    let signs_only = keys::issue(&pki().authority, &profile);
     let setup = Setup {
         change: Box::new(|config| config.certificates.recipients.clear()),
         ..Setup::default()

@@ -18,6 +18,7 @@ use xdbridge::{
 
 use crate::support::{
     bridge::{pki, write_identity},
+    keys,
     openssl_peer::{OpensslPeer, mailed, mailed_by, over_smtp, wrapped},
     postfix::Postfix,
     receiving_ground::{ADA, LETTER, ReceivingGround, SENDER, TEAM, letter, success},
@@ -38,7 +39,7 @@ fn letter_of(name: &str) -> String {
 fn sender(key: KeyKind) -> SigningIdentity {
     let mut profile = Profile::address(&SENDER.parse().unwrap(), SystemClock.now());
     profile.key = key;
-    pki().authority.issue(&profile).unwrap()
+    keys::issue(&pki().authority, &profile)
 }
 
 /// A further key of the bridge's domain.
@@ -46,7 +47,7 @@ fn own_key(key: KeyKind) -> SigningIdentity {
     let domain = "direct.elm.example".parse().unwrap();
     let mut profile = Profile::domain(&domain, SystemClock.now());
     profile.key = key;
-    pki().authority.issue(&profile).unwrap()
+    keys::issue(&pki().authority, &profile)
 }
 
 /// Gives the bridge's domain further keys.

@@ -10,6 +10,7 @@ use xdbridge::{
 
 use crate::support::{
     bridge::{pki, write_identity},
+    keys,
     receiving_ground::{ADA, ReceivingGround, SENDER, TEAM, letter, sealed, success, understood},
     wait_until,
 };
@@ -108,7 +109,7 @@ fn where_single_addresses_have_keys_a_mail_must_be_sealed_for_one_of_them_and_no
     let ada = {
         let now = crate::support::bridge::now();
         let profile = xdbridge::app::pki::Profile::address(&ADA.parse().unwrap(), now);
-        pki().authority.issue(&profile).unwrap()
+        keys::issue(&pki().authority, &profile)
     };
     let ground = where_ada_alone_is(|config| {
         let folder = config.soap.server.certificate.parent().unwrap().to_owned();

@@ -18,6 +18,7 @@ use xdbridge::{
 
 use crate::support::{
     bridge::{MEI, pki},
+    keys,
     openssl_peer::{OpensslPeer, mailed, wrapped},
     receiving_ground::{
         ADA, FINAL_DELIVERY, LETTER, ReceivingGround, SENDER, TEAM, letter, success, understood,
@@ -103,7 +104,7 @@ impl Court {
 
     /// Signs with a certificate of the trusted CA that is the sender's but for what `change` does.
     fn issued(&self, change: impl FnOnce(&mut Profile)) -> Vec<u8> {
-        self.signed_by(&pki().authority.issue(&profile(change)).unwrap())
+        self.signed_by(&keys::issue(&pki().authority, &profile(change)))
     }
 }
 

@@ -22,7 +22,7 @@ use xdbridge::{
     },
 };
 
-use crate::support::folder::TestFolder;
+use crate::support::{folder::TestFolder, keys};
 
 const BOUNDARY: &str = "=_signed_5d0c";
 const ENTITY: &str = "Content-Type: message/rfc822\r\n\r\nFrom: rui@direct.harbor.example\r\n\
@@ -52,7 +52,7 @@ impl Pki {
     fn identity(&self, address: &str, key: KeyKind) -> SigningIdentity {
         let mut profile = Profile::address(&address.parse().unwrap(), self.now);
         profile.key = key;
-        self.issuing.issue(&profile).unwrap()
+        keys::issue(&self.issuing, &profile)
     }
 
     fn sender(&self) -> SigningIdentity {

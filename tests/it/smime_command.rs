@@ -13,7 +13,7 @@ use xdbridge::{
     formats::smime::SigningIdentity,
 };
 
-use crate::support::{folder::TestFolder, saved::root};
+use crate::support::{folder::TestFolder, keys, saved::root};
 
 /// A folder with the keys of a sender's domain and of a recipient, and two anchors.
 struct Ground {
@@ -29,9 +29,9 @@ impl Ground {
         let authority = Authority::root("Trial CA", now).unwrap();
         let elm = Profile::domain(&"direct.elm.example".parse().unwrap(), now);
         let rui = "rui.silva@direct.harbor.example".parse().unwrap();
-        ground.keep("elm", &authority.issue(&elm).unwrap());
+        ground.keep("elm", &keys::issue(&authority, &elm));
         let rui = Profile::address(&rui, now);
-        ground.keep("rui", &authority.issue(&rui).unwrap());
+        ground.keep("rui", &keys::issue(&authority, &rui));
         let other = Authority::root("Other CA", now).unwrap();
         for (name, authority) in [("ca", authority), ("other", other)] {
             let pem = authority.certificate.to_pem().unwrap();

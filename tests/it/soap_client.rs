@@ -4,6 +4,7 @@
 use std::{io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use xdbridge::{
     adapters::{
@@ -75,6 +76,15 @@ impl Ground {
 
 /// Posts `chunks`; an error among them ends the body.
 async fn post(client: &SoapClient, chunks: Vec<io::Result<Bytes>>) -> PostReport {
+    let deadline = SystemClock.now() + Duration::from_secs(60);
+    post_until(client, deadline, chunks).await
+}
+
+async fn post_until(
+    client: &SoapClient,
+    deadline: Timestamp,
+    chunks: Vec<io::Result<Bytes>>,
+) -> PostReport {
     let (sender, body) = mpsc::channel(1);
     tokio::spawn(async move {
         for chunk in chunks {
@@ -86,7 +96,7 @@ async fn post(client: &SoapClient, chunks: Vec<io::Result<Bytes>>) -> PostReport
     let post = XdrPost {
         endpoint: "harbor".into(),
         content_type: TYPE.into(),
-        deadline: SystemClock.now() + Duration::from_secs(60),
+        deadline,
         body,
     };
     client.post(post).await
@@ -127,6 +137,20 @@ async fn a_request_streams_out_whole_and_the_answer_comes_back_whatever_its_stat
         );
         assert_eq!(seen.body, b"--b\r\nonetwo\r\n--b--\r\n");
     }
+}
+
+// rule: XDR-109
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_whose_time_is_over_is_not_begun() {
+    let ground = Ground::new();
+    let endpoint = ground.endpoint(|_| Act::soap(200, "<answer/>"));
+    let client = ground.client(&endpoint);
+    let report = post_until(&client, SystemClock.now(), chunks(&["late"])).await;
+    assert_eq!(report.end, NOT_REACHED, "{}", report.detail);
+    // The next one is the first that the endpoint sees.
+    post(&client, chunks(&["in time"])).await;
+    let bodies = endpoint.seen().into_iter().map(|seen| seen.body);
+    assert_eq!(bodies.collect::<Vec<_>>(), [b"in time"]);
 }
 
 // rule: XDR-109, XDR-111

@@ -191,6 +191,10 @@ impl PostXdr for SoapClient {
         };
         let left = post.deadline.duration_since(self.clock.now());
         let left = Duration::try_from(left).unwrap_or(Duration::ZERO);
+        if left.is_zero() {
+            // Begun all the same, it would be cut off behind its head: half a request that helps nobody.
+            return not_sent("its time was over before it began");
+        }
         let (body, progress) = streamed(post.body);
         let request = client
             .post(url.clone())

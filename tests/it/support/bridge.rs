@@ -44,6 +44,7 @@ use xdbridge::{
 
 use super::{
     folder::TestFolder,
+    keys,
     request::Posted,
     scripted_smtp::ScriptedSmtp,
     tls::{Client, Connection, HttpAnswer, Identity},
@@ -89,11 +90,10 @@ pub(crate) fn pki() -> &'static Pki {
         let tls = |host: &str| authority.issue(&Profile::tls(host, now)).unwrap();
         let domain = |name: &str| {
             let profile = Profile::domain(&name.parse().unwrap(), now);
-            authority.issue(&profile).unwrap()
+            keys::issue(&authority, &profile)
         };
         let address = |by: &Authority, name: &str| {
-            by.issue(&Profile::address(&name.parse().unwrap(), now))
-                .unwrap()
+            keys::issue(by, &Profile::address(&name.parse().unwrap(), now))
         };
         Pki {
             server: tls("localhost"),

@@ -37,6 +37,7 @@ use xdbridge::{
 
 use super::{
     folder::TestFolder,
+    keys,
     process::{BridgeProcess, run},
     scripted_smtp::{Builder, ScriptedSmtp, Transcript},
     tls::{Connection, Identity},
@@ -88,9 +89,7 @@ impl Workshop {
 
         let hisp_authority = Authority::root("HISP CA", now).unwrap();
         let domain = HISP_DOMAIN.parse().unwrap();
-        let hisp = hisp_authority
-            .issue(&Profile::domain(&domain, now))
-            .unwrap();
+        let hisp = keys::issue(&hisp_authority, &Profile::domain(&domain, now));
         let write = |name: &str, octets: Vec<u8>| fs::write(folder.join(name), octets).unwrap();
         write(
             "anchors/hisp.pem",
@@ -149,7 +148,7 @@ impl Workshop {
     pub(crate) fn issue_for(&self, domain: &str) -> SigningIdentity {
         let domain = domain.parse().unwrap();
         let profile = Profile::domain(&domain, SystemClock.now());
-        self.hisp_authority.issue(&profile).unwrap()
+        keys::issue(&self.hisp_authority, &profile)
     }
 
     /// Everything that the recipient finds in a message: the decrypted entity, each base64 part, each member of a zip.
