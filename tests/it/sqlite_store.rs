@@ -337,6 +337,7 @@ async fn a_sweep_removes_files_that_no_row_owns_and_no_others() {
     let bodies = ground.config.path.join("bodies");
     let left = BodyId::random().to_string();
     let folder = bodies.join(&left[..2]);
+    fs::create_dir_all(&folder).unwrap();
     fs::write(folder.join(&left), b"left by a process that was killed").unwrap();
     fs::write(folder.join(format!("{left}.part")), b"half a body").unwrap();
     // A link out of the folder is removed, and what it leads to is not.

@@ -115,12 +115,7 @@ impl DataDir {
     fn lay_out(&self) -> io::Result<()> {
         // SQLite gives its companion files (-wal, -shm) the mode of the database.
         new_file(false).open(self.database())?;
-        let bodies = self.bodies();
-        make_folder(&bodies, false)?;
-        for first_octet in 0..=u8::MAX {
-            make_folder(&bodies.join(format!("{first_octet:02x}")), false)?;
-        }
-        sync_folder(&bodies)?;
+        make_folder(&self.bodies(), false)?;
         sync_folder(&self.path)
     }
 }

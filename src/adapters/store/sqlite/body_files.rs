@@ -5,26 +5,33 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::super::{
     bodies::{BodyStore, LargeBodies, SealedSource, WriteLarge},
-    data_dir::{new_file, sync_folder},
+    data_dir::{make_folder, new_file, sync_folder},
 };
 use crate::{flows::fault_points, formats::ids::BodyId};
 
 /// What a file is called until it is finished.
 const PART_SUFFIX: &str = "part";
 
+/// Folders that the files are spread over.
+const SPREAD: usize = 1 << u8::BITS;
+
 /// The folder of body files.
 #[derive(Clone)]
 pub(super) struct BodyFiles {
     folder: PathBuf,
+    /// Which of its folders are known to be on disk.
+    known: Arc<Mutex<[bool; SPREAD]>>,
 }
 
 impl BodyFiles {
     pub(super) fn new(folder: PathBuf) -> Self {
-        Self { folder }
+        let known = Arc::new(Mutex::new([false; SPREAD]));
+        Self { folder, known }
     }
 
     /// Unlinks the files of bodies whose rows are gone.
@@ -65,15 +72,37 @@ impl BodyFiles {
     }
 
     fn path_of(&self, id: BodyId) -> PathBuf {
-        let [first_octet, ..] = *id.0.as_bytes();
-        self.folder
-            .join(format!("{first_octet:02x}"))
-            .join(id.to_string())
+        self.folder_of(first_octet(id)).join(id.to_string())
     }
+
+    fn folder_of(&self, first_octet: u8) -> PathBuf {
+        self.folder.join(format!("{first_octet:02x}"))
+    }
+
+    /// Makes the folder that the body's file goes into, and its name durable, unless that was done before.
+    fn ensure_folder(&self, id: BodyId) -> io::Result<()> {
+        let first_octet = first_octet(id);
+        // Whoever finds it known must find it durable, so it is held until it is.
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = &mut known[usize::from(first_octet)];
+        if !*known {
+            // It may be there from a process that died before it was durable.
+            make_folder(&self.folder_of(first_octet), false)?;
+            sync_folder(&self.folder)?;
+            *known = true;
+        }
+        Ok(())
+    }
+}
+
+fn first_octet(id: BodyId) -> u8 {
+    let [first_octet, ..] = *id.0.as_bytes();
+    first_octet
 }
 
 impl LargeBodies for BodyFiles {
     fn begin(&self, id: BodyId, header: &[u8]) -> io::Result<Box<dyn WriteLarge>> {
+        self.ensure_folder(id)?;
         let path = self.path_of(id);
         let mut file = new_file(true).open(path.with_extension(PART_SUFFIX))?;
         file.write_all(header)?;
