@@ -194,6 +194,7 @@ mod tests {
             legs: vec![leg],
             recipients: vec![rui],
             final_at: None,
+            hold: None,
         }
     }
 

@@ -7,6 +7,7 @@ pub mod exchange;
 pub mod judge;
 pub mod network;
 pub mod notice;
+pub mod overview;
 pub mod own_domain;
 pub mod partner;
 pub mod post;

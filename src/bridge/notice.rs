@@ -547,6 +547,7 @@ mod tests {
             legs,
             recipients,
             final_at: None,
+            hold: None,
         }
     }
 

@@ -307,6 +307,7 @@ mod tests {
             legs: Vec::new(),
             recipients: vec![recipient],
             final_at: None,
+            hold: None,
         }
     }
 

@@ -219,6 +219,9 @@ pub trait Exchanges: Send + Sync {
     /// Gives a claimed effect back, due again at `at`: the attempt could not be made.
     async fn give_back(&self, claim: &Claim, at: Timestamp) -> Result<(), StoreError>;
 
+    /// What is in the outbox for one exchange, first due first: what waits, and what is under way.
+    async fn outstanding(&self, id: ExchangeId) -> Result<Vec<Outstanding>, StoreError>;
+
     /// A page of exchanges, newest first.
     async fn list(&self, filter: &ExchangeFilter) -> Result<Vec<Exchange>, StoreError>;
 }
@@ -237,6 +240,9 @@ pub struct UnitOfWork {
     pub effects: Vec<(ExchangeId, Scheduled)>,
     /// The claimed effect that this unit completes.
     pub done: Option<Claim>,
+    /// Effects that wait and get another time. If one of them does not wait any more, the unit is refused with
+    /// [`StoreError::Conflict`]: whoever decided about it decides again.
+    pub reschedule: Vec<Reschedule>,
     /// Records for the audit.
     pub audit: Vec<AuditRecord>,
 }
@@ -323,6 +329,30 @@ pub struct Claim {
     pub attempts: u32,
     /// When the lease lapses: another worker may claim it then, so work must end before.
     pub leased_until: Timestamp,
+}
+
+/// An effect in the outbox.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outstanding {
+    /// The outbox row.
+    pub id: i64,
+    /// What is to be done.
+    pub effect: Effect,
+    /// From when on it can be claimed; of one that is under way, when its lease lapses.
+    pub due: Timestamp,
+    /// Whether a worker has it.
+    pub is_under_way: bool,
+}
+
+/// Another time for an effect that waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reschedule {
+    /// For which exchange.
+    pub exchange: ExchangeId,
+    /// The outbox row.
+    pub id: i64,
+    /// Not before this time.
+    pub at: Timestamp,
 }
 
 /// Which exchanges a list shows.

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::{
-    bridge::exchange::{Event, Exchange, LegKind, Origin, step},
+    bridge::exchange::{Event, EventKind, Exchange, LegKind, Origin, step},
     formats::{
         audit::AuditRecord,
         ids::{BodyId, ExchangeId},
@@ -89,6 +91,23 @@ pub async fn apply_telling(
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Puts aside a claimed attempt of an exchange that an operator holds, until it is released.
+pub async fn withhold(
+    store: &Arc<dyn Exchanges>,
+    claim: &Claim,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let kind = EventKind::Withheld {
+        effect: claim.effect.clone(),
+    };
+    let extras = Extras {
+        done: Some(claim.clone()),
+        ..Extras::default()
+    };
+    apply(store, claim.exchange, &[Event { at, kind }], extras).await?;
+    Ok(())
 }
 
 /// What `after` is found by and `before` was not: notices about its new mails, answers to its new posts, and the mail

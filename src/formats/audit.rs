@@ -53,6 +53,8 @@ pub enum AuditKind {
     Application,
     /// Somebody read the audit (PHI-4; DCM 110101).
     AuditLogUsed,
+    /// An operator looked at exchanges, or did something to one.
+    Operator,
 }
 
 /// How much of a patient identifier the audit keeps: `audit.patient_id` (PHI-2, AUD-3).
@@ -90,6 +92,18 @@ pub enum AuditOutcome {
     Serious,
     /// 12: the system is unusable.
     Major,
+}
+
+impl AuditOutcome {
+    /// The indicator as DICOM has it.
+    pub fn indicator(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Minor => 4,
+            Self::Serious => 8,
+            Self::Major => 12,
+        }
+    }
 }
 
 impl AuditRecord {

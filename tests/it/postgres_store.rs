@@ -8,7 +8,8 @@ use xdbridge::{
     adapters::store::{ChainVerdict, ConnectError, PostgresOpenError, PostgresStore},
     bridge::exchange::Origin,
     flows::ports::{
-        ExchangeFilter, Exchanges, LookupKey, Readiness, StagedBody, StoreError, UnitOfWork,
+        ExchangeFilter, Exchanges, LookupKey, Readiness, Reschedule, StagedBody, StoreError,
+        UnitOfWork,
     },
     formats::audit::{AuditKind, AuditOutcome, AuditRecord},
 };
@@ -736,6 +737,13 @@ fn no_statement_of_a_flow_reads_a_whole_table_however_many_rows_there_are() {
             store.next_due().await.unwrap();
             let claim = store.claim(time(9), LEASE, 1).await.unwrap().remove(0);
             store.give_back(&claim, time(1)).await.unwrap();
+            let outstanding = store.outstanding(written.id).await.unwrap();
+            let waits = outstanding.iter().find(|one| !one.is_under_way).unwrap();
+            let unit = UnitOfWork {
+                reschedule: vec![Reschedule { exchange: written.id, id: waits.id, at: time(2) }],
+                ..UnitOfWork::default()
+            };
+            store.commit(unit).await.unwrap();
             for partner in [None, Some("edge".to_owned())] {
                 for is_final in [None, Some(true), Some(false)] {
                     let partner = partner.clone();

@@ -6,7 +6,9 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use xdbridge::{
     adapters::store::{ChainVerdict, Store},
-    flows::ports::{ExchangeFilter, LookupKey, StoreError, UnitOfWork, VersionedExchange},
+    flows::ports::{
+        ExchangeFilter, LookupKey, Reschedule, StoreError, UnitOfWork, VersionedExchange,
+    },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         ids::{BodyId, ExchangeId},
@@ -396,6 +398,72 @@ async fn a_lease_that_nobody_took_lapses_or_ends_with_the_process(ground: &dyn G
     store.close().await;
 }
 
+async fn what_waits_gets_another_time_and_what_is_leased_does_not(ground: &dyn Ground) {
+    let store = ground.open().await;
+    let written = exchange("edge", time(0));
+    let other = exchange("edge", time(0));
+    store.commit(insert(&other, vec![])).await.unwrap();
+    let mut unit = insert(&written, vec![]);
+    unit.effects = [0, 500, 900]
+        .into_iter()
+        .enumerate()
+        .map(|(n, due)| look_up(&written, n, time(due)))
+        .collect();
+    store.commit(unit).await.unwrap();
+    let claim = store.claim(time(0), LEASE, 1).await.unwrap().remove(0);
+
+    let seen = store.outstanding(written.id).await.unwrap();
+    let shown: Vec<_> = seen
+        .iter()
+        .map(|one| (one.effect.clone(), one.due, one.is_under_way))
+        .collect();
+    let effect = |n| look_up(&written, n, time(0)).1.effect;
+    let expected = [
+        (effect(0), time(60), true),
+        (effect(1), time(500), false),
+        (effect(2), time(900), false),
+    ];
+    assert_eq!(shown, expected);
+    assert!(store.outstanding(other.id).await.unwrap().is_empty());
+
+    let to = |id, at| Reschedule {
+        exchange: written.id,
+        id,
+        at: time(at),
+    };
+    let unit = |to: Vec<Reschedule>| UnitOfWork {
+        reschedule: to,
+        audit: vec![record()],
+        ..UnitOfWork::default()
+    };
+    let foreign = Reschedule {
+        exchange: other.id,
+        ..to(seen[2].id, 1)
+    };
+    for refused in [
+        vec![to(seen[2].id, 1), to(claim.id, 1)],
+        vec![foreign],
+        vec![to(i64::MAX, 1)],
+    ] {
+        let error = store.commit(unit(refused)).await.unwrap_err();
+        assert!(matches!(error, StoreError::Conflict { .. }), "{error}");
+    }
+    assert_eq!(store.outstanding(written.id).await.unwrap(), seen);
+    assert_eq!(audit_records(&store).await, 0);
+
+    let rings = store.due_changed();
+    // A ring of the first commit may still be there.
+    let _ = tokio::time::timeout(Duration::ZERO, rings.notified()).await;
+    store.commit(unit(vec![to(seen[2].id, 1)])).await.unwrap();
+    within(rings.notified()).await;
+    assert_eq!(store.next_due().await.unwrap(), Some(time(1)));
+    let again = store.claim(time(1), LEASE, 9).await.unwrap();
+    assert_eq!(again.len(), 1);
+    assert_eq!((again[0].id, again[0].attempts), (seen[2].id, 0));
+    assert_eq!(audit_records(&store).await, 1);
+    store.close().await;
+}
+
 // --- bodies ------------------------------------------------------------------------------------
 
 async fn bodies_read_back_wherever_they_lie(ground: &dyn Ground) {
@@ -558,6 +626,12 @@ mod sqlite {
         a_lease_that_nobody_took_lapses_or_ends_with_the_process(&SqliteGround::new()).await;
     }
 
+    // rule: Q-7
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_effect_that_waits_can_be_given_another_time_and_one_under_way_can_not() {
+        what_waits_gets_another_time_and_what_is_leased_does_not(&SqliteGround::new()).await;
+    }
+
     // rule: Q-6
     #[tokio::test(flavor = "multi_thread")]
     async fn a_body_reads_back_staged_adopted_and_after_a_restart() {
@@ -656,6 +730,12 @@ mod postgres {
     #[tokio::test(flavor = "multi_thread")]
     async fn an_effect_that_was_leased_and_never_taken_is_not_lost() {
         a_lease_that_nobody_took_lapses_or_ends_with_the_process(&PostgresGround::new()).await;
+    }
+
+    // rule: Q-7
+    #[tokio::test(flavor = "multi_thread")]
+    async fn an_effect_that_waits_can_be_given_another_time_and_one_under_way_can_not() {
+        what_waits_gets_another_time_and_what_is_leased_does_not(&PostgresGround::new()).await;
     }
 
     // rule: Q-6

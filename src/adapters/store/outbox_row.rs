@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::failure::{UnitError, failed};
 use crate::{
     bridge::exchange::{Effect, Scheduled},
-    flows::ports::{Claim, StoreError},
+    flows::ports::{Claim, Outstanding, StoreError},
     formats::ids::ExchangeId,
 };
 
@@ -28,6 +28,23 @@ impl Row {
             due: scheduled.at,
         })
     }
+}
+
+/// A row as operators see it; `None` if its effect is not of this release's form.
+pub(super) fn outstanding(
+    id: i64,
+    effect: &str,
+    at: i64,
+    is_under_way: bool,
+) -> Option<Result<Outstanding, StoreError>> {
+    let effect = serde_json::from_str(effect).ok()?;
+    let due = Timestamp::from_microsecond(at).map_err(failed);
+    Some(due.map(|due| Outstanding {
+        id,
+        effect,
+        due,
+        is_under_way,
+    }))
 }
 
 /// When a lease from `now` on ends, as a row can tell it.

@@ -42,6 +42,15 @@ pub enum EventKind {
         /// Whom.
         recipient: DirectAddress,
     },
+    /// An operator holds the exchange: nothing of it is handed on from now on. What is under way goes to its end.
+    OperatorHeld,
+    /// An operator lets the exchange go on: what was withheld is due now.
+    OperatorReleased,
+    /// An attempt became due while the exchange is held.
+    Withheld {
+        /// The attempt: [`Effect::Send`] or [`Effect::Post`].
+        effect: Effect,
+    },
     /// [`super::Deadlines::queue`] passed: look-ups, SMTP attempts and posts stop here.
     DeadlineQueue,
     // --- XDR to Direct -------------------------------------------------------------------------

@@ -5,6 +5,7 @@
 //! (Direct to XDR).
 
 mod event;
+mod operator;
 mod reason;
 #[cfg(test)]
 mod samples;
@@ -18,9 +19,10 @@ mod to_xdr;
 pub use event::{
     Disposition, Effect, Event, EventKind, MdnToSend, Opening, PostResult, Scheduled, StatusResult,
 };
+pub use operator::{InOutbox, NotNow};
 pub use reason::Reason;
 pub use state::{
-    Deadlines, Exchange, Leg, LegKind, LegState, MailLeg, MdnProgress, Origin, Outcome,
+    Deadlines, Exchange, Hold, Leg, LegKind, LegState, MailLeg, MdnProgress, Origin, Outcome,
     PreparedRequest, Recipient, RecipientAnswer, RecipientState, SealedMail, SealedMdn, StatusEnd,
     StatusReport, XdrLeg,
 };

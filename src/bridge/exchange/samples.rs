@@ -113,6 +113,7 @@ fn exchange(origin: Origin, legs: Vec<Leg>, recipients: Vec<Recipient>) -> Excha
         legs,
         recipients,
         final_at: None,
+        hold: None,
     }
 }
 

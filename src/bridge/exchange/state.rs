@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{super::destination::MailPolicy, MdnToSend, Reason};
+use super::{super::destination::MailPolicy, Effect, MdnToSend, Reason};
 use crate::formats::{
     document::DocumentFacts,
     ids::{BodyId, DirectAddress, DomainName, ExchangeId, LegId, MessageId, SoapMessageId},
@@ -37,6 +37,19 @@ pub struct Exchange {
     pub recipients: Vec<Recipient>,
     /// When the last recipient was settled.
     pub final_at: Option<Timestamp>,
+    /// While an operator holds it.
+    #[serde(default)]
+    pub hold: Option<Hold>,
+}
+
+/// An operator holds an exchange: nothing of it is handed on. Look-ups, opening and sealing go on, since nothing leaves
+/// by them; so do notices to its sender, and the deadlines, which tell the sender in time what was not delivered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hold {
+    /// Since when.
+    pub since: Timestamp,
+    /// Attempts that became due meanwhile: they are made when it is released.
+    pub withheld: Vec<Effect>,
 }
 
 /// Where an exchange came from.

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{
     Effect, Event, EventKind, Exchange, Origin, Outcome, Reason, RecipientState, Scheduled,
-    timers::after, to_direct, to_xdr,
+    operator, timers::after, to_direct, to_xdr,
 };
 use crate::formats::ids::DirectAddress;
 
@@ -22,6 +22,7 @@ pub fn step(exchange: &Exchange, event: &Event) -> (Exchange, Vec<Scheduled>) {
         return (life.exchange, life.effects);
     }
     life.exchange.is_begun = true;
+    operator::apply(&mut life, &event.kind);
     match life.exchange.origin {
         Origin::Xdr { .. } => to_direct::apply(&mut life, &event.kind),
         Origin::Direct { .. } => to_xdr::apply(&mut life, &event.kind),
@@ -109,6 +110,8 @@ impl Life {
         let is_settled = exchange.recipients.iter().all(|r| r.outcome.is_some());
         if is_settled && exchange.final_at.is_none() {
             exchange.final_at = Some(self.at);
+            // Nothing is left that could be handed on.
+            exchange.hold = None;
             let due = after(self.at, exchange.deadlines.body_retention);
             self.later(Effect::RemoveBodies, due);
         }
@@ -227,6 +230,8 @@ mod tests {
             }),
             1 => to().prop_map(|recipient| EventKind::DsnFailed { recipient }),
             1 => to().prop_map(|recipient| EventKind::OperatorFailed { recipient }),
+            1 => Just(EventKind::OperatorHeld),
+            1 => Just(EventKind::OperatorReleased),
             1 => Just(EventKind::DeadlineQueue),
             1 => Just(EventKind::DeadlineTp),
             1 => Just(EventKind::DeadlineTd),
@@ -293,6 +298,8 @@ mod tests {
                 disposition: MdnToSend::Processed,
             }),
             1 => to().prop_map(|recipient| EventKind::OperatorFailed { recipient }),
+            1 => Just(EventKind::OperatorHeld),
+            1 => Just(EventKind::OperatorReleased),
             1 => to().prop_map(|recipient| EventKind::RecipientRefused {
                 recipient,
                 reason: Reason::Untrusted,
@@ -315,7 +322,10 @@ mod tests {
                 failure == (*disposition == Disposition::Failed).then_some(Reason::MdnFailed)
             }
             E::DsnFailed { .. } => failure == Some(Reason::DsnFailed),
-            E::OperatorFailed { .. } => failure == Some(Reason::Operator),
+            // In doubt, where a post may have arrived.
+            E::OperatorFailed { .. } => {
+                matches!(failure, Some(Reason::Operator | Reason::InDoubt))
+            }
             E::DeadlineTp => failure == Some(Reason::TimeoutProcessed),
             E::DeadlineTd => failure == Some(Reason::TimeoutDispatched),
             E::DeadlineQueue => failure.is_some(),

@@ -124,8 +124,11 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
             attempt,
             result,
         } => status::posted(life, *recipient, *attempt, *result),
-        // The other direction's.
-        E::Opened(_)
+        // An operator's, which both directions share; and the other direction's.
+        E::OperatorHeld
+        | E::OperatorReleased
+        | E::Withheld { .. }
+        | E::Opened(_)
         | E::Absorbed
         | E::MailRepeated { .. }
         | E::MdnSealed { .. }
@@ -251,7 +254,12 @@ fn end_queue(life: &mut Life) {
             let reason = recipient.reason.unwrap_or(Reason::NoCertificate);
             settle(life, index, State::Rejected, Some(reason));
         } else if is_sealed(life, index) {
-            settle(life, index, State::Bounced, Some(Reason::SmtpExpired));
+            // What an operator held was not tried: no peer is to blame.
+            let reason = match life.exchange.hold {
+                Some(_) => Reason::Operator,
+                None => Reason::SmtpExpired,
+            };
+            settle(life, index, State::Bounced, Some(reason));
         } else {
             // No peer is to blame for a leg that we could not make in all this time.
             settle(life, index, State::Bounced, Some(Reason::Internal));

@@ -37,13 +37,16 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
         }
         E::OperatorFailed { recipient } => {
             if let Some(index) = life.find_open(recipient) {
-                settle(life, index, State::Bounced, Some(Reason::Operator));
+                let reason = ended_by_operator(&life.exchange, index);
+                settle(life, index, State::Bounced, Some(reason));
                 abandon_legs(life, Reason::Operator);
             }
         }
         E::LegFailed { leg, reason } => end_leg(life, *leg, LegState::Refused, Some(*reason)),
         E::PostStarted { leg } => {
-            if let Some(post) = post_in(life, *leg, &[LegState::Opened]) {
+            if life.exchange.hold.is_none()
+                && let Some(post) = post_in(life, *leg, &[LegState::Opened])
+            {
                 post.state = LegState::Posting;
             }
         }
@@ -89,8 +92,12 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
                 expire(life);
             }
         }
-        // A final MDN that left has nothing more to say; the rest is the other direction's.
+        // A final MDN that left has nothing more to say; an operator's are shared by both directions; the rest is the
+        // other direction's.
         E::MdnDone { .. }
+        | E::OperatorHeld
+        | E::OperatorReleased
+        | E::Withheld { .. }
         | E::CertificateFound { .. }
         | E::LookUpDeferred { .. }
         | E::LegSealed { .. }
@@ -312,10 +319,15 @@ fn close_if_answered(post: &mut XdrLeg, served: &[DirectAddress]) {
 
 /// Attempts have ended. What may have been stored is in doubt; the rest was not stored.
 fn expire(life: &mut Life) {
+    let is_held = life.exchange.hold.is_some();
     for leg in &mut life.exchange.legs {
         let LegKind::Xdr(post) = &mut leg.kind else {
             continue;
         };
+        if is_held && post.state == LegState::Opened && !post.answer_lost {
+            // It was not tried to the end: the endpoint is not to blame.
+            post.reason = Some(Reason::Operator);
+        }
         post.state = match post.state {
             LegState::Posting => LegState::InDoubt,
             LegState::Opened if post.answer_lost => LegState::InDoubt,
@@ -356,8 +368,39 @@ fn abandon_legs(life: &mut Life, reason: Reason) {
             .recipients_of(leg)
             .any(|recipient| recipient.outcome.is_none());
         if !is_awaited {
-            end_leg(life, leg, LegState::Refused, Some(reason));
+            let may_be_stored = life.exchange.leg(leg).and_then(|leg| leg.as_xdr());
+            let state = match may_be_stored.is_some_and(may_have_arrived) {
+                true => LegState::InDoubt,
+                false => LegState::Refused,
+            };
+            end_leg(life, leg, state, Some(reason));
         }
+    }
+}
+
+/// What the sender is told of a recipient whom an operator gives up: where a post may have arrived, that is what counts
+/// for whoever thinks of sending again.
+fn ended_by_operator(exchange: &Exchange, index: usize) -> Reason {
+    let legs = exchange.recipients[index].legs.iter();
+    let mut posts = legs.filter_map(|leg| exchange.leg(*leg)?.as_xdr());
+    if posts.any(may_have_arrived) {
+        Reason::InDoubt
+    } else {
+        Reason::Operator
+    }
+}
+
+/// Whether a post of this open leg left, and nobody knows whether it was stored.
+fn may_have_arrived(post: &XdrLeg) -> bool {
+    match post.state {
+        LegState::Posting => true,
+        LegState::Opened => post.answer_lost,
+        LegState::Received
+        | LegState::AwaitingDeferred
+        | LegState::InDoubt
+        | LegState::Delivered
+        | LegState::Refused
+        | LegState::Expired => false,
     }
 }
 
@@ -404,7 +447,10 @@ fn end_for(post: &XdrLeg, address: &DirectAddress) -> LegEnd {
         (None, LegState::Refused) => {
             LegEnd::Failed(State::Nacked, post.reason.unwrap_or(Reason::XdrRefused))
         }
-        (None, LegState::Expired) => LegEnd::Failed(State::ExpiredD, Reason::XdrUnavailable),
+        (None, LegState::Expired) => LegEnd::Failed(
+            State::ExpiredD,
+            post.reason.unwrap_or(Reason::XdrUnavailable),
+        ),
         (None, LegState::InDoubt) => LegEnd::Failed(State::Bounced, Reason::InDoubt),
         (
             None,

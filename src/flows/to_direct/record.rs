@@ -137,6 +137,7 @@ impl ToDirect {
                 .map(|(address, decision)| recipient(address, decision, &legs))
                 .collect(),
             final_at: None,
+            hold: None,
         };
         let id = exchange.id;
         let (exchange, effects) = step(

@@ -43,6 +43,9 @@ impl ToDirect {
         let Origin::Xdr { from, .. } = &exchange.origin else {
             return self.drop_claim(claim).await;
         };
+        if exchange.hold.is_some() {
+            return transition::withhold(&self.store, claim, self.clock.now()).await;
+        }
         let Some(own) = self.own_domains.find(from.domain()) else {
             alarm_domain_gone(claim, from.domain());
             return self.fail_leg(claim, leg, Reason::Internal).await;

@@ -45,7 +45,11 @@ impl ToXdr {
         let Some(xdr) = exchange.leg(leg).and_then(|leg| leg.as_xdr()).cloned() else {
             return deadlines::complete(&self.store, claim).await;
         };
+        let is_held = |exchange: &Exchange| exchange.hold.is_some();
         let is_lost = match xdr.state {
+            LegState::Opened if is_held(&exchange) => {
+                return transition::withhold(&self.store, claim, self.clock.now()).await;
+            }
             LegState::Opened => false,
             // It was under way when the process died: whether it arrived nobody knows.
             LegState::Posting => true,
@@ -57,7 +61,14 @@ impl ToXdr {
                 detail: "the bridge stopped while it posted".to_owned(),
             }
         } else {
-            self.begin(claim, leg).await?;
+            // An operator, or the endpoint itself, may have been faster.
+            let begun = self.begin(claim, leg).await?;
+            if is_held(&begun) {
+                return transition::withhold(&self.store, claim, self.clock.now()).await;
+            }
+            if !is_posting(&begun, leg) {
+                return deadlines::complete(&self.store, claim).await;
+            }
             fault_points::pass("post.started").map_err(store_error)?;
             let end = exchange.deadlines.queue;
             let end = end.saturating_sub(MARGIN).unwrap_or(end);
@@ -74,13 +85,12 @@ impl ToXdr {
     }
 
     /// Recorded before the first octet leaves: after a crash nobody would know otherwise.
-    async fn begin(&self, claim: &Claim, leg: LegId) -> Result<(), StoreError> {
+    async fn begin(&self, claim: &Claim, leg: LegId) -> Result<Exchange, StoreError> {
         let event = Event {
             at: self.clock.now(),
             kind: EventKind::PostStarted { leg },
         };
-        transition::apply(&self.store, claim.exchange, &[event], Extras::default()).await?;
-        Ok(())
+        transition::apply(&self.store, claim.exchange, &[event], Extras::default()).await
     }
 
     async fn conclude(
@@ -163,6 +173,11 @@ impl ToXdr {
         transition::apply(&self.store, claim.exchange, &[Event { at, kind }], extras).await?;
         Ok(())
     }
+}
+
+fn is_posting(exchange: &Exchange, leg: LegId) -> bool {
+    let post = exchange.leg(leg).and_then(|leg| leg.as_xdr());
+    post.is_some_and(|post| post.state == LegState::Posting)
 }
 
 /// The name of a code that the specification has; an endpoint may write anything into one (PHI-3).

@@ -290,6 +290,7 @@ impl ToXdr {
                 .map(|address| Recipient::queued(address.clone(), Vec::new(), None))
                 .collect(),
             final_at: None,
+            hold: None,
         };
         let id = exchange.id;
         let kind = EventKind::Accepted;

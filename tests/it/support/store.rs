@@ -143,6 +143,7 @@ pub(crate) fn exchange(partner: &str, at: Timestamp) -> Exchange {
         }],
         is_begun: true,
         final_at: None,
+        hold: None,
     }
 }
 

@@ -60,7 +60,7 @@ use crate::{
     bridge::exchange::Exchange,
     flows::ports::{
         Bodies, BodyWriter, Claim, Clock, ExchangeFilter, ExchangeWrite, Exchanges, LookupKey,
-        Readiness, StoreError, UnitOfWork, VersionedExchange,
+        Outstanding, Readiness, StoreError, UnitOfWork, VersionedExchange,
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
@@ -423,6 +423,7 @@ impl PostgresStore {
             exchange,
             remove: unit.remove,
             done: unit.done,
+            reschedule: unit.reschedule,
             // Last: what is taken here is given back only when the unit is dropped.
             adoption: self.bodies.begin_adoption(&unit.adopt)?,
         })
@@ -547,6 +548,10 @@ impl Exchanges for PostgresStore {
         outbox::give_back(&self.pool, &self.node, claim, at).await?;
         self.shared.due.notify_one();
         Ok(())
+    }
+
+    async fn outstanding(&self, id: ExchangeId) -> Result<Vec<Outstanding>, StoreError> {
+        outbox::of_exchange(&self.pool, id).await
     }
 
     async fn list(&self, filter: &ExchangeFilter) -> Result<Vec<Exchange>, StoreError> {

@@ -7,12 +7,12 @@ use jiff::Timestamp;
 use super::{
     super::{
         failure::{UnitError, failed},
-        outbox_row::lease_end,
+        outbox_row::{lease_end, outstanding},
     },
     connection::{Pool, Values},
 };
 use crate::{
-    flows::ports::{Claim, StoreError},
+    flows::ports::{Claim, Outstanding, StoreError},
     formats::ids::ExchangeId,
 };
 
@@ -36,6 +36,12 @@ pub(super) const COMPLETE: &str = "DELETE FROM outbox \
      WHERE outbox.id = done.id AND outbox.owner IS NOT DISTINCT FROM $3 AND outbox.attempts = done.attempts";
 pub(super) const GIVE_BACK: &str = "UPDATE outbox SET owner = NULL, next_at = $4 \
      WHERE id = $1 AND owner IS NOT DISTINCT FROM $2 AND attempts = $3";
+/// What is leased is left out.
+pub(super) const RESCHEDULE: &str = "UPDATE outbox SET next_at = new.at \
+     FROM unnest($1::bigint[], $2::uuid[], $3::bigint[]) AS new (id, exchange, at) \
+     WHERE outbox.id = new.id AND outbox.exchange = new.exchange AND outbox.owner IS NULL";
+pub(super) const OF_EXCHANGE: &str = "SELECT id, effect, next_at, owner IS NOT NULL FROM outbox \
+     WHERE exchange = $1 ORDER BY next_at, id";
 pub(super) const RELEASE_ALL: &str =
     "UPDATE outbox SET owner = NULL, next_at = LEAST(next_at, $2) WHERE owner = $1";
 pub(super) const FIRST: &str = "SELECT next_at FROM outbox ORDER BY next_at, id LIMIT 1";
@@ -103,6 +109,17 @@ pub(super) async fn give_back(
     } else {
         Err(StoreError::LeaseLost)
     }
+}
+
+/// What is in the outbox for one exchange. What is not of this release's form is left out: a claim tells of it.
+pub(super) async fn of_exchange(
+    pool: &Pool,
+    exchange: ExchangeId,
+) -> Result<Vec<Outstanding>, StoreError> {
+    let rows = pool.query(OF_EXCHANGE, &[&exchange.0]).await?;
+    rows.iter()
+        .filter_map(|row| outstanding(row.get(0), row.get(1), row.get(2), row.get(3)))
+        .collect()
 }
 
 /// When the next effect can be claimed, in microseconds.

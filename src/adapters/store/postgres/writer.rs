@@ -31,7 +31,7 @@ use super::{
 use crate::{
     flows::{
         fault_points,
-        ports::{Claim, Clock, StoreError},
+        ports::{Claim, Clock, Reschedule, StoreError},
     },
     formats::ids::{BodyId, ExchangeId},
 };
@@ -59,6 +59,7 @@ pub(super) struct Prepared {
     pub(super) remove: Vec<BodyId>,
     pub(super) effects: Vec<outbox_row::Row>,
     pub(super) done: Option<Claim>,
+    pub(super) reschedule: Vec<Reschedule>,
     pub(super) audit: Vec<audit_chain::Row>,
 }
 
@@ -221,7 +222,7 @@ impl Writer {
         fault_points::pass("store.before_commit").map_err(Failure::from)?;
         link.client.batch_execute(COMMIT).await?;
         Ok(Written {
-            rings: !rows.effects.is_empty(),
+            rings: !rows.effects.is_empty() || !rows.reschedule.is_empty(),
             rings_others: rows.is_left_to_others,
             ready,
             chain: rows.chain,
@@ -348,6 +349,7 @@ struct Rows<'a> {
     chain: Chain,
     keys: &'a KeyRing,
     done: Vec<&'a Claim>,
+    reschedule: Vec<&'a Reschedule>,
     inserts: Vec<&'a exchange_row::Row>,
     updates: Vec<&'a exchange_row::Row>,
     lookups: Vec<(ExchangeId, &'a lookup_row::Row)>,
@@ -367,6 +369,7 @@ impl<'a> Rows<'a> {
             chain: writer.chain.clone(),
             keys: &writer.keys,
             done: Vec::new(),
+            reschedule: Vec::new(),
             inserts: Vec::new(),
             updates: Vec::new(),
             lookups: Vec::new(),
@@ -391,6 +394,8 @@ impl<'a> Rows<'a> {
         terms: &mut Terms,
     ) -> Result<(), Trouble> {
         self.done.extend(&unit.done);
+        self.reschedule.extend(&unit.reschedule);
+        self.is_left_to_others |= unit.reschedule.iter().any(|to| to.at <= now);
         if let Some(exchange) = &unit.exchange {
             let id = exchange.row.id;
             let written = if exchange.is_new {
@@ -435,6 +440,15 @@ impl<'a> Rows<'a> {
             let attempts: Vec<i32> = self.done.iter().map(|c| outbox::attempts(c)).collect();
             let values: Columns = vec![Box::new(ids), Box::new(attempts), Box::new(self.node)];
             steps.add(outbox::COMPLETE, Kind::Done(self.done.len()), values);
+        }
+        if !self.reschedule.is_empty() {
+            let all = || self.reschedule.iter();
+            let ids: Vec<i64> = all().map(|to| to.id).collect();
+            let of: Vec<uuid::Uuid> = all().map(|to| to.exchange.0).collect();
+            let times: Vec<i64> = all().map(|to| to.at.as_microsecond()).collect();
+            let values: Columns = vec![Box::new(ids), Box::new(of), Box::new(times)];
+            let kind = Kind::Rescheduled(self.reschedule.len());
+            steps.add(outbox::RESCHEDULE, kind, values);
         }
         if !self.inserts.is_empty() {
             let kind = Kind::Exchanges(self.inserts.len());
@@ -621,6 +635,8 @@ impl<'a> Unprepared<'a> {
 enum Kind {
     /// So many claims were still ours.
     Done(usize),
+    /// So many effects still waited.
+    Rescheduled(usize),
     /// So many exchanges were written.
     Exchanges(usize),
     /// So many staged bodies were there.
@@ -682,6 +698,11 @@ impl Step<'_> {
         };
         let refusal = match self.kind {
             Kind::Done(expected) if count != expected => StoreError::LeaseLost,
+            Kind::Rescheduled(expected) if count != expected => {
+                let to = units.iter().find_map(|unit| unit.reschedule.first());
+                let exchange = to.map_or(ExchangeId(uuid::Uuid::nil()), |to| to.exchange);
+                StoreError::Conflict { exchange }
+            }
             Kind::Exchanges(expected) if count != expected => {
                 let written = units.iter().find_map(|unit| unit.exchange.as_ref());
                 let exchange = written.map_or(ExchangeId(uuid::Uuid::nil()), |write| write.row.id);

@@ -60,7 +60,7 @@ use super::{
 use crate::{
     flows::ports::{
         Bodies, BodyWriter, Claim, Clock, ExchangeFilter, ExchangeWrite, Exchanges, LookupKey,
-        StoreError, UnitOfWork, VersionedExchange,
+        Outstanding, StoreError, UnitOfWork, VersionedExchange,
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
@@ -346,6 +346,7 @@ impl SqliteStore {
             exchange,
             remove: unit.remove,
             done: unit.done,
+            reschedule: unit.reschedule,
             // Last: what is taken here is given back only when the unit is dropped.
             adoption: self.bodies.begin_adoption(&unit.adopt)?,
         })
@@ -490,6 +491,11 @@ impl Exchanges for SqliteStore {
         let claim = claim.clone();
         self.ask(|answer| Command::GiveBack { claim, at, answer })
             .await
+    }
+
+    async fn outstanding(&self, id: ExchangeId) -> Result<Vec<Outstanding>, StoreError> {
+        self.readers
+            .ask(|connection| outbox::of_exchange(connection, id))
     }
 
     async fn list(

@@ -6,13 +6,13 @@ use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
 use super::{
-    super::outbox_row::{Row, Terms, lease_end},
-    failure::UnitError,
+    super::outbox_row::{Row, Terms, lease_end, outstanding},
+    failure::{UnitError, read_failed},
     queue::Change,
     row_id::RowId,
 };
 use crate::{
-    flows::ports::{Claim, StoreError},
+    flows::ports::{Claim, Outstanding, Reschedule, StoreError},
     formats::ids::ExchangeId,
 };
 
@@ -33,6 +33,10 @@ pub(super) const GIVE_BACK: &str = "UPDATE outbox SET state = 0, owner = NULL, n
      WHERE id = ?1 AND state = 1 AND owner = ?2 AND attempts = ?3";
 pub(super) const RELEASE_ALL: &str =
     "UPDATE outbox SET state = 0, owner = NULL, next_at = ?1 WHERE state = 1";
+pub(super) const RESCHEDULE: &str =
+    "UPDATE outbox SET next_at = ?3 WHERE id = ?1 AND exchange = ?2 AND state = 0";
+pub(super) const OF_EXCHANGE: &str = "SELECT id, effect, next_at, state = 1 FROM outbox \
+     WHERE exchange = ?1 ORDER BY next_at, id";
 pub(super) const FIRST_WAITING: &str = "SELECT MIN(next_at) FROM outbox WHERE state = 0";
 
 const WAITS: i64 = 0;
@@ -161,6 +165,43 @@ pub(super) fn give_back(
         .execute(params![claim.id, owner, attempts, at])?;
     changes.extend([ended(claim), Change::Waits(at)]);
     held(updated == 1)
+}
+
+/// Gives an effect that waits another time. Refused if it does not wait any more.
+pub(super) fn reschedule(
+    connection: &Connection,
+    to: &Reschedule,
+    changes: &mut Vec<Change>,
+) -> Result<(), UnitError> {
+    let at = to.at.as_microsecond();
+    let updated =
+        connection
+            .prepare_cached(RESCHEDULE)?
+            .execute(params![to.id, RowId(to.exchange.0), at])?;
+    changes.push(Change::Waits(at));
+    if updated == 1 {
+        Ok(())
+    } else {
+        Err(UnitError::conflict(to.exchange))
+    }
+}
+
+/// What is in the outbox for one exchange. What is not of this release's form is left out: a claim tells of it.
+pub(super) fn of_exchange(
+    connection: &Connection,
+    exchange: ExchangeId,
+) -> Result<Vec<Outstanding>, StoreError> {
+    let rows: Vec<(i64, String, i64, bool)> = connection
+        .prepare_cached(OF_EXCHANGE)
+        .and_then(|mut statement| {
+            statement
+                .query_map([RowId(exchange.0)], |row| row.try_into())?
+                .collect()
+        })
+        .map_err(read_failed)?;
+    let rows = rows.into_iter();
+    rows.filter_map(|(id, effect, at, is_leased)| outstanding(id, &effect, at, is_leased))
+        .collect()
 }
 
 fn ended(claim: &Claim) -> Change {

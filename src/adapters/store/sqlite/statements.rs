@@ -52,6 +52,8 @@ fn no_statement_of_a_flow_reads_a_whole_table() {
         (outbox::RELEASE_ALL, "outbox_queue"),
         (outbox::COMPLETE, "PRIMARY KEY"),
         (outbox::GIVE_BACK, "PRIMARY KEY"),
+        (outbox::RESCHEDULE, "PRIMARY KEY"),
+        (outbox::OF_EXCHANGE, "outbox_of_exchange"),
         (body::CONTENT, "sqlite_autoindex_body_1"),
         (body::EXISTS, "sqlite_autoindex_body_1"),
         (body::DELETE, "sqlite_autoindex_body_1"),

@@ -31,7 +31,7 @@ use super::{
 use crate::{
     flows::{
         fault_points,
-        ports::{Claim, Clock, StoreError, VersionedExchange},
+        ports::{Claim, Clock, Reschedule, StoreError, VersionedExchange},
     },
     formats::ids::{BodyId, ExchangeId},
 };
@@ -76,6 +76,7 @@ pub(super) struct Prepared {
     pub(super) remove: Vec<BodyId>,
     pub(super) effects: Vec<outbox_row::Row>,
     pub(super) done: Option<Claim>,
+    pub(super) reschedule: Vec<Reschedule>,
     pub(super) audit: Vec<audit_chain::Row>,
 }
 
@@ -319,7 +320,10 @@ impl Writer {
                 unlink.push(id);
             }
         }
-        let rings = !unit.effects.is_empty();
+        for to in &unit.reschedule {
+            outbox::reschedule(connection, to, &mut open.changes)?;
+        }
+        let rings = !unit.effects.is_empty() || !unit.reschedule.is_empty();
         let mut ready = Vec::new();
         for effect in unit.effects {
             let (node, now) = (&self.node, open.now);
