@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod clock;
+pub mod control;
 pub mod dns;
 pub mod operator;
 pub mod smtp_client;

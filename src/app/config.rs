@@ -13,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adapters::{
-        certificates::CertificatesConfig, dns::config::DnsConfig, operator::OperatorConfig,
-        smtp_client::config::SmtpClientConfig, smtp_server::SmtpServerConfig,
-        soap_client::settings::SoapClientConfig, soap_server::SoapServerConfig, store::StoreConfig,
+        certificates::CertificatesConfig, control::ControlConfig, dns::config::DnsConfig,
+        operator::OperatorConfig, smtp_client::config::SmtpClientConfig,
+        smtp_server::SmtpServerConfig, soap_client::settings::SoapClientConfig,
+        soap_server::SoapServerConfig, store::StoreConfig,
     },
     app::logging::LogConfig,
     bridge::{
@@ -52,6 +53,8 @@ pub struct Config {
     pub store: StoreConfig,
     /// `[operator]`.
     pub operator: OperatorConfig,
+    /// `[control]`.
+    pub control: ControlConfig,
     /// `[delivery]`.
     pub delivery: DeliverySettings,
     /// `[timers]`.
@@ -255,6 +258,7 @@ impl Config {
         paths.extend(&mut self.operator.certificate);
         paths.extend(&mut self.operator.key);
         paths.extend(&mut self.operator.token_file);
+        paths.extend(&mut self.control.socket);
         paths
     }
 

@@ -11,4 +11,5 @@ pub mod logging;
 mod new_files;
 pub mod pki;
 pub mod process;
+mod terminal;
 pub mod wiring;

@@ -10,6 +10,7 @@ use super::{config::Config, crl_watch, http_thread::HttpThread};
 use crate::{
     adapters::{
         certificates::CertificateFiles,
+        control::{ControlListener, ControlPath},
         dns::{self, DnsMailHosts},
         operator::{Measured, OperatorListener, OperatorParts},
         smtp_client::SmtpClient,
@@ -28,6 +29,7 @@ use crate::{
         edge_reports::EdgeReports,
         effects::Effects,
         keyed::KeyedPlaces,
+        operators::Operators,
         outbox::Outbox,
         ports::{
             Audit, Bodies, Clock, Exchanges, FindCertificates, OwnDomains, PostXdr, Readiness,
@@ -55,6 +57,8 @@ pub struct Bridge {
     operator_address: SocketAddr,
     xdr: HttpThread,
     operator: HttpThread,
+    control: HttpThread,
+    _control_path: ControlPath,
     mail: Option<SmtpServer>,
     stop: watch::Sender<bool>,
     outbox: AbortOnDrop,
@@ -179,6 +183,14 @@ impl Bridge {
                 flows: Handle::current(),
             },
         )?;
+        let operators = Operators {
+            store: Arc::clone(&exchanges),
+            audit: store.clone(),
+            clock: Arc::clone(&clock),
+        };
+        let control = config.control.path(&config.store.path);
+        let (control, control_path) =
+            ControlListener::bind(&control, Arc::new(operators), Handle::current())?;
         let (xdr_address, operator_address) = (listener.address(), operator.address());
 
         let (stop, stopping) = watch::channel(false);
@@ -210,6 +222,7 @@ impl Bridge {
         let crl_watch = AbortOnDrop(tokio::spawn(crl_watch));
         let xdr = HttpThread::start("xdr", move || listener.into_server())?;
         let operator = HttpThread::start("operator", move || operator.into_server())?;
+        let control = HttpThread::start("control", move || control.into_server())?;
         let mail = mail_listener
             .map(SmtpListener::serve)
             .transpose()
@@ -224,6 +237,8 @@ impl Bridge {
             operator_address,
             xdr,
             operator,
+            control,
+            _control_path: control_path,
             mail,
             stop,
             outbox,
@@ -292,6 +307,7 @@ impl Bridge {
             .drain()
             .await
             .context("the operator listener")?;
+        self.control.drain().await.context("the control socket")?;
         self.store
             .record(application(&self.clock, "stop"))
             .await

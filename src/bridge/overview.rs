@@ -527,7 +527,18 @@ fn attempt(record: &AuditRecord) -> Option<AttemptView> {
         is_success: record.outcome == AuditOutcome::Success,
         recipient: first_of(record, &["destination", "recipient"]),
         to: first_of(record, &["endpoint", "partner", "peer"]),
-        text: told(record, &["result", "cause", "code", "error", "reason", "smtp-reply", "detail"]),
+        text: told(
+            record,
+            &[
+                "result",
+                "cause",
+                "code",
+                "error",
+                "reason",
+                "smtp-reply",
+                "detail",
+            ],
+        ),
     })
 }
 
@@ -563,7 +574,18 @@ fn cause(record: &AuditRecord) -> Option<CauseView> {
             let timer = first_of(record, &["timer"])?;
             format!("the time for {timer:?} is over")
         }
-        _ => told(record, &["error", "failed-signer", "reason", "cause", "code", "leniency", "legacy"]),
+        _ => told(
+            record,
+            &[
+                "error",
+                "failed-signer",
+                "reason",
+                "cause",
+                "code",
+                "leniency",
+                "legacy",
+            ],
+        ),
     };
     (!text.is_empty()).then(|| CauseView {
         at: record.at,
@@ -625,15 +647,21 @@ mod tests {
         let refused = record(AuditKind::Iti32Export, AuditOutcome::Minor)
             .with("destination", "ada.quill@hisp.example")
             .with("smtp-reply", "451 later");
-        let alert = record(AuditKind::SecurityAlert, AuditOutcome::Serious)
-            .with("error", "no RecipientInfo names a certificate of ours (SM-37)");
+        let alert = record(AuditKind::SecurityAlert, AuditOutcome::Serious).with(
+            "error",
+            "no RecipientInfo names a certificate of ours (SM-37)",
+        );
         let told = record(AuditKind::MdnOut, AuditOutcome::Success)
             .with("disposition", "failed")
             .with("from", "ada.quill@hisp.example");
         let late = record(AuditKind::Timeout, AuditOutcome::Minor).with("timer", "processed");
         let fine = record(AuditKind::Recipient, AuditOutcome::Success).with("error", "none");
         let kinds = |one: &AuditRecord| {
-            (attempt(one).is_some(), notice(one).is_some(), cause(one).is_some())
+            (
+                attempt(one).is_some(),
+                notice(one).is_some(),
+                cause(one).is_some(),
+            )
         };
         assert_eq!(kinds(&refused), (true, false, false));
         assert_eq!(kinds(&told), (false, true, false));
@@ -643,7 +671,10 @@ mod tests {
         assert_eq!(attempt(&refused).unwrap().text, "451 later");
         assert_eq!(notice(&told).unwrap().recipient, "ada.quill@hisp.example");
         let precise = cause(&alert).unwrap();
-        assert_eq!(precise.text, "no RecipientInfo names a certificate of ours (SM-37)");
+        assert_eq!(
+            precise.text,
+            "no RecipientInfo names a certificate of ours (SM-37)"
+        );
         assert_eq!(precise.recipient, None);
     }
 }

@@ -12,6 +12,7 @@ pub mod inspect;
 mod intake;
 pub mod keyed;
 pub mod measures;
+pub mod operators;
 pub mod outbox;
 pub mod ports;
 mod posting;

@@ -1,5 +1,6 @@
 //! The small traits that flows need from the world, and the values that pass through them.
 
+mod control;
 mod postmaster;
 mod serve_mail;
 
@@ -11,6 +12,10 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 pub use self::{
+    control::{
+        Done, ListOrder, NotDone, Operator, Order, OrderId, OrderText, Page, PageEnd, ReadAudit,
+        ServeOperators, Told,
+    },
     postmaster::{KeepPostmasterMail, NotKept},
     serve_mail::{
         MailAnswer, MailRecipient, MailTransaction, OriginalRecipient, RecipientAnswer, ServeMail,

@@ -30,13 +30,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    flows::ports::{Audit, Bodies, Clock, Exchanges, Readiness, StoreError},
+    flows::ports::{Audit, Bodies, Clock, Exchanges, ReadAudit, Readiness, StoreError},
     formats::{audit::AuditRecord, ids::ExchangeId, keyed_hash::KeyedHash},
 };
 
 /// The store of a node, wherever it lies.
 #[async_trait]
-pub trait Store: Exchanges + Bodies + Audit + Readiness {
+pub trait Store: Exchanges + Bodies + Audit + ReadAudit + Readiness {
     /// Writes what is queued and closes the store. Every later call fails.
     async fn close(&self);
 
@@ -160,5 +160,27 @@ impl Store for PostgresStore {
 
     fn keyed_hash(&self, purpose: &str) -> KeyedHash {
         Self::keyed_hash(self, purpose)
+    }
+}
+
+#[async_trait]
+impl ReadAudit for SqliteStore {
+    async fn audit_of(
+        &self,
+        reader: &str,
+        exchange: ExchangeId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.read_audit_of(reader, exchange).await
+    }
+}
+
+#[async_trait]
+impl ReadAudit for PostgresStore {
+    async fn audit_of(
+        &self,
+        reader: &str,
+        exchange: ExchangeId,
+    ) -> Result<Vec<AuditRecord>, StoreError> {
+        self.read_audit_of(reader, exchange).await
     }
 }

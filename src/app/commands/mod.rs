@@ -5,6 +5,8 @@ pub mod config;
 pub mod convert;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod exchange;
+mod exchange_text;
 pub mod init;
 pub mod inspect;
 pub mod postmaster;
@@ -43,6 +45,8 @@ pub enum Command {
     /// Turn a request into an XDM package or a plain mail, a package into a request or a mail, a mail into a request or
     /// a package.
     Convert(convert::ConvertArgs),
+    /// Look at exchanges, and try again, hold, release or end one.
+    Exchange(exchange::ExchangeArgs),
     /// Read and remove mail that came for whoever runs this bridge.
     Postmaster(postmaster::PostmasterArgs),
     /// Open or seal one mail with keys and trust anchors from files.
@@ -60,6 +64,7 @@ impl Cli {
             Command::Config(args) => config::run(&args, out),
             Command::Inspect(args) => inspect::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
+            Command::Exchange(args) => exchange::run(args, out),
             Command::Postmaster(args) => postmaster::run(&args, out),
             Command::Smime(args) => smime::run(&args, out),
         };

@@ -84,7 +84,7 @@ pub enum OpenError {
     #[error("{0} is not accepted (smime.md section 2)")]
     Algorithm(&'static str),
     /// Wrong key, wrong padding, altered content: all alike.
-    #[error("undecryptable")]
+    #[error("undecryptable (RCV-R2)")]
     Undecryptable,
     /// Encrypted, and not signed inside (RCV-R3).
     #[error("the content is not signed: multipart/signed or SignedData is needed (RCV-4)")]

@@ -58,7 +58,7 @@ pub enum SignerFault {
     #[error("contentType or messageDigest is missing, doubled or wrong (SM-17, SM-20)")]
     Attributes,
     /// The signature or the digest is wrong: forged or altered.
-    #[error("the signature does not fit the content")]
+    #[error("the signature does not fit the content (RCV-R5)")]
     Mismatch,
 }
 

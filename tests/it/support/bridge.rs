@@ -375,6 +375,18 @@ impl TestBridge {
         self.runtime.block_on(bridge.stop()).unwrap();
     }
 
+    /// The same; its files stay until what is given is dropped.
+    pub(crate) fn stop_and_keep(self) -> TestFolder {
+        let Self {
+            bridge,
+            runtime,
+            _folder,
+            ..
+        } = self;
+        runtime.block_on(bridge.unwrap().stop()).unwrap();
+        _folder
+    }
+
     /// Nothing is kept of a message, and nothing waits to be sent.
     pub(crate) fn assert_nothing_stored(&self) {
         assert!(self.exchanges().is_empty());

@@ -22,6 +22,7 @@ pub(crate) mod medium;
 pub(crate) mod mutations;
 pub(crate) mod notices_ground;
 pub(crate) mod openssl_peer;
+pub(crate) mod operated;
 pub(crate) mod postfix;
 pub(crate) mod postgres;
 #[cfg_attr(
