@@ -405,7 +405,7 @@ pub(crate) fn runtime() -> Runtime {
         .unwrap()
 }
 
-/// Every file below a folder.
+/// Every file below a folder. A socket has no content.
 pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let mut folders = vec![folder.to_owned()];
@@ -417,7 +417,7 @@ pub(crate) fn files_under(folder: &Path) -> Vec<PathBuf> {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-            } else {
+            } else if path.is_file() {
                 files.push(path);
             }
         }

@@ -363,14 +363,14 @@ pub(crate) fn post_head(path: &str, content_type: &str, length: usize) -> String
     )
 }
 
-/// Every file below a folder.
+/// Every file below a folder. A socket has no content.
 pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files.extend(files_below(&path));
-        } else {
+        } else if path.is_file() {
             files.push(path);
         }
     }
