@@ -7,8 +7,8 @@ use openssl::x509::X509;
 
 use super::exchange::Reason;
 use super::trust::{
-    self, Binding, CertificateCandidate, Chosen, Purpose, RecentJudgements, Revocation, Terms,
-    TrustAnchors,
+    self, Binding, CertificateCandidate, Chosen, Judgement, Purpose, Question, RecentJudgements,
+    Revocation, Terms, TrustAnchors,
 };
 use crate::formats::{
     ids::{DirectAddress, DomainName},
@@ -67,17 +67,32 @@ impl OwnDomain {
         purpose: Purpose,
         now: Timestamp,
     ) -> Result<Chosen, Reason> {
-        if let Some(chosen) = self.judged.find(candidates, address, purpose, now) {
+        self.judge_brought(candidates, &[], address, purpose, now)
+            .map_err(|judgement| judgement.refusal.unwrap_or(Reason::NoCertificate))
+    }
+
+    /// The same where a message brought certificates that may complete a path, beside the domain's own; `Err` tells what
+    /// became of each candidate.
+    pub fn judge_brought(
+        &self,
+        candidates: &[CertificateCandidate],
+        brought: &[X509],
+        address: &DirectAddress,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Result<Chosen, Judgement> {
+        let question = Question::of(candidates, brought, address, purpose);
+        if let Some(chosen) = self.judged.find(question, now) {
             return Ok(chosen);
         }
-        let terms = self.terms(&self.intermediates);
-        let judgement = trust::judge(candidates, address, purpose, &terms, now);
-        let Some(chosen) = judgement.chosen else {
-            return Err(judgement.refusal.unwrap_or(Reason::NoCertificate));
+        let intermediates: Vec<X509> = self.intermediates.iter().chain(brought).cloned().collect();
+        let terms = self.terms(&intermediates);
+        let mut judgement = trust::judge(candidates, address, purpose, &terms, now);
+        let Some(chosen) = judgement.chosen.take() else {
+            return Err(judgement);
         };
         let change = self.revocation.next_change(now);
-        self.judged
-            .keep(candidates, address, purpose, now, change, &chosen);
+        self.judged.keep(question, now, change, &chosen);
         Ok(chosen)
     }
 

@@ -8,7 +8,7 @@ use openssl::x509::X509;
 
 use super::{
     own_domain::OwnDomain,
-    trust::{self, Binding, CertificateCandidate, Fault, Purpose, Verdict},
+    trust::{Binding, CertificateCandidate, Fault, Purpose, Verdict},
 };
 use crate::formats::{
     ids::{DirectAddress, MessageId},
@@ -212,12 +212,6 @@ impl Judge<'_> {
         if !is_tolerated(&self.opened.legacy_of_envelope, &own) {
             return Err(NotTrusted::Weak);
         }
-        let intermediates: Vec<X509> = own
-            .intermediates
-            .iter()
-            .chain(&self.opened.certificates)
-            .cloned()
-            .collect();
         // What the domain does not take of a signer's algorithms, it does not take of the signer.
         let signers = self.opened.signers.iter().zip(&self.candidates);
         let candidates: Vec<CertificateCandidate> = signers
@@ -227,20 +221,18 @@ impl Judge<'_> {
         if candidates.is_empty() && !self.candidates.is_empty() {
             return Err(NotTrusted::Weak);
         }
-        let judgement = trust::judge(
+        own.judge_brought(
             &candidates,
+            &self.opened.certificates,
             self.sender,
             Purpose::Verify,
-            &own.terms(&intermediates),
             self.now,
-        );
-        if let Some(chosen) = judgement.chosen {
-            return Ok(TrustedSigner {
-                certificate: chosen.certificate,
-                binding: chosen.binding,
-            });
-        }
-        Err(tell(&judgement.verdicts))
+        )
+        .map(|chosen| TrustedSigner {
+            certificate: chosen.certificate,
+            binding: chosen.binding,
+        })
+        .map_err(|judgement| tell(&judgement.verdicts))
     }
 }
 

@@ -24,7 +24,7 @@ use crate::formats::{
 };
 
 pub use path::PathFault;
-pub use recent::RecentJudgements;
+pub use recent::{Question, RecentJudgements};
 pub use revocation::{Revocation, WhenUnknown, is_crl_of};
 
 /// One certificate as it was found.

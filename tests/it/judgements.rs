@@ -1,12 +1,15 @@
 //! A certificate that was judged a moment ago is not judged again, and never serves longer than it should.
 
 use jiff::{SignedDuration, Timestamp};
+use openssl::x509::X509;
 use xdbridge::{
     app::pki::{Authority, Profile},
     bridge::{
         exchange::Reason,
         own_domain::OwnDomain,
-        trust::{CertificateCandidate, Purpose, RecentJudgements, Revocation, TrustAnchors},
+        trust::{
+            CertificateCandidate, Purpose, Question, RecentJudgements, Revocation, TrustAnchors,
+        },
     },
     formats::ids::DirectAddress,
 };
@@ -57,7 +60,7 @@ fn a_judgement_stands_for_a_moment_and_not_beyond_the_certificates_end() {
     let stands = |now, purpose| {
         domain
             .judged
-            .find(&candidates, &rui(), purpose, now)
+            .find(Question::of(&candidates, &[], &rui(), purpose), now)
             .is_some()
     };
     let judge = |now| domain.judge(&candidates, &rui(), Purpose::Encrypt, now);
@@ -87,11 +90,8 @@ fn a_judgement_ends_after_a_minute() {
     domain
         .judge(&candidates, &rui(), Purpose::Encrypt, start())
         .unwrap();
-    let find = |now| {
-        domain
-            .judged
-            .find(&candidates, &rui(), Purpose::Encrypt, now)
-    };
+    let question = Question::of(&candidates, &[], &rui(), Purpose::Encrypt);
+    let find = |now| domain.judged.find(question, now);
     assert!(find(start() + seconds(59)).is_some());
     assert!(find(start() + seconds(60)).is_none());
 }
@@ -124,4 +124,29 @@ fn a_judgement_serves_no_other_address_and_no_other_anchors() {
             .judge(&forged, &rui(), Purpose::Encrypt, start())
             .is_err()
     );
+}
+
+// rule: TA-7, RCV-7
+#[test]
+fn a_judgement_by_what_one_message_brought_is_none_for_a_message_that_brings_something_else() {
+    let root = Authority::root("harbor CA", start()).unwrap();
+    let issuing = root.intermediate("issuing CA", start(), &[]).unwrap();
+    let (domain, candidates) = (trusting(&root), candidates(&issuing));
+    let judge = |brought: &[X509]| {
+        domain
+            .judge_brought(&candidates, brought, &rui(), Purpose::Verify, start())
+            .map_err(|judgement| judgement.refusal)
+    };
+    let path = |brought| judge(brought).unwrap().path.len();
+    let brought = [issuing.certificate.clone()];
+    assert_eq!((path(&brought), path(&brought)), (3, 3));
+    let is_kept = |brought: &[X509]| {
+        let question = Question::of(&candidates, brought, &rui(), Purpose::Verify);
+        domain.judged.find(question, start()).is_some()
+    };
+    assert!(is_kept(&brought));
+    for other in [&[][..], std::slice::from_ref(&root.certificate)] {
+        assert!(!is_kept(other));
+        assert_eq!(judge(other).unwrap_err(), Some(Reason::Untrusted));
+    }
 }

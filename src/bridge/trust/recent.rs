@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use openssl::sha::Sha256;
+use openssl::{sha::Sha256, x509::X509};
 
 use super::{CertificateCandidate, Chosen, Purpose};
 use crate::formats::{ids::DirectAddress, smime::certificate};
@@ -26,9 +26,9 @@ pub struct RecentJudgements {
     chosen: Mutex<HashMap<Question, Standing>>,
 }
 
-/// What was asked: whose certificate for what, among which candidates.
+/// What was asked: whose certificate for what, among which candidates, by which intermediates beside the domain's own.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Question([u8; 32]);
+pub struct Question([u8; 32]);
 
 struct Standing {
     chosen: Chosen,
@@ -38,14 +38,7 @@ struct Standing {
 
 impl RecentJudgements {
     /// What was chosen, if it stands at `now`.
-    pub fn find(
-        &self,
-        candidates: &[CertificateCandidate],
-        address: &DirectAddress,
-        purpose: Purpose,
-        now: Timestamp,
-    ) -> Option<Chosen> {
-        let question = Question::of(candidates, address, purpose);
+    pub fn find(&self, question: Question, now: Timestamp) -> Option<Chosen> {
         let chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = chosen.get(&question)?;
         let stands = standing.from <= now && now < standing.until;
@@ -55,9 +48,7 @@ impl RecentJudgements {
     /// Keeps what was chosen at `now`, until `change` at most: what revocation lists say may be another thing then.
     pub fn keep(
         &self,
-        candidates: &[CertificateCandidate],
-        address: &DirectAddress,
-        purpose: Purpose,
+        question: Question,
         now: Timestamp,
         change: Option<Timestamp>,
         chosen: &Chosen,
@@ -86,7 +77,7 @@ impl RecentJudgements {
         if kept.len() >= KEPT {
             kept.clear();
         }
-        kept.insert(Question::of(candidates, address, purpose), standing);
+        kept.insert(question, standing);
     }
 }
 
@@ -104,17 +95,32 @@ impl fmt::Debug for RecentJudgements {
 }
 
 impl Question {
-    fn of(candidates: &[CertificateCandidate], address: &DirectAddress, purpose: Purpose) -> Self {
+    /// The question whose certificate among `candidates` serves `address`. `brought` came with a message and may
+    /// complete a path: a message that brings others asks another question.
+    pub fn of(
+        candidates: &[CertificateCandidate],
+        brought: &[X509],
+        address: &DirectAddress,
+        purpose: Purpose,
+    ) -> Self {
         let mut sha = Sha256::new();
-        sha.update(&[match purpose {
+        let mut part = |octets: &[u8]| {
+            sha.update(&(octets.len() as u64).to_be_bytes());
+            sha.update(octets);
+        };
+        part(&[match purpose {
             Purpose::Encrypt => 1,
             Purpose::Verify => 2,
         }]);
-        let address = address.to_string();
-        let parts = candidates.iter().map(|candidate| candidate.der.as_slice());
-        for part in std::iter::once(address.as_bytes()).chain(parts) {
-            sha.update(&(part.len() as u64).to_be_bytes());
-            sha.update(part);
+        part(address.to_string().as_bytes());
+        // How many there are keeps candidates and intermediates apart.
+        part(&candidates.len().to_be_bytes());
+        for candidate in candidates {
+            part(&candidate.der);
+        }
+        for certificate in brought {
+            // One that has no DER form completes no path either.
+            part(&certificate.to_der().unwrap_or_default());
         }
         Self(sha.finish())
     }

@@ -11,7 +11,7 @@ use crate::{
     bridge::{
         exchange::Reason,
         own_domain::OwnDomain,
-        trust::{CertificateCandidate, Purpose},
+        trust::{CertificateCandidate, Purpose, Question},
     },
     flows::cpu::Urgency,
     formats::ids::{CertificateFingerprint, DirectAddress},
@@ -84,7 +84,8 @@ impl ToDirect {
         own: &Arc<OwnDomain>,
         now: Timestamp,
     ) -> Result<(CertificateCandidate, X509), Reason> {
-        let chosen = match own.judged.find(&candidates, address, Purpose::Encrypt, now) {
+        let question = Question::of(&candidates, &[], address, Purpose::Encrypt);
+        let chosen = match own.judged.find(question, now) {
             // Known from a moment ago: no thread needs to be asked.
             Some(chosen) => Ok((candidates, chosen)),
             None => {
