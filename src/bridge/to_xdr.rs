@@ -93,7 +93,6 @@ mod tests {
                     key: DocumentKey::ZipMember(5),
                     size: 3,
                     sha1: [1; 20],
-                    sha256: [2; 32],
                 },
             }],
             findings: Vec::new(),

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use openssl::sha::{Sha1, Sha256};
+use openssl::sha::Sha1;
 use serde::{Deserialize, Serialize};
 
 /// Where a document stands in the container it was read from. Reading the same bytes again gives the same keys.
@@ -44,8 +44,6 @@ pub struct DocumentFacts {
     pub size: u64,
     /// SHA-1 of its octets: the `hash` attribute (MD-53).
     pub sha1: [u8; 20],
-    /// SHA-256 of its octets: for telling a resubmission from another message (XDR-50).
-    pub sha256: [u8; 32],
 }
 
 impl DocumentFacts {
@@ -70,7 +68,7 @@ pub fn hex(octets: &[u8]) -> String {
 /// A sink that keeps nothing but the [`DocumentFacts`].
 #[derive(Default)]
 pub struct FactsSink {
-    open: Option<(DocumentKey, u64, Sha1, Sha256)>,
+    open: Option<(DocumentKey, u64, Sha1)>,
     facts: Vec<DocumentFacts>,
 }
 
@@ -83,26 +81,24 @@ impl FactsSink {
 
 impl DocumentSink for FactsSink {
     fn begin(&mut self, key: DocumentKey) -> io::Result<()> {
-        self.open = Some((key, 0, Sha1::new(), Sha256::new()));
+        self.open = Some((key, 0, Sha1::new()));
         Ok(())
     }
 
     fn write(&mut self, octets: &[u8]) -> io::Result<()> {
-        if let Some((_, size, sha1, sha256)) = &mut self.open {
+        if let Some((_, size, sha1)) = &mut self.open {
             *size += octets.len() as u64;
             sha1.update(octets);
-            sha256.update(octets);
         }
         Ok(())
     }
 
     fn end(&mut self) -> io::Result<()> {
-        if let Some((key, size, sha1, sha256)) = self.open.take() {
+        if let Some((key, size, sha1)) = self.open.take() {
             self.facts.push(DocumentFacts {
                 key,
                 size,
                 sha1: sha1.finish(),
-                sha256: sha256.finish(),
             });
         }
         Ok(())

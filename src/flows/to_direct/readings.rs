@@ -3,10 +3,12 @@
 //! more, after a restart or because much came in between, is read from the recorded body.
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, VecDeque},
     io,
     sync::{Arc, Mutex, PoisonError},
 };
+
+use openssl::sha::Sha256;
 
 use crate::formats::{
     document::{DocumentKey, DocumentSink, DocumentsInMemory, FactsSink},
@@ -58,10 +60,11 @@ impl Readings {
     }
 }
 
-/// Learns the facts of documents, and holds them if asked to.
+/// Learns the facts of documents and their digests, and holds them if asked to.
 #[derive(Default)]
 pub(super) struct FactsAndDocuments {
     pub(super) facts: FactsSink,
+    pub(super) digests: DocumentDigests,
     pub(super) documents: Option<DocumentsInMemory>,
 }
 
@@ -70,6 +73,7 @@ impl DocumentSink for FactsAndDocuments {
         if let Some(documents) = &mut self.documents {
             documents.begin(key)?;
         }
+        self.digests.begin(key)?;
         self.facts.begin(key)
     }
 
@@ -77,6 +81,7 @@ impl DocumentSink for FactsAndDocuments {
         if let Some(documents) = &mut self.documents {
             documents.write(octets)?;
         }
+        self.digests.write(octets)?;
         self.facts.write(octets)
     }
 
@@ -84,6 +89,42 @@ impl DocumentSink for FactsAndDocuments {
         if let Some(documents) = &mut self.documents {
             documents.end()?;
         }
+        self.digests.end()?;
         self.facts.end()
+    }
+}
+
+/// SHA-256 of each document: for telling a resubmission from another message (XDR-50).
+#[derive(Default)]
+pub(super) struct DocumentDigests {
+    open: Option<(DocumentKey, Sha256)>,
+    done: HashMap<DocumentKey, [u8; 32]>,
+}
+
+impl DocumentDigests {
+    /// That of the document at `key`, if it came.
+    pub(super) fn of(&self, key: DocumentKey) -> Option<&[u8; 32]> {
+        self.done.get(&key)
+    }
+}
+
+impl DocumentSink for DocumentDigests {
+    fn begin(&mut self, key: DocumentKey) -> io::Result<()> {
+        self.open = Some((key, Sha256::new()));
+        Ok(())
+    }
+
+    fn write(&mut self, octets: &[u8]) -> io::Result<()> {
+        if let Some((_, sha)) = &mut self.open {
+            sha.update(octets);
+        }
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        if let Some((key, sha)) = self.open.take() {
+            self.done.insert(key, sha.finish());
+        }
+        Ok(())
     }
 }

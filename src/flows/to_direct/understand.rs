@@ -4,7 +4,7 @@ use std::{io::Read, sync::Arc};
 
 use openssl::sha::Sha256;
 
-use super::readings::{FactsAndDocuments, Reading};
+use super::readings::{DocumentDigests, FactsAndDocuments, Reading};
 use crate::{
     bridge::{
         judge::{self, Judgement, Terms},
@@ -110,7 +110,7 @@ pub(super) fn understand(
             (body, request)
         }
     };
-    let facts = sink.facts.into_facts();
+    let (facts, digests) = (sink.facts.into_facts(), sink.digests);
     let notification = if judge::is_notification(&request) {
         let held = sink.documents.as_ref();
         let reading = || bodies.open(body.id).map_err(NotUnderstood::Store);
@@ -145,7 +145,7 @@ pub(super) fn understand(
         recipients,
         findings,
     } = judged;
-    let Ok(digest) = digest(&metadata, &documents) else {
+    let Ok(digest) = digest(&metadata, &documents, &digests) else {
         return Err(NotUnderstood::NoCanonicalForm(Box::new(request)));
     };
     Ok(Understood {
@@ -209,12 +209,17 @@ fn read(
 }
 
 /// SHA-256 over the prefixless SubmitObjectsRequest and each document's SHA-256 in entry order (XDR-50).
-fn digest(metadata: &Metadata, documents: &[BoundDocument]) -> Result<[u8; 32], C14nError> {
+fn digest(
+    metadata: &Metadata,
+    documents: &[BoundDocument],
+    digests: &DocumentDigests,
+) -> Result<[u8; 32], C14nError> {
     let mut sha = Sha256::new();
     sha.update(&metadata.digest_input()?);
     for entry in metadata.document_entries() {
-        if let Some(document) = documents.iter().find(|d| d.document_id == entry.id) {
-            sha.update(&document.facts.sha256);
+        let document = documents.iter().find(|d| d.document_id == entry.id);
+        if let Some(document) = document.and_then(|d| digests.of(d.facts.key)) {
+            sha.update(document);
         }
     }
     Ok(sha.finish())

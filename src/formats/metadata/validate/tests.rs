@@ -174,7 +174,6 @@ fn other(id: &str) -> BoundDocument {
             key: DocumentKey::Inline(0),
             size: 7,
             sha1: [0; 20],
-            sha256: [0; 32],
         },
     }
 }
