@@ -1,8 +1,8 @@
 //! Mail message to Submission (xdr.md section 8): [`plan()`] decides what is posted for a mail to one endpoint, and
 //! what comes in an XDM package keeps its metadata as it is.
 //!
-//! Memory: beside the mail itself, one package is held while it is decoded and one CDA header while it is read; a
-//! document never is. What is planned takes its metadata twice at the most.
+//! Memory: beside the mail itself, its packages are held, which together are less than the mail, and one CDA header while
+//! it is read; a document never is. What is planned takes its metadata twice at the most.
 
 mod context;
 pub mod documents;

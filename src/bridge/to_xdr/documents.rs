@@ -1,10 +1,7 @@
-//! The documents of a planned request, poured from the mail anew as often as they are asked for. One part is decoded at
-//! a time: at most one package is held, and no document.
+//! The documents of a planned request, poured from the mail anew as often as they are asked for. A package is
+//! held since it was planned; no document is.
 
-use std::{
-    borrow::Cow,
-    io::{self, Cursor},
-};
+use std::io::{self, Cursor};
 
 use crate::formats::{
     document::{DocumentKey, DocumentSink, DocumentSource},
@@ -96,20 +93,16 @@ impl DocumentSource for PartDocuments<'_> {
     }
 }
 
-/// The documents of one submission set of a package that is a part of a mail.
+/// The documents of one submission set of a package.
 pub(super) struct PackageDocuments<'m> {
-    pub(super) part: &'m Part<'m>,
+    pub(super) package: &'m [u8],
     pub(super) set: &'m XdmSet,
     pub(super) limits: &'m Limits,
 }
 
 impl DocumentSource for PackageDocuments<'_> {
     fn pour(&mut self, sink: &mut dyn DocumentSink) -> io::Result<()> {
-        let octets: Cow<'_, [u8]> = self
-            .part
-            .decoded(self.limits.max_message_bytes)
-            .map_err(undecodable)?;
-        let files = XdmDocuments::open(Cursor::new(&*octets), self.set, self.limits)
+        let files = XdmDocuments::open(Cursor::new(self.package), self.set, self.limits)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         let documents = self.set.documents.iter();
         let keys = documents.map(|document| document.facts.key).collect();

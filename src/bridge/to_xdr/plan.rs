@@ -1,7 +1,7 @@
 //! What becomes of one mail at one endpoint: the ITI-41 requests, decided without reading or writing anything else
 //! (XDR-100 to XDR-109, MD-124, MD-125).
 
-use std::io::Cursor;
+use std::{fmt, io::Cursor, sync::Arc};
 
 use jiff::Timestamp;
 
@@ -107,8 +107,19 @@ pub struct PlannedRequest {
 enum Origin {
     /// Leaves of the mail.
     Leaves(Vec<usize>),
-    /// A submission set in the package that this leaf is.
-    Package(usize, Box<XdmSet>),
+    /// A submission set in this package.
+    Package(Package, Box<XdmSet>),
+}
+
+/// The octets of a package, decoded once for all that is planned from it.
+#[derive(Clone)]
+struct Package(Arc<Vec<u8>>);
+
+impl fmt::Debug for Package {
+    /// Documents are nothing to print.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Package({} octets)", self.0.len())
+    }
 }
 
 impl PlannedRequest {
@@ -131,18 +142,19 @@ impl PlannedRequest {
         mail: &'m Mail<'m>,
         limits: &'m Limits,
     ) -> Box<dyn DocumentSource + 'm> {
-        let leaves = mail.leaves();
         match &self.origin {
-            Origin::Leaves(indices) => Box::new(PartDocuments {
-                parts: indices
-                    .iter()
-                    .filter_map(|index| leaves.get(*index).copied())
-                    .collect(),
+            Origin::Leaves(indices) => {
+                let leaves = mail.leaves();
+                let parts = indices.iter().filter_map(|index| leaves.get(*index));
+                Box::new(PartDocuments {
+                    parts: parts.copied().collect(),
+                })
+            }
+            Origin::Package(package, set) => Box::new(PackageDocuments {
+                package: &package.0,
+                set,
+                limits,
             }),
-            Origin::Package(leaf, set) => match leaves.get(*leaf).copied() {
-                Some(part) => Box::new(PackageDocuments { part, set, limits }),
-                None => Box::new(PartDocuments { parts: Vec::new() }),
-            },
         }
     }
 }
@@ -228,7 +240,7 @@ impl<'m> Planner<'m> {
                 return;
             }
         };
-        drop(octets);
+        let octets = Package(Arc::new(octets.into_owned()));
         self.packages.push(leaf);
         if package.has_errors() {
             self.plan.failure.get_or_insert(Reason::ConversionFailed);
@@ -245,12 +257,13 @@ impl<'m> Planner<'m> {
             let documents = set.documents.iter();
             self.packaged
                 .extend(documents.map(|found| (found.facts.size, found.facts.sha1)));
-            self.plan_set(leaf, set, &format!("{} {number}", part.path), &place);
+            let leg = format!("{} {number}", part.path);
+            self.plan_set(octets.clone(), set, &leg, &place);
         }
     }
 
     /// One submission set, one request (XDR-102).
-    fn plan_set(&mut self, leaf: usize, set: XdmSet, leg: &str, place: &str) {
+    fn plan_set(&mut self, package: Package, set: XdmSet, leg: &str, place: &str) {
         let mut findings = set.findings.clone();
         let documents: Vec<BoundDocument> = set
             .documents
@@ -286,7 +299,12 @@ impl<'m> Planner<'m> {
                 self.plan.failure.get_or_insert(Reason::ConversionFailed);
             }
             Some(submission) => {
-                self.request(submission, Origin::Package(leaf, Box::new(set)), leg, place);
+                self.request(
+                    submission,
+                    Origin::Package(package, Box::new(set)),
+                    leg,
+                    place,
+                );
             }
         }
     }
