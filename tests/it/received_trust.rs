@@ -124,7 +124,9 @@ fn own_domain(name: &str, ca: &Authority, allow_legacy: &[Legacy]) -> OwnDomain 
 
 fn opened(signers: &[SigningIdentity]) -> Opened {
     Opened {
+        outer_header: Vec::new(),
         entity: Vec::new(),
+        sha256: [0; 32],
         signers: signers
             .iter()
             .map(|signer| valid(&signer.certificate))

@@ -17,7 +17,7 @@ use xdbridge::{
         smime::{
             ContentCipher, Digest, FrontError, Legacy, Leniency, OpenError, OpenOptions, Opened,
             SealError, SealHeader, SealOptions, SigningIdentity, header::OUTER_SUBJECT,
-            is_sealed_for, open, seal, seal_header,
+            is_sealed_for, open, open_from, seal, seal_header,
         },
     },
 };
@@ -879,6 +879,105 @@ impl io::Read for Broken {
     fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
         Err(io::ErrorKind::ConnectionReset.into())
     }
+}
+
+// rule: SM-63, SM-38
+#[test]
+fn a_mail_is_opened_while_it_is_read_once() {
+    let pki = Pki::new();
+    let recipient = pki.recipient();
+    let entity = format!("{ENTITY}{}", "Nothing new. \r\n".repeat(100_000));
+    let options = SealOptions::default();
+    let mail = pki
+        .seal_with(&[pki.sender()], &[&recipient], &options, &entity)
+        .unwrap();
+    let open_in_pieces = |mail: &[u8], piece| {
+        let mut counted = Counted {
+            mail,
+            piece,
+            taken: 0,
+        };
+        let identities = std::slice::from_ref(&recipient);
+        let opened = open_from(&mut counted, 0, identities, &OpenOptions::default());
+        (opened, counted.taken)
+    };
+    for piece in [1000, 100_000] {
+        let (opened, taken) = open_in_pieces(&mail, piece);
+        let opened = opened.unwrap();
+        assert!(opened.entity == entity.as_bytes());
+        assert_eq!(opened.sha256, openssl::sha::sha256(entity.as_bytes()));
+        assert!(mail.starts_with(&opened.outer_header));
+        assert!(opened.outer_header.ends_with(b"\r\n\r\n"));
+        assert_eq!(taken, mail.len(), "to its end, once");
+    }
+    // What is cut is refused, however much of it could be decrypted.
+    for length in (2000..mail.len() - 4)
+        .step_by(190_001)
+        .chain([mail.len() - 10])
+    {
+        let (opened, _) = open_in_pieces(&mail[..length], 5000);
+        let refused = opened.map(|opened| opened.entity.len());
+        assert!(
+            matches!(refused, Err(OpenError::Malformed(_))),
+            "{length} octets: {refused:?}"
+        );
+    }
+    // What cannot be read is told apart from what is refused.
+    let broken = io::Read::chain(&mail[..1_000_000], Broken);
+    let opened = open_from(broken, 0, &[recipient], &OpenOptions::default());
+    assert!(matches!(opened.err(), Some(OpenError::Read(_))));
+}
+
+// rule: SM-55
+#[test]
+fn encrypted_content_is_read_however_its_octet_string_is_cut() {
+    // aes256-CBC; behind it are the vector and the content.
+    const CIPHER: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01, 0x2A];
+    const VECTOR_BYTES: usize = 2 + 16;
+    let pki = Pki::new();
+    let recipient = pki.recipient();
+    let mail = String::from_utf8(pki.seal(&recipient)).unwrap();
+    let (header, body) = mail.split_once("\r\n\r\n").unwrap();
+    let cms = openssl::base64::decode_block(&body.replace("\r\n", "")).unwrap();
+    let mut windows = cms.windows(CIPHER.len());
+    let cipher = windows.position(|found| found == CIPHER).unwrap();
+    let at = cipher + CIPHER.len() + VECTOR_BYTES + 2;
+    assert_eq!(cms[at - 2..=at], [0xA0, 0x80, 0x04]);
+    // The tag and, by its form, the length of the first piece.
+    let head = match cms[at + 1] {
+        long @ 0x81.. => 2 + usize::from(long & 0x7F),
+        _ => 2,
+    };
+    let length = cms[at + head - (head - 2).max(1)..at + head]
+        .iter()
+        .fold(0, |sum, octet| sum << 8 | usize::from(*octet));
+    let (piece, rest) = cms[at + head..].split_at(length);
+    let (first, second) = piece.split_at(7);
+    let part = |tag, octets: &[u8]| {
+        let length = u16::try_from(octets.len()).unwrap().to_be_bytes();
+        [&[tag, 0x82], &length[..], octets].concat()
+    };
+    let open_with = |pieces: Vec<u8>| {
+        let cms = [&cms[..at], &pieces, rest].concat();
+        let body = openssl::base64::encode_block(&cms);
+        open_by(format!("{header}\r\n\r\n{body}\r\n").as_bytes(), &recipient)
+    };
+    let two = [part(0x04, first), part(0x04, second)].concat();
+    let none = [part(0x04, &[]), part(0x04, piece)].concat();
+    let nested = part(0x24, &two);
+    let marked = [&[0x24, 0x80][..], &two, &[0, 0]].concat();
+    for pieces in [part(0x04, piece), two.clone(), none, nested, marked] {
+        assert_eq!(open_with(pieces).unwrap().entity, ENTITY.as_bytes());
+    }
+    // Nothing but octets is content, and all of it is needed.
+    for pieces in [part(0x0C, piece), part(0x04, first), part(0x24, piece)] {
+        assert!(open_with(pieces).is_err());
+    }
+    let deep = (0..100).fold(part(0x04, piece), |inside, _| part(0x24, &inside));
+    assert!(matches!(
+        open_with(deep).err(),
+        Some(OpenError::Malformed(_))
+    ));
 }
 
 // rule: LIM-16

@@ -128,7 +128,7 @@ fn open(args: &OpenArgs, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let message = read::wrapped_message(&opened.entity, &limits).map_err(unreadable)?;
     let from = match &message {
         Some(message) => read::read(message, &limits),
-        None => read::read_unwrapped(smime::outer_header(&mail), &opened.entity, &limits),
+        None => read::read_unwrapped(&opened.outer_header, &opened.entity, &limits),
     };
     let from = sender(&from.map_err(unreadable)?.header).map_err(CommandError::Failed)?;
     let trust = trust(&opened, &from, &anchors, now);

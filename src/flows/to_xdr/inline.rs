@@ -102,6 +102,7 @@ impl ToXdr {
             bodies: Arc::clone(&self.bodies),
             limits: Arc::clone(&self.limits),
             body: staged.id,
+            mail_bytes: staged.size,
             envelope_from: envelope.from.clone(),
             recipients: envelope.recipients.clone(),
             domains: self.domains_of(&envelope.recipients),

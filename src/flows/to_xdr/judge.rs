@@ -1,10 +1,9 @@
 //! Judge: a mail is decrypted, its signature checked, its sender trusted or not. [`super::open`] asks it of what is
 //! recorded, [`super::inline`] before the final reply: what a mail is is decided by this code alone.
 
-use std::{borrow::Cow, io::Read, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
-use openssl::sha::sha256;
 
 use super::receive::identities;
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
         ids::{BodyId, CertificateFingerprint, DirectAddress},
         limits::Limits,
         mime::read::{self, Mail, MailError},
-        smime::{self, Legacy, Leniency, OpenOptions, Opened, SignerFault},
+        smime::{self, Legacy, Leniency, OpenError, OpenOptions, Opened, SignerFault},
     },
 };
 
@@ -136,6 +135,8 @@ pub(super) struct OpenJob {
     pub(super) bodies: Arc<dyn Bodies>,
     pub(super) limits: Arc<Limits>,
     pub(super) body: BodyId,
+    /// Its length.
+    pub(super) mail_bytes: u64,
     pub(super) envelope_from: Option<DirectAddress>,
     pub(super) recipients: Vec<DirectAddress>,
     pub(super) domains: Vec<Arc<OwnDomain>>,
@@ -145,27 +146,25 @@ pub(super) struct OpenJob {
 impl OpenJob {
     /// Decrypts, verifies and judges: the work of a CPU thread. It takes [`MEMORY_TO_OPEN`] times the mail's octets.
     pub(super) fn run(self) -> Result<OpenedMail, NotOpened> {
-        let mut octets = Vec::new();
-        let mut body = self.bodies.open(self.body).map_err(NotOpened::Store)?;
-        let read = body.read_to_end(&mut octets);
-        read.map_err(|error| NotOpened::Store(store_error(error)))?;
-        drop(body);
+        let mail = self.bodies.open(self.body).map_err(NotOpened::Store)?;
         let allow_legacy = self.domains.iter().flat_map(|own| &own.allow_legacy);
         let options = OpenOptions {
             allow_legacy: allow_legacy.copied().collect(),
             limits: (*self.limits).clone(),
             ..OpenOptions::default()
         };
-        let opened = smime::open(&octets, &identities(&self.domains), &options)
-            .map_err(|error| NotOpened::Untrusted(error.to_string()))?;
-        let outer_header = smime::outer_header(&octets).to_vec();
-        drop(octets);
-        self.judge(opened, outer_header)
+        let mail_bytes = usize::try_from(self.mail_bytes).unwrap_or(usize::MAX);
+        let opened = smime::open_from(mail, mail_bytes, &identities(&self.domains), &options)
+            .map_err(|error| match error {
+                OpenError::Read(failure) => NotOpened::Store(store_error(failure)),
+                refusal => NotOpened::Untrusted(refusal.to_string()),
+            })?;
+        self.judge(opened)
     }
 
-    fn judge(&self, opened: Opened, outer_header: Vec<u8>) -> Result<OpenedMail, NotOpened> {
+    fn judge(&self, opened: Opened) -> Result<OpenedMail, NotOpened> {
         let (trusted, notice) = {
-            let message = Message::of(&opened.entity, &outer_header, &self.limits);
+            let message = Message::of(&opened.entity, &opened.outer_header, &self.limits);
             let message = message.map_err(unreadable)?;
             let mail = message.read(&self.limits).map_err(unreadable)?;
             let envelope = received::Envelope {
@@ -184,9 +183,9 @@ impl OpenJob {
             (trusted, notice)
         };
         Ok(OpenedMail {
-            digest: sha256(&opened.entity),
+            digest: opened.sha256,
             entity: opened.entity,
-            outer_header,
+            outer_header: opened.outer_header,
             trusted,
             notice,
             leniency: opened.leniency,

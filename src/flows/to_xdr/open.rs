@@ -60,6 +60,7 @@ impl ToXdr {
             bodies: Arc::clone(&self.bodies),
             limits: Arc::clone(&self.limits),
             body: exchange.body,
+            mail_bytes: *wire_bytes,
             envelope_from: envelope_from.clone(),
             recipients: addresses(&exchange),
             domains: self.domains_of(&addresses(&exchange)),

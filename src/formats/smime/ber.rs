@@ -7,7 +7,7 @@ use crate::formats::limits::Limits;
 /// Deepest nesting that is walked.
 pub(super) const MAX_DEPTH: usize = 40;
 /// Most attributes of one SignerInfo or envelope, signed, unsigned, authenticated or unprotected, each list for itself.
-const MAX_ATTRIBUTES: usize = 64;
+pub(super) const MAX_ATTRIBUTES: usize = 64;
 /// Most values of one attribute.
 const MAX_ATTRIBUTE_VALUES: usize = 64;
 /// Most octets of one list: recipients, signers, certificates, revocation lists, attributes. What libcrypto makes of an
@@ -281,11 +281,14 @@ pub(super) fn length_form(tag: u8, first: u8) -> Result<LengthForm, OpenError> {
     }
 }
 
-/// An element with this content, its length in four octets.
-pub(super) fn wrap(tag: u8, content: &[u8]) -> Vec<u8> {
-    // What is wrapped is limited to far less than 4 GiB.
-    let length = u32::try_from(content.len()).unwrap_or(u32::MAX);
-    [&[tag, 0x84], length.to_be_bytes().as_slice(), content].concat()
+/// Octets that [`head`] writes.
+pub(super) const HEAD_BYTES: usize = 6;
+
+/// Tag and length of an element whose content has `length` octets.
+pub(super) fn head(tag: u8, length: usize) -> [u8; HEAD_BYTES] {
+    // What is written is limited to far less than 4 GiB.
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [tag, 0x84, a, b, c, d]
 }
 
 /// The members of a constructed element.
@@ -360,7 +363,7 @@ mod tests {
     use super::*;
 
     fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-        wrap(tag, content)
+        [&head(tag, content.len())[..], content].concat()
     }
 
     fn content_info(arc: u8, body: &[Vec<u8>]) -> Vec<u8> {

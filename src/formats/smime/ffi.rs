@@ -22,7 +22,7 @@ use std::{
 use foreign_types::{ForeignType, ForeignTypeRef};
 use jiff::Timestamp;
 use openssl::{
-    asn1::Asn1TimeRef,
+    asn1::{Asn1OctetStringRef, Asn1TimeRef},
     error::ErrorStack,
     hash::MessageDigest,
     md::Md,
@@ -51,6 +51,7 @@ const RECIPIENT_AGREEMENT: c_int = 1;
 
 const BIO_CTRL_FLUSH: c_int = 11;
 const BIO_C_GET_CIPHER_STATUS: c_int = 113;
+const BIO_C_SET_BUF_MEM_EOF_RETURN: c_int = 130;
 /// `BIO_TYPE_SOURCE_SINK`: a BIO that ends a chain.
 const BIO_TYPE_SOURCE_SINK: c_int = 0x400;
 
@@ -656,36 +657,47 @@ impl CmsReader {
         }
     }
 
-    /// Decrypts the content for the owner of `certificate`. `None` for every kind of failure (SM-38): a wrong key gives
-    /// a random content key first, so that it fails where bad content fails.
-    pub(super) fn decrypt(
-        &self,
+    /// Begins to decrypt the content for the owner of `certificate`: what [`Decryption::update`] brings, or the content
+    /// inside if `is_inside`. `None` for every kind of failure (SM-38): a wrong key gives a random content key first, so
+    /// that it fails where bad content fails.
+    pub(super) fn decryption<'c>(
+        &'c self,
         certificate: &X509Ref,
         key: &PKeyRef<Private>,
+        is_inside: bool,
         size_hint: usize,
-    ) -> Option<Vec<u8>> {
-        let mut content = Vec::with_capacity(size_hint);
-        // SAFETY: key and certificate are only borrowed for the call; the chain is owned at once and dropped before
-        // the CMS.
-        let result = unsafe {
+    ) -> Option<Decryption<'c>> {
+        // SAFETY: key and certificate are only borrowed for the call. CMS_dataInit takes the source into the chain,
+        // which is owned at once and dropped before the CMS; when that fails, the source is still ours.
+        let begun = unsafe {
             let cms = self.cms.as_ptr();
             positive(CMS_decrypt_set1_pkey(
                 cms,
                 key.as_ptr(),
                 certificate.as_ptr(),
             ))
-            .and_then(|()| Chain::own(CMS_dataInit(cms, ptr::null_mut())))
-            .and_then(|chain| {
-                chain.read_all(|block| content.extend_from_slice(block))?;
-                // Only this tells whether padding, or the GCM tag, was right.
-                let status =
-                    sys::BIO_ctrl(chain.as_ptr(), BIO_C_GET_CIPHER_STATUS, 0, ptr::null_mut());
-                positive(c_int::from(status > 0))
+            .and_then(|()| {
+                let source = match is_inside {
+                    true => None,
+                    false => Some(Chain::own(sys::BIO_new(sys::BIO_s_mem()))?),
+                };
+                let source_ptr = source.as_ref().map_or(ptr::null_mut(), Chain::as_ptr);
+                let chain = Chain::own(CMS_dataInit(cms, source_ptr))?;
+                std::mem::forget(source);
+                Ok((chain, NonNull::new(source_ptr)))
             })
         };
         // What OpenSSL has to say must not reach anybody, nor the next call's error.
         drop(ErrorStack::get());
-        result.is_ok().then_some(content)
+        let (chain, source) = begun.ok()?;
+        Some(Decryption {
+            chain,
+            source,
+            content: Vec::with_capacity(size_hint),
+            block: vec![0; BLOCK_BYTES],
+            has_failed: false,
+            _cms: PhantomData,
+        })
     }
 
     /// The certificates that were sent along.
@@ -755,6 +767,78 @@ impl CmsReader {
                 _cms: PhantomData,
             })
             .collect()
+    }
+}
+
+/// A content on its way through the cipher. Nothing of it is given before its end was seen.
+pub(super) struct Decryption<'c> {
+    chain: Chain,
+    /// The end of the chain that the cipher reads from, where the content is not inside the CMS.
+    source: Option<NonNull<sys::BIO>>,
+    content: Vec<u8>,
+    block: Vec<u8>,
+    has_failed: bool,
+    _cms: PhantomData<&'c CmsReader>,
+}
+
+impl Decryption<'_> {
+    /// Takes more of the encrypted content. What goes wrong is told at the end.
+    pub(super) fn update(&mut self, octets: &[u8]) {
+        for block in octets.chunks(BLOCK_BYTES) {
+            let length = c_int::try_from(block.len()).unwrap_or(c_int::MAX);
+            let source = self.source.map_or(ptr::null_mut(), NonNull::as_ptr);
+            // SAFETY: the source lives as long as its chain; OpenSSL copies. A memory BIO takes all or nothing.
+            let written = unsafe { sys::BIO_write(source, block.as_ptr().cast(), length) };
+            self.has_failed |= written != length;
+            self.drain();
+        }
+    }
+
+    /// Takes what the cipher gives; the last result is that of [`sys::BIO_read`] where there is no more.
+    fn drain(&mut self) -> c_int {
+        let length = c_int::try_from(self.block.len()).unwrap_or(c_int::MAX);
+        loop {
+            // SAFETY: OpenSSL writes `length` octets at the most.
+            let read = unsafe {
+                sys::BIO_read(self.chain.as_ptr(), self.block.as_mut_ptr().cast(), length)
+            };
+            match usize::try_from(read) {
+                Ok(read) if read > 0 => {
+                    let octets = self.block.get(..read).unwrap_or_default();
+                    self.content.extend_from_slice(octets);
+                }
+                _ => return read,
+            }
+        }
+    }
+
+    /// The content, if all of it could be decrypted.
+    pub(super) fn finish(mut self) -> Option<Vec<u8>> {
+        if let Some(source) = self.source {
+            // SAFETY: the source is a live memory BIO. From here on it has an end; before, more could come.
+            unsafe {
+                sys::BIO_ctrl(
+                    source.as_ptr(),
+                    BIO_C_SET_BUF_MEM_EOF_RETURN,
+                    0,
+                    ptr::null_mut(),
+                )
+            };
+        }
+        // The end is seen only once the cipher was closed, and only this tells whether padding, or the GCM tag, was right.
+        let has_ended = self.drain() == 0;
+        // SAFETY: the question takes no argument.
+        let status = unsafe {
+            sys::BIO_ctrl(
+                self.chain.as_ptr(),
+                BIO_C_GET_CIPHER_STATUS,
+                0,
+                ptr::null_mut(),
+            )
+        };
+        // What OpenSSL has to say must not reach anybody, nor the next call's error.
+        drop(ErrorStack::get());
+        (has_ended && status > 0 && !self.has_failed).then_some(self.content)
     }
 }
 
@@ -837,6 +921,15 @@ impl ReceivedSigner<'_> {
         }
         // SAFETY: both kinds are an ASN1_TIME, which belongs to the SignerInfo.
         super::certificate::timestamp(unsafe { Asn1TimeRef::from_ptr(time.cast()) })
+    }
+
+    /// The messageDigest attribute, if it is there once: what [`ReceivedSigner::verify`] holds the content against.
+    pub(super) fn message_digest(&self) -> Option<&[u8]> {
+        let digest = self.attribute(Nid::PKCS9_MESSAGEDIGEST, sys::V_ASN1_OCTET_STRING);
+        // SAFETY: the value was asked for as an octet string, which belongs to the SignerInfo.
+        let digest = NonNull::new(digest)
+            .map(|digest| unsafe { Asn1OctetStringRef::from_ptr(digest.as_ptr().cast()) });
+        digest.map(Asn1OctetStringRef::as_slice)
     }
 
     /// The value of a signed attribute that occurs once, with one value of this type; null else.

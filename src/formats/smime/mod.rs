@@ -12,6 +12,7 @@ mod ffi;
 mod front;
 pub mod header;
 mod look;
+mod octets;
 mod open;
 pub mod policy;
 mod seal;
@@ -20,7 +21,7 @@ mod verify;
 pub use front::{FrontError, is_sealed_for};
 pub use header::{OUTER_SUBJECT, SealHeader, seal_header};
 pub use look::{Look, SecuredForm, look, look_at_cms};
-pub use open::{OpenError, OpenOptions, Opened, open, outer_header};
+pub use open::{OpenError, OpenOptions, Opened, open, open_from};
 pub use policy::{ContentCipher, Digest, Legacy};
 pub use seal::{
     SealError, SealOptions, SigningIdentity, seal, sealed_len_estimate, signature_boundary,

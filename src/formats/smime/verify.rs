@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 use openssl::{
     error::ErrorStack,
+    nid::Nid,
+    sha::sha256,
     x509::{X509, X509Ref},
 };
 
@@ -65,6 +67,7 @@ pub enum SignerFault {
 /// Signed content whose signature holds.
 pub(super) struct Signed {
     pub(super) entity: Vec<u8>,
+    pub(super) sha256: [u8; 32],
     pub(super) signers: Vec<VerifiedSigner>,
     pub(super) failed_signers: Vec<SignerFault>,
     pub(super) certificates: Vec<X509>,
@@ -179,6 +182,8 @@ fn mend(octets: &[u8], leniency: Leniency) -> Option<Vec<u8>> {
 #[derive(Default)]
 struct Judged {
     signers: Vec<VerifiedSigner>,
+    /// SHA-256 of the content, if one of them signed that.
+    sha256: Option<[u8; 32]>,
     failed_signers: Vec<SignerFault>,
 }
 
@@ -199,6 +204,7 @@ impl Judged {
             return Err(OpenError::NoValidSignature(self.failed_signers));
         }
         Ok(Signed {
+            sha256: self.sha256.unwrap_or_else(|| sha256(&entity)),
             entity,
             signers: self.signers,
             failed_signers: self.failed_signers,
@@ -219,11 +225,21 @@ fn judge(
     let mut judged = Judged::default();
     for signer in cms.signers() {
         match judge_signer(&signer, &certificates, &digests, options) {
-            Ok(verified) => judged.signers.push(verified),
+            Ok(verified) => {
+                judged.signers.push(verified);
+                judged.sha256 = judged.sha256.or(signed_sha256(&signer));
+            }
             Err(fault) => judged.failed_signers.push(fault),
         }
     }
     Ok((judged, content))
+}
+
+/// The SHA-256 of the content that a signer whose signature holds has signed.
+fn signed_sha256(signer: &ReceivedSigner<'_>) -> Option<[u8; 32]> {
+    let (digest, _) = signer.algorithms();
+    let signed = signer.message_digest().filter(|_| digest == Nid::SHA256)?;
+    signed.try_into().ok()
 }
 
 fn judge_signer(
