@@ -1,19 +1,24 @@
 //! Failed deliveries that are told without a signature (mdn.md DSN-4): our own next hop writes its bounces in clear, and
-//! nothing in them proves who wrote them. So the connection has to, and they may say no more than what the next hop knows.
+//! nothing in them proves who wrote them. So the connection has to, and they may say no more than what the next hop knows:
+//! that it did not get rid of a mail which it took from us itself.
 
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    exchange::{Exchange, Origin, Reason, RecipientState},
+    exchange::{Exchange, NextHop, Origin, Reason, RecipientState},
     network::Network,
     notice::{NotUnderstood, Notice, Statement, is_returned, report_type},
 };
 use crate::formats::{
-    ids::{CertificateFingerprint, DirectAddress, LegId},
+    ids::{CertificateFingerprint, DirectAddress, DomainName, LegId},
     mime::read::{Mail, Part, Report},
 };
+
+/// The widest networks in which an address says who somebody is: what one site has to itself.
+const ONE_SITE_V4_BITS: u8 = 24;
+const ONE_SITE_V6_BITS: u8 = 64;
 
 /// A host whose unsigned bounces are believed, by the connection that it makes: an entry of
 /// `receiving.trusted_bounce_hosts`.
@@ -23,24 +28,69 @@ pub struct BounceHost {
     /// Where it connects from, such as `"192.0.2.8/32"`.
     pub network: Network,
     /// SHA-256 fingerprint of the TLS client certificate that it has to show, 64 hexadecimal digits. Default none: its
-    /// address is enough.
+    /// address is enough, unless `network` is wider than /24 (IPv6: /64).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate: Option<CertificateFingerprint>,
+    /// The name by which mail is handed to it, such as `"smtp.harbor.example"`: that of the smarthost or of the MX record.
+    /// Needed only where it takes mail outside `network`, or where `network` is wider than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<DomainName>,
 }
 
 impl BounceHost {
     /// Whether a TLS connection from `address`, whose peer proved to have the key of `certificate`, is this host's.
     pub fn is_at(&self, address: IpAddr, certificate: Option<&CertificateFingerprint>) -> bool {
-        let is_shown = || self.certificate.as_ref() == certificate;
-        self.network.contains(address) && (self.certificate.is_none() || is_shown())
+        let is_shown = match &self.certificate {
+            Some(own) => certificate == Some(own),
+            None => !self.is_wide(),
+        };
+        self.network.contains(address) && is_shown
     }
 
-    /// What would be accepted instead, if the entry trusts everybody.
-    pub fn problem(&self) -> Option<&'static str> {
-        let is_anybody = self.network.is_everything() && self.certificate.is_none();
-        is_anybody.then_some(
-            "a network smaller than the whole Internet, or one together with a certificate",
-        )
+    /// What would be accepted instead, if the entry trusts more than one site for nothing but its addresses.
+    pub fn problem(&self) -> Option<String> {
+        let is_anybody = self.is_wide() && self.certificate.is_none();
+        is_anybody.then(|| {
+            format!("/{ONE_SITE_V4_BITS} or smaller (IPv6: /{ONE_SITE_V6_BITS}), or one together with a certificate")
+        })
+    }
+
+    /// Whether `hop` is this host, by its network or by its name.
+    fn is(&self, hop: &NextHop) -> bool {
+        let is_named = |name: &DomainName| name.as_str().eq_ignore_ascii_case(&hop.host);
+        !self.is_wide() && self.network.contains(hop.address)
+            || self.next_hop.as_ref().is_some_and(is_named)
+    }
+
+    fn is_wide(&self) -> bool {
+        self.network
+            .is_wider_than(ONE_SITE_V4_BITS, ONE_SITE_V6_BITS)
+    }
+}
+
+/// Who hands over a bounce: a host that the settings name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bouncer<'a> {
+    address: IpAddr,
+    entries: Vec<&'a BounceHost>,
+}
+
+impl<'a> Bouncer<'a> {
+    /// The peer of a TLS connection from `address`, who proved to have the key of `certificate`, if it is one of `hosts`.
+    pub fn of(
+        hosts: &'a [BounceHost],
+        address: IpAddr,
+        certificate: Option<&CertificateFingerprint>,
+    ) -> Option<Self> {
+        let is_his = |host: &&BounceHost| host.is_at(address, certificate);
+        let entries: Vec<&BounceHost> = hosts.iter().filter(is_his).collect();
+        (!entries.is_empty()).then_some(Self { address, entries })
+    }
+
+    /// Whether it was this host that took a mail at `hop`.
+    fn is(&self, hop: &NextHop) -> bool {
+        self.address.to_canonical() == hop.address.to_canonical()
+            || self.entries.iter().any(|entry| entry.is(hop))
     }
 }
 
@@ -67,6 +117,9 @@ pub enum NotABounce {
     /// The mail is known, and went to others.
     #[error("the mail did not go to the recipient")]
     OtherRecipient,
+    /// Whoever has the mail, it is not known that this host has.
+    #[error("the mail for the recipient was not taken by the host that returns it")]
+    OtherHost,
     /// Something better is known of the recipient.
     #[error("the recipient is not RELAYED any more")]
     NotRelayed,
@@ -107,12 +160,14 @@ pub fn read(mail: &Mail<'_>) -> Result<Notice, NotABounce> {
 }
 
 /// What the statement of a bounce means to `exchange`, whose `leg` it is about. `to` are the recipients of the bounce:
-/// it goes to whom the mail came from, and counts only while its recipient is RELAYED (DSN-4).
+/// it goes to whom the mail came from, and counts only while its recipient is RELAYED, from the host that took the mail
+/// for it (DSN-4).
 pub fn judge(
     statement: &Statement,
     exchange: &Exchange,
     leg: LegId,
     to: &[DirectAddress],
+    bouncer: &Bouncer<'_>,
 ) -> Result<Bounce, NotABounce> {
     let Origin::Xdr { from, .. } = &exchange.origin else {
         return Err(NotABounce::Unknown);
@@ -124,6 +179,12 @@ pub fn judge(
     let recipient = served
         .find(|recipient| recipient.address == statement.recipient)
         .ok_or(NotABounce::OtherRecipient)?;
+    let took_it = |hop: &NextHop| bouncer.is(hop);
+    if recipient.state != RecipientState::Queued
+        && !recipient.taken_by.as_ref().is_some_and(took_it)
+    {
+        return Err(NotABounce::OtherHost);
+    }
     if !statement.says.is_negative() {
         return Ok(Bounce::Idle);
     }
@@ -161,8 +222,34 @@ mod tests {
     const RUI: &str = "rui.silva@direct.harbor.example";
     const ID: &str = "one@direct.elm.example";
 
+    const SMARTHOST: &str = "192.0.2.8";
+
     fn address(text: &str) -> DirectAddress {
         text.parse().unwrap()
+    }
+
+    fn hop(host: &str, address: &str) -> NextHop {
+        NextHop {
+            host: host.to_owned(),
+            address: address.parse().unwrap(),
+        }
+    }
+
+    /// The smarthost that took the mails of [`submission`].
+    fn smarthost() -> BounceHost {
+        host("192.0.2.8/32", None)
+    }
+
+    /// What `bounce` says to `exchange`, from the smarthost.
+    fn judged(
+        bounce: &Statement,
+        exchange: &Exchange,
+        leg: LegId,
+        to: &[DirectAddress],
+    ) -> Result<Bounce, NotABounce> {
+        let hosts = [smarthost()];
+        let bouncer = Bouncer::of(&hosts, SMARTHOST.parse().unwrap(), None).unwrap();
+        judge(bounce, exchange, leg, to, &bouncer)
     }
 
     /// A mail from Ngozi to Rui, who is in `state`, failed for `failure` if it is settled.
@@ -172,6 +259,8 @@ mod tests {
         let leg = Leg::mail(LegId::random(), id, MailPolicy::default());
         let mut rui = Recipient::queued(address(RUI), vec![leg.id], None);
         rui.state = state;
+        rui.taken_by =
+            (state != RecipientState::Queued).then(|| hop("smtp.elm.example", SMARTHOST));
         rui.outcome = state.is_final(true).then_some(Outcome { at, failure });
         Exchange {
             id: ExchangeId::random(),
@@ -220,7 +309,7 @@ mod tests {
             };
             let exchange = submission(state, failure);
             let leg = exchange.legs[0].id;
-            let failed = judge(&says(RUI, Action::Failed), &exchange, leg, &to);
+            let failed = judged(&says(RUI, Action::Failed), &exchange, leg, &to);
             let expected = match state {
                 State::Relayed => Ok(Bounce::Decides(Reason::SmtpRejected)),
                 State::Queued => Ok(Bounce::TooEarly),
@@ -234,13 +323,13 @@ mod tests {
                 Action::Relayed,
                 Action::Expanded,
             ] {
-                let idle = judge(&says(RUI, action), &exchange, leg, &to);
+                let idle = judged(&says(RUI, action), &exchange, leg, &to);
                 assert_eq!(idle, Ok(Bounce::Idle), "{state:?} {action:?}");
             }
         }
         // Bounced for another reason: the queue ran out, say.
         let exchange = submission(State::Bounced, Some(Reason::SmtpExpired));
-        let failed = judge(
+        let failed = judged(
             &says(RUI, Action::Failed),
             &exchange,
             exchange.legs[0].id,
@@ -257,7 +346,7 @@ mod tests {
         let failed = says(RUI, Action::Failed);
         let told = |statement: &Statement, leg, to: &[&str]| {
             let to: Vec<DirectAddress> = to.iter().map(|text| address(text)).collect();
-            judge(statement, &exchange, leg, &to)
+            judged(statement, &exchange, leg, &to)
         };
         assert!(told(&failed, leg, &["x@direct.elm.example", NGOZI]).is_ok());
         assert_eq!(told(&failed, leg, &[RUI]), Err(NotABounce::OtherSender));
@@ -268,6 +357,61 @@ mod tests {
             told(&failed, another_leg, &[NGOZI]),
             Err(NotABounce::OtherRecipient)
         );
+    }
+
+    // rule: DSN-4, T-20
+    #[test]
+    fn a_bounce_counts_from_the_host_that_took_the_mail() {
+        let told = |hosts: &[BounceHost], from: &str, certificate, taken_by: Option<NextHop>| {
+            let mut exchange = submission(RecipientState::Relayed, None);
+            exchange.recipients[0].taken_by = taken_by;
+            let certificate = certificate_of(certificate);
+            let bouncer = Bouncer::of(hosts, from.parse().unwrap(), certificate.as_ref());
+            let leg = exchange.legs[0].id;
+            let failed = says(RUI, Action::Failed);
+            judge(
+                &failed,
+                &exchange,
+                leg,
+                &[address(NGOZI)],
+                &bouncer.unwrap(),
+            )
+        };
+        let decides = Ok(Bounce::Decides(Reason::SmtpRejected));
+        let other = Err(NotABounce::OtherHost);
+        let hosts = [smarthost(), host("198.51.100.0/28", None)];
+        let taken = |at: &str| Some(hop("smtp.elm.example", at));
+        assert_eq!(told(&hosts, SMARTHOST, None, taken(SMARTHOST)), decides);
+        let mapped = "::ffff:192.0.2.8";
+        assert_eq!(told(&hosts, mapped, None, taken(SMARTHOST)), decides);
+        // Another address of the same entry, and another entry.
+        let farm = "198.51.100.3";
+        assert_eq!(told(&hosts, farm, None, taken("198.51.100.9")), decides);
+        assert_eq!(told(&hosts, farm, None, taken(SMARTHOST)), other);
+        assert_eq!(told(&hosts, SMARTHOST, None, taken(farm)), other);
+        // Nothing left this bridge, or nobody knows who took it.
+        assert_eq!(told(&hosts, SMARTHOST, None, None), other);
+
+        // It takes mail elsewhere, under a name.
+        let named = BounceHost {
+            next_hop: Some("SMTP.Elm.example".parse().unwrap()),
+            ..smarthost()
+        };
+        let named = [named];
+        assert_eq!(told(&named, SMARTHOST, None, taken("203.0.113.7")), decides);
+        let elsewhere = Some(hop("mx.harbor.example", "203.0.113.7"));
+        assert_eq!(told(&named, SMARTHOST, None, elsewhere), other);
+
+        // Half of the Internet is not one host: its certificate is, and only where it took the mail itself.
+        let wide = [host("0.0.0.0/1", Some(7))];
+        let wide_named = [BounceHost {
+            next_hop: Some("smtp.elm.example".parse().unwrap()),
+            ..wide[0].clone()
+        }];
+        let (here, there) = ("100.64.0.1", "100.64.0.2");
+        assert_eq!(told(&wide, here, Some(7), taken(here)), decides);
+        assert_eq!(told(&wide, here, Some(7), taken(there)), other);
+        assert_eq!(told(&wide_named, here, Some(7), taken(there)), decides);
     }
 
     /// A multipart/report of this type with these parts.
@@ -339,10 +483,15 @@ mod tests {
         assert_eq!(read, Err(NotABounce::Report(NotUnderstood::NoRecipient)));
     }
 
+    fn certificate_of(octet: Option<u8>) -> Option<CertificateFingerprint> {
+        octet.map(|octet| CertificateFingerprint([octet; 32]))
+    }
+
     fn host(network: &str, certificate: Option<u8>) -> BounceHost {
         BounceHost {
             network: network.parse().unwrap(),
-            certificate: certificate.map(|octet| CertificateFingerprint([octet; 32])),
+            certificate: certificate_of(certificate),
+            next_hop: None,
         }
     }
 
@@ -350,14 +499,21 @@ mod tests {
     #[test]
     fn a_bounce_host_is_known_by_its_address_and_by_its_certificate_where_one_is_asked_for() {
         let at = |host: &BounceHost, address: &str, certificate: Option<u8>| {
-            let certificate = certificate.map(|octet| CertificateFingerprint([octet; 32]));
-            host.is_at(address.parse().unwrap(), certificate.as_ref())
+            host.is_at(
+                address.parse().unwrap(),
+                certificate_of(certificate).as_ref(),
+            )
         };
         let by_address = host("192.0.2.8/32", None);
         assert!(at(&by_address, "192.0.2.8", None));
         assert!(at(&by_address, "::ffff:192.0.2.8", Some(1)));
         assert!(!at(&by_address, "192.0.2.9", None));
-        let by_both = host("192.0.2.0/24", Some(7));
+        assert!(at(&host("192.0.2.0/24", None), "192.0.2.9", None));
+        assert!(at(&host("2001:db8::/64", None), "2001:db8::9", Some(1)));
+        // Addresses of more than one site say nothing.
+        assert!(!at(&host("192.0.2.0/23", None), "192.0.2.9", Some(1)));
+        assert!(!at(&host("2001:db8::/63", None), "2001:db8::9", None));
+        let by_both = host("192.0.0.0/16", Some(7));
         assert!(at(&by_both, "192.0.2.9", Some(7)));
         assert!(!at(&by_both, "192.0.2.9", Some(8)));
         assert!(!at(&by_both, "192.0.2.9", None));
@@ -365,9 +521,12 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_that_trusts_everybody_is_told() {
+    fn an_entry_that_trusts_more_than_one_site_by_its_addresses_is_told() {
         assert!(host("0.0.0.0/0", None).problem().is_some());
+        assert!(host("192.0.2.0/23", None).problem().is_some());
         assert!(host("::/0", None).problem().is_some());
+        assert!(host("2001:db8::/63", None).problem().is_some());
+        assert_eq!(host("2001:db8::/64", None).problem(), None);
         assert_eq!(host("0.0.0.0/0", Some(7)).problem(), None);
         assert_eq!(host("192.0.2.0/24", None).problem(), None);
     }

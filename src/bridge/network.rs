@@ -36,9 +36,12 @@ impl Network {
 }
 
 impl Network {
-    /// Whether every address of its family lies in it.
-    pub fn is_everything(&self) -> bool {
-        self.prefix_bits == 0
+    /// Whether it has more addresses than a network with a prefix of `v4_bits`, or `v6_bits` in the other family.
+    pub fn is_wider_than(&self, v4_bits: u8, v6_bits: u8) -> bool {
+        match self.base {
+            IpAddr::V4(_) => self.prefix_bits < v4_bits,
+            IpAddr::V6(_) => self.prefix_bits < v6_bits,
+        }
     }
 }
 

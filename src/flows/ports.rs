@@ -25,7 +25,7 @@ pub use self::{
 pub use crate::bridge::trust::CertificateCandidate;
 use crate::{
     bridge::{
-        exchange::{Effect, Exchange, Scheduled},
+        exchange::{Effect, Exchange, NextHop, Scheduled},
         own_domain::OwnDomain,
     },
     formats::{
@@ -125,11 +125,13 @@ pub enum SendResult {
     },
 }
 
-/// What the audit keeps of a hand-over (audit.md section 7).
+/// What is kept of a hand-over: by the audit (audit.md section 7), and who it was by the exchange (DSN-4).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SmtpReceipt {
     /// The next hop's name and address.
     pub peer: String,
+    /// The same for a comparison; `None` where the mail did not leave this bridge.
+    pub next_hop: Option<NextHop>,
     /// Whether TLS was used, and whether the peer's name was verified.
     pub tls: String,
     /// The final reply.

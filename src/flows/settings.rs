@@ -147,10 +147,12 @@ pub struct ReceivingSettings {
     pub postmaster_retention: Duration,
     /// Our own next hops, whose unsigned bounces are believed over TLS, by the address that they connect from and the
     /// client certificate that they show where one is asked for, such as
-    /// `[{ network = "192.0.2.8/32", certificate = "<SHA-256 fingerprint>" }]`. A failure of a mail that a next hop took
-    /// from us, told to the mail's sender, then counts as refused by the next hop; everything else without a seal is
-    /// refused from there as from anywhere. Whether it was this host that took the mail is not asked: name none that
-    /// passes mail of strangers on to us, or a recipient could make another one's mail look failed. Default none (DSN-4).
+    /// `[{ network = "192.0.2.8/32", certificate = "<SHA-256 fingerprint>" }]`. A failure of a mail that this very host
+    /// took from us, told to the mail's sender by `MAIL FROM:<>`, then counts as refused by the next hop; everything else
+    /// without a seal is refused from there as from anywhere. It took the mail if it has the address that the mail went
+    /// to, or one in the same `network`; a host that takes mail elsewhere is named, as in
+    /// `next_hop = "smtp.harbor.example"`, by the smarthost or MX record. A network wider than /24 (IPv6: /64) says
+    /// nothing: it needs the certificate, and the name or the very address. Default none (DSN-4).
     pub trusted_bounce_hosts: Vec<BounceHost>,
 }
 
@@ -270,6 +272,7 @@ mod tests {
                 BounceHost {
                     network: "2001:db8::/64".parse().unwrap(),
                     certificate: Some(CertificateFingerprint([7; 32])),
+                    next_hop: Some("smtp.harbor.example".parse().unwrap()),
                 },
             ],
             ..ReceivingSettings::default()

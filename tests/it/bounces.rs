@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -25,7 +25,7 @@ use crate::support::{
     bridge::{ASH, ELM, INTAKE, MEI, RUI, files_under, pki},
     notices_ground::{Notice, NoticesGround, Submitted},
     postfix::{Postfix, free_address},
-    receiving_ground::{Setup, hand_over_as, hand_over_in_clear},
+    receiving_ground::{Setup, hand_over_as, hand_over_from, hand_over_in_clear},
     scripted_smtp::{Act, ScriptedSmtp},
     wait_until,
 };
@@ -41,6 +41,7 @@ fn trusts(network: &str, certificate: Option<&SigningIdentity>) -> Vec<BounceHos
     vec![BounceHost {
         network: network.parse().unwrap(),
         certificate: certificate.map(fingerprint),
+        next_hop: None,
     }]
 }
 
@@ -128,10 +129,14 @@ fn a_bounce_of_our_smarthost_settles_its_recipient_once_and_is_not_kept() {
     // It comes again: the reply to it was lost.
     assert!(send("", &bounce).starts_with("250"));
     assert_eq!(ground.told(&submitted), ["smtpRejected"]);
-    // From an address of its own, and larger than what is kept in memory.
+    // Larger than what is kept in memory.
     let mut large = Bounce::of(&submitted, INTAKE, "failed", "5.1.1");
     large.returned += &format!("{MARKER}\r\n").repeat(10_000);
+    // From an address of its own, it is no bounce.
     let reply = send("mailer-daemon@mx.harbor.example", &large.mail());
+    assert_eq!(reply.trim_end(), NOT_SEALED);
+    assert_eq!(ground.state(&submitted, INTAKE), RecipientState::Relayed);
+    let reply = send("", &large.mail());
     assert!(reply.starts_with("250"), "{reply}");
     assert_eq!(ground.told(&submitted), ["smtpRejected", "smtpRejected"]);
     assert_eq!(
@@ -314,6 +319,43 @@ fn a_bounce_counts_from_the_named_host_over_tls_alone() {
         assert_eq!(ground.state(&submitted, RUI), RecipientState::Relayed);
     }
     let reply = hand_over_as(&pki().mail_host, address, "", &[ELM], &bounce);
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(ground.state(&submitted, RUI), RecipientState::Bounced);
+}
+
+// rule: DSN-4, T-20
+#[test]
+fn a_bounce_counts_from_the_host_that_took_the_mail_and_from_no_other_that_is_named() {
+    let with = |networks: &[&str]| {
+        let hosts = networks.iter().flat_map(|network| trusts(network, None));
+        let hosts = hosts.collect();
+        ground(move |config| config.receiving.trusted_bounce_hosts = hosts)
+    };
+    let ground = with(&["127.0.0.1/32", "127.0.0.2/32"]);
+    let submitted = ground.submit(&[RUI], false);
+    let taken_by = ground.recipient(&submitted, RUI).taken_by.unwrap();
+    assert_eq!(taken_by.address, IpAddr::from(Ipv4Addr::LOCALHOST));
+    let bounce = failed(&submitted, RUI);
+    let address = ground.ground.bridge.smtp_address();
+    let other = IpAddr::from([127, 0, 0, 2]);
+    let reply = hand_over_from(other, address, "", &[ELM], &bounce);
+    assert_eq!(reply.trim_end(), NOT_SEALED);
+    assert_eq!(ground.state(&submitted, RUI), RecipientState::Relayed);
+    assert_eq!(
+        ground.errors("bounce_suspect: the mail for the recipient was not taken by the host"),
+        1
+    );
+    assert_eq!(ground.told(&submitted), Vec::<String>::new());
+    let reply = ground.ground.send("", &[ELM], &bounce);
+    assert!(reply.starts_with("250"), "{reply}");
+    assert_eq!(ground.state(&submitted, RUI), RecipientState::Bounced);
+
+    // A smarthost with both addresses.
+    let ground = with(&["127.0.0.0/30"]);
+    let submitted = ground.submit(&[RUI], false);
+    let address = ground.ground.bridge.smtp_address();
+    let bounce = failed(&submitted, RUI);
+    let reply = hand_over_from(other, address, "", &[ELM], &bounce);
     assert!(reply.starts_with("250"), "{reply}");
     assert_eq!(ground.state(&submitted, RUI), RecipientState::Bounced);
 }

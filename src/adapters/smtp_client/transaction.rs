@@ -16,7 +16,7 @@ use super::{
     session::Session,
 };
 use crate::{
-    bridge::exchange::Reason,
+    bridge::exchange::{NextHop, Reason},
     flows::{
         fault_points,
         ports::{OutgoingMail, SendResult, SmtpReceipt},
@@ -298,6 +298,10 @@ fn verdict(session: &Session, reply: &Reply) -> SendResult {
     } else if (200..300).contains(&reply.code()) {
         SendResult::Accepted(SmtpReceipt {
             peer: session.target.to_string(),
+            next_hop: Some(NextHop {
+                host: session.target.host.clone(),
+                address: session.target.address.ip(),
+            }),
             tls: session.tls.clone(),
             reply: reply.to_string(),
         })

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Leg, PreparedRequest, Reason, SealedMail};
+use super::{Leg, NextHop, PreparedRequest, Reason, SealedMail};
 use crate::formats::ids::{DirectAddress, DomainName, LegId, MessageId, SoapMessageId};
 
 /// Something happened. Time is part of it: nothing in the bridge's decisions reads a clock.
@@ -89,6 +89,8 @@ pub enum EventKind {
     SmtpAccepted {
         /// Whom.
         recipient: DirectAddress,
+        /// Who that is, unless it is this bridge itself.
+        by: Option<NextHop>,
     },
     /// The next hop refused this recipient for good, or the queue's own check did, or a bounce came that counts
     /// under DSN-4.

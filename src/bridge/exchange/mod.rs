@@ -22,7 +22,8 @@ pub use event::{
 pub use operator::{InOutbox, NotNow};
 pub use reason::Reason;
 pub use state::{
-    Deadlines, Exchange, Hold, Leg, LegKind, LegState, MailLeg, MdnProgress, Origin, Outcome,
+    Deadlines, Exchange, Hold, Leg, LegKind, LegState, MailLeg, MdnProgress, NextHop, Origin,
+    Outcome,
     PreparedRequest, Recipient, RecipientAnswer, RecipientState, SealedMail, SealedMdn, StatusEnd,
     StatusReport, XdrLeg,
 };

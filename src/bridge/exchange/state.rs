@@ -1,6 +1,6 @@
 //! The state of an exchange: what the store keeps and [`super::step()`] changes.
 
-use std::{fmt, time::Duration};
+use std::{fmt, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -267,6 +267,19 @@ pub struct Recipient {
     /// XDR to Direct: the status submission that tells its outcome, once it is made (STS-3).
     #[serde(default)]
     pub status: Option<StatusReport>,
+    /// XDR to Direct: who took the mail for it. Unknown where nothing left this bridge (MR-5), and of a mail that was
+    /// recorded before this was.
+    #[serde(default)]
+    pub taken_by: Option<NextHop>,
+}
+
+/// A host that took a mail from us.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHop {
+    /// Its name, as it was looked for: that of the MX record, or the smarthost's, which may be an address.
+    pub host: String,
+    /// Where it took the mail.
+    pub address: IpAddr,
 }
 
 /// A status submission: the ITI-41 request that tells the partner what became of one recipient.
@@ -405,6 +418,7 @@ impl Recipient {
             outcome: None,
             mdns: MdnProgress::default(),
             status: None,
+            taken_by: None,
         }
     }
 
@@ -534,6 +548,31 @@ impl Exchange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_recipient_that_was_recorded_before_its_next_hop_was_is_read() {
+        let mut recipient = Recipient::queued(
+            "ada.quill@harbor.example".parse().unwrap(),
+            Vec::new(),
+            None,
+        );
+        recipient.state = RecipientState::Relayed;
+        let mut record = serde_json::to_value(&recipient).unwrap();
+        assert!(record.as_object_mut().unwrap().remove("taken_by").is_some());
+        assert_eq!(
+            serde_json::from_value::<Recipient>(record).unwrap(),
+            recipient
+        );
+        recipient.taken_by = Some(NextHop {
+            host: "mx.harbor.example".to_owned(),
+            address: "2001:db8::25".parse().unwrap(),
+        });
+        let record = serde_json::to_vec(&recipient).unwrap();
+        assert_eq!(
+            serde_json::from_slice::<Recipient>(&record).unwrap(),
+            recipient
+        );
+    }
 
     #[test]
     fn the_debug_text_of_sealed_mail_names_nobody() {

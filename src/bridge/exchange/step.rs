@@ -213,7 +213,7 @@ mod tests {
                 leg: leg_id(leg),
                 reason: Reason::TooLarge,
             }),
-            4 => to().prop_map(|recipient| EventKind::SmtpAccepted { recipient }),
+            4 => to().prop_map(|recipient| EventKind::SmtpAccepted { recipient, by: None }),
             2 => to().prop_map(|recipient| EventKind::SmtpRefused {
                 recipient,
                 reason: Reason::SmtpRejected,

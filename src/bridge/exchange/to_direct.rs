@@ -49,9 +49,10 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
                 }
             }
         }
-        E::SmtpAccepted { recipient } => {
+        E::SmtpAccepted { recipient, by } => {
             if let Some(index) = find_in(life, recipient, &[State::Queued]) {
                 life.exchange.recipients[index].state = State::Relayed;
+                life.exchange.recipients[index].taken_by.clone_from(by);
             }
         }
         E::SmtpRefused { recipient, reason } => {
@@ -353,6 +354,7 @@ mod tests {
                 "smtp 250",
                 EventKind::SmtpAccepted {
                     recipient: recipient(),
+                    by: None,
                 },
             ),
             (
@@ -652,6 +654,7 @@ mod tests {
         seal(&mut exchange, 1, &[ADA, "sent@hisp.example"]);
         let accepted = EventKind::SmtpAccepted {
             recipient: address("sent@hisp.example"),
+            by: None,
         };
         feed(&mut exchange, minute(6), accepted);
         let effects = feed(&mut exchange, minute(50), EventKind::DeadlineQueue);

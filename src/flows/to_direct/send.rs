@@ -209,7 +209,10 @@ fn events(
     let mut is_deferred = results.len() < recipients.len();
     for (recipient, result) in recipients.iter().cloned().zip(results) {
         let kind = match result {
-            SendResult::Accepted(_) => EventKind::SmtpAccepted { recipient },
+            SendResult::Accepted(receipt) => EventKind::SmtpAccepted {
+                recipient,
+                by: receipt.next_hop.clone(),
+            },
             SendResult::Refused { reason, .. } => EventKind::SmtpRefused {
                 recipient,
                 reason: *reason,

@@ -6,18 +6,18 @@ use tracing::{info, warn};
 use super::{
     ToXdr,
     notice::{count, record, taken, told},
-    receive::{Envelope, described},
+    receive::{Envelope, Peer, described},
 };
 use crate::{
     bridge::{
-        bounce::{self, Bounce, NotABounce},
+        bounce::{self, Bounce, Bouncer, NotABounce},
         exchange::{Event, EventKind, Exchange},
         notice::{Notice, Statement},
     },
     flows::{
         fault_points,
         intake::store_error,
-        ports::{SmtpPeer, StoreError, UnitOfWork},
+        ports::{StoreError, UnitOfWork},
         transition::{self, Extras},
     },
     formats::audit::{AuditKind, AuditOutcome, AuditRecord},
@@ -34,19 +34,25 @@ pub(super) enum Bounced {
 }
 
 impl ToXdr {
-    /// Whether an unsigned bounce of this peer may count: over TLS, from a host that is named.
-    pub(super) fn may_bounce(&self, peer: &SmtpPeer) -> bool {
-        let Some(tls) = &peer.tls else {
-            return false;
+    /// Who hands over an unsigned bounce, if it may count: a host that is named, over TLS, with a null reverse-path as
+    /// every DSN has it (RFC 3464 section 2).
+    pub(super) fn bouncer(&self, envelope: &Envelope) -> Option<Bouncer<'_>> {
+        let Peer::Smtp(peer) = &envelope.peer else {
+            return None;
         };
-        let mut hosts = self.receiving.trusted_bounce_hosts.iter();
-        hosts.any(|host| host.is_at(peer.address.ip(), tls.certificate.as_ref()))
+        if envelope.from.is_some() {
+            return None;
+        }
+        let tls = peer.tls.as_ref()?;
+        let hosts = &self.receiving.trusted_bounce_hosts;
+        Bouncer::of(hosts, peer.address.ip(), tls.certificate.as_ref())
     }
 
     /// Feeds a bounce to the exchange that it is about. Whatever is repeated after a crash finds its work done.
     pub(super) async fn take_bounce(
         &self,
         envelope: &Envelope,
+        bouncer: &Bouncer<'_>,
         notice: &Notice,
     ) -> Result<Bounced, StoreError> {
         let Some((exchange, leg)) = self.noticed(notice).await? else {
@@ -56,7 +62,7 @@ impl ToXdr {
         let (mut is_taken, mut is_early) = (false, false);
         let mut refusals = Vec::new();
         for statement in &notice.statements {
-            match bounce::judge(statement, &exchange, leg, &envelope.recipients) {
+            match bounce::judge(statement, &exchange, leg, &envelope.recipients, bouncer) {
                 Ok(Bounce::Decides(reason)) => {
                     is_taken = true;
                     let recipient = statement.recipient.clone();

@@ -155,6 +155,7 @@ fn result(answer: &MailAnswer, id: &str) -> SendResult {
     match answer {
         MailAnswer::Accepted => SendResult::Accepted(SmtpReceipt {
             peer: THIS_BRIDGE.to_owned(),
+            next_hop: None,
             tls: IN_PROCESS.to_owned(),
             reply: format!("250 2.0.0 Ok: queued as {id}"),
         }),

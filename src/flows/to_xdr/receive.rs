@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     bridge::{
-        bounce::{self, NotABounce},
+        bounce::{self, Bouncer, NotABounce},
         exchange::{Event, EventKind, Exchange, Origin, Recipient, step},
         notice::Notice,
         own_domain::OwnDomain,
@@ -166,16 +166,16 @@ impl ToXdr {
     ) -> Result<MailAnswer, StoreError> {
         let identities = identities(&self.domains_of(&envelope.recipients));
         let (bodies, limits) = (Arc::clone(&self.bodies), Arc::clone(&self.limits));
-        let may_bounce = match &envelope.peer {
-            Peer::Smtp(peer) => self.may_bounce(peer),
-            Peer::ThisBridge => false,
-        };
+        let bouncer = self.bouncer(envelope);
+        let may_bounce = bouncer.is_some();
         let looking = self.cpu.run(Urgency::PeerWaits, move || {
             look(received, &identities, may_bounce, &bodies, &limits)
         });
         let staged = match looking.await {
             Ok(Ok(Looked::Sealed(staged))) => staged,
-            Ok(Ok(Looked::Bounce(notice))) => return self.answer_bounce(envelope, &notice).await,
+            Ok(Ok(Looked::Bounce(notice))) => {
+                return self.answer_bounce(envelope, bouncer, &notice).await;
+            }
             Ok(Err(NotTaken::Refused(cause, answer))) => {
                 return self.refuse(envelope, &cause, answer).await;
             }
@@ -246,9 +246,14 @@ impl ToXdr {
     async fn answer_bounce(
         &self,
         envelope: &Envelope,
+        bouncer: Option<Bouncer<'_>>,
         notice: &Notice,
     ) -> Result<MailAnswer, StoreError> {
-        match self.take_bounce(envelope, notice).await? {
+        let taken = match bouncer {
+            Some(bouncer) => self.take_bounce(envelope, &bouncer, notice).await?,
+            None => Bounced::Refused(NotABounce::OtherHost),
+        };
+        match taken {
             Bounced::Taken => {
                 measures::count_mail("bounce");
                 Ok(MailAnswer::Accepted)

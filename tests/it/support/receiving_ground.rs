@@ -3,7 +3,7 @@
 
 use std::{
     io::{Cursor, Read, Write},
-    net::{Ipv4Addr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     sync::Arc,
     time::Duration,
 };
@@ -40,7 +40,7 @@ use super::{
     scripted_smtp::{Builder, ScriptedSmtp},
     scripted_xdr::{Act, ScriptedXdr, Seen},
     smtp_server_ground::{Peer, stuffed},
-    tls::{Identity, connect_plain},
+    tls::{Identity, connect_from, connect_plain},
     wait_until,
 };
 
@@ -360,6 +360,21 @@ pub(crate) fn hand_over_as(
     let ca = &pki().authority.certificate;
     let stream = connect_plain(address);
     let mut peer = starttls(Peer { stream }, ca, "localhost", Some(client));
+    transact(&mut peer, from, to, mail)
+}
+
+/// The same by a peer that connects from this address.
+pub(crate) fn hand_over_from(
+    source: IpAddr,
+    address: SocketAddr,
+    from: &str,
+    to: &[&str],
+    mail: &[u8],
+) -> String {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let stream = runtime.block_on(connect_from(source, address));
+    let ca = &pki().authority.certificate;
+    let mut peer = starttls(Peer { stream }, ca, "localhost", None);
     transact(&mut peer, from, to, mail)
 }
 

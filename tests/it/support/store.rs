@@ -140,6 +140,7 @@ pub(crate) fn exchange(partner: &str, at: Timestamp) -> Exchange {
             outcome: None,
             mdns: Default::default(),
             status: None,
+            taken_by: None,
         }],
         is_begun: true,
         final_at: None,

@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    net::{IpAddr, SocketAddr, TcpStream},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     time::Duration,
@@ -147,6 +147,17 @@ impl Client<'_> {
 /// A TCP connection on which nothing was said yet.
 pub(crate) fn connect_plain(to: SocketAddr) -> TcpStream {
     let socket = TcpStream::connect(to).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    socket.set_write_timeout(Some(PATIENCE)).unwrap();
+    socket
+}
+
+/// The same from an address of this machine.
+pub(crate) async fn connect_from(address: IpAddr, to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((address, 0))).unwrap();
+    let socket = socket.connect(to).await.unwrap().into_std().unwrap();
+    socket.set_nonblocking(false).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
     socket.set_write_timeout(Some(PATIENCE)).unwrap();
     socket
