@@ -133,8 +133,8 @@ pub struct ReceivingSettings {
     /// `550 5.7.1 message not accepted`, whatever the cause, a second after its end at the earliest. Every mail is then
     /// opened twice. False: it is recorded and answered 250, and what fails later is dropped in silence. Default false.
     pub inline_verify: bool,
-    /// Longest time for `inline_verify`; a mail that is not judged by then is recorded, answered 250, and opened later.
-    /// Default `"20s"`.
+    /// Longest time for `inline_verify`; a mail that is not judged by then, or that there is no room to open at once, is
+    /// recorded, answered 250, and opened later. Default `"20s"`.
     #[serde(with = "duration_text")]
     pub inline_verify_timeout: Duration,
     /// Largest mail for the postmaster, in octets; it need not be sealed. Default 262144 (RX-24).

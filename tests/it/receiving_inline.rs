@@ -17,9 +17,10 @@ use crate::support::{
     bridge::{MEI, pki},
     openssl_peer::{OpensslPeer, wrapped},
     receiving_ground::{
-        ADA, FINAL_DELIVERY, LETTER, ReceivingGround, SENDER, TEAM, letter, sealed, success,
-        understood,
+        ADA, FINAL_DELIVERY, LETTER, ReceivingGround, SENDER, TEAM, Unended, letter, sealed,
+        success, understood,
     },
+    wait_until,
 };
 
 /// The one reply.
@@ -211,26 +212,53 @@ fn a_notice_is_taken_if_somebody_may_say_it_and_refused_like_any_mail_if_nobody_
     assert_eq!(ground.send(MEI, &[ADA], &by_mei).trim_end(), NOT_ACCEPTED);
 }
 
-// rule: RX-48, LIM-17
+/// A letter of some hundred kilobytes.
+fn long_letter(id: &str) -> String {
+    let padding = "Please see the attachment.\r\n".repeat(20_000);
+    letter(id, &[ADA], FINAL_DELIVERY).replace("Please see the attachment.\r\n", &padding)
+}
+
+// rule: RX-48
 #[test]
 fn a_mail_that_cannot_be_judged_in_time_is_taken_and_opened_later() {
+    // No mail is opened before the time is over.
+    let ground = inline(|config| config.receiving.inline_verify_timeout = Duration::from_nanos(1));
+    let long = long_letter("i1@direct.harbor.example");
+    assert_taken_unjudged(&ground, &long);
+}
+
+// rule: RX-48, LIM-17
+#[test]
+fn a_mail_that_there_is_no_room_to_open_now_is_taken_and_opened_later() {
     // Opening it takes four times its octets, and its own octets are in flight until it is answered: there is no room
     // before the reply, and enough after it.
-    let ground = inline(|config| {
-        config.receiving.inline_verify_timeout = Duration::from_millis(50);
-        config.limits.max_message_bytes = 512 * 1024;
-        config.limits.max_bytes_in_flight = 512 * 1024;
+    let long = long_letter("i1@direct.harbor.example");
+    let size_bytes = sealed(&long, &[&pki().harbor], &pki().direct_elm).len() as u64;
+    let ground = inline(move |config| {
+        wait_forever(config);
+        config.limits.max_message_bytes = 2 * size_bytes;
+        config.limits.max_bytes_in_flight = 4 * size_bytes + size_bytes / 2;
     });
-    let padding = "Please see the attachment.\r\n".repeat(4_000);
-    let long = to_ada().replace("Please see the attachment.\r\n", &padding);
-    let reply = ground.deliver(&long, &[ADA]);
+    assert_taken_unjudged(&ground, &long);
+}
+
+/// Lets the judgement take longer than any reply is waited for.
+fn wait_forever(config: &mut Config) {
+    config.receiving.inline_verify_timeout = Duration::from_secs(60 * 60);
+    let server = config.smtp.server.as_mut().unwrap();
+    server.answer_timeout = Duration::from_secs(2 * 60 * 60);
+}
+
+/// A trusted mail is taken and posted, and one that nobody trusts is taken and then dropped in silence, as without inline
+/// verification.
+fn assert_taken_unjudged(ground: &ReceivingGround, mail: &str) {
+    let reply = ground.deliver(mail, &[ADA]);
     assert!(reply.starts_with("250"), "{reply}");
     assert_eq!(
         ground.settled().recipients[0].state,
         RecipientState::Dispatched
     );
-    // What is not trusted is then dropped in silence, as without inline verification.
-    let forged = sealed(&long, &[&stranger()], &pki().direct_elm);
+    let forged = sealed(mail, &[&stranger()], &pki().direct_elm);
     let reply = ground.send(SENDER, &[ADA], &forged);
     assert!(reply.starts_with("250"), "{reply}");
     let states = || {
@@ -239,10 +267,49 @@ fn a_mail_that_cannot_be_judged_in_time_is_taken_and_opened_later() {
             .map(|exchange| exchange.recipients[0].state)
             .collect::<Vec<_>>()
     };
-    crate::support::wait_until("it is dropped", || {
+    wait_until("it is dropped", || {
         states().contains(&RecipientState::Rejected)
     });
     assert_eq!(ground.posted().len(), 1);
+}
+
+// rule: RX-48, LIM-17, T-26
+#[test]
+fn many_large_mails_at_once_neither_wait_for_one_another_nor_get_lost() {
+    const MAILS: u64 = 6;
+    let sealed_letter = |number: u64| {
+        let id = format!("i{number}@direct.harbor.example");
+        sealed(&long_letter(&id), &[&pki().harbor], &pki().direct_elm)
+    };
+    let mails: Vec<Vec<u8>> = (0..MAILS).map(sealed_letter).collect();
+    let size_bytes = mails[0].len() as u64;
+    // While all are in flight nobody has room to be opened.
+    let ground = inline(move |config| {
+        wait_forever(config);
+        config.limits.max_message_bytes = 2 * size_bytes;
+        config.limits.max_bytes_in_flight = (MAILS + 3) * size_bytes;
+    });
+    let address = ground.bridge.smtp_address();
+    let begun = mails
+        .iter()
+        .map(|mail| Unended::hand_over(address, SENDER, &[ADA], mail));
+    let mut begun: Vec<Unended> = begun.collect();
+    wait_until("all of them came but for their ends", || {
+        let measures = ground.bridge.measures();
+        let lines = &mut measures.lines();
+        let value = lines.find_map(|line| line.strip_prefix("xdbridge_bytes_in_flight "));
+        value.is_some_and(|value| value.parse::<u64>().unwrap() >= MAILS * size_bytes)
+    });
+    begun.iter_mut().for_each(Unended::end);
+    for mail in &mut begun {
+        let reply = mail.reply();
+        assert!(reply.starts_with("250"), "{reply}");
+    }
+    wait_until("all are posted", || {
+        let posted = ground.posted().len() as u64;
+        assert!(posted <= MAILS);
+        posted == MAILS
+    });
 }
 
 // rule: RCV-R2

@@ -76,11 +76,7 @@ impl ToXdr {
         let judged = self.judge_now(envelope, staged);
         let end = began + self.receiving.inline_verify_timeout;
         let Ok(judged) = timeout_at(end, judged).await else {
-            info!(
-                size_bytes = staged.size,
-                "there was no time to verify a mail before its reply: it is taken and opened later"
-            );
-            measures::count_mail("unverified");
+            unverified(staged, "time");
             return Ok(Inline::Pass);
         };
         let inline = judged?;
@@ -95,8 +91,13 @@ impl ToXdr {
         envelope: &Envelope,
         staged: &StagedBody,
     ) -> Result<Inline, StoreError> {
+        // The mail's own octets are in flight until its reply, so nobody may wait here for more: several large mails at once
+        // would wait for one another, and everybody else for them.
         let bytes = staged.size.saturating_mul(MEMORY_TO_OPEN);
-        let reservation = self.budget.reserve(bytes).await;
+        let Some(reservation) = self.budget.try_reserve(bytes) else {
+            unverified(staged, "room");
+            return Ok(Inline::Pass);
+        };
         let now = self.clock.now();
         let job = OpenJob {
             bodies: Arc::clone(&self.bodies),
@@ -138,4 +139,13 @@ impl ToXdr {
             Ok(Inline::Refuse("panic".to_owned().into()))
         })
     }
+}
+
+/// A mail is taken as it would be without inline verification, for want of what it needs.
+fn unverified(staged: &StagedBody, lack: &'static str) {
+    info!(
+        size_bytes = staged.size,
+        lack, "there was no {lack} to verify a mail before its reply: it is taken and opened later"
+    );
+    measures::count_mail("unverified");
 }

@@ -392,22 +392,53 @@ pub(crate) fn hand_over_in_clear(
     transact(&mut peer, from, to, mail)
 }
 
+/// A mail that has come but for the dot that ends it.
+pub(crate) struct Unended(Peer<SslStream<TcpStream>>);
+
+impl Unended {
+    /// Sends a mail but for its end.
+    pub(crate) fn hand_over(address: SocketAddr, from: &str, to: &[&str], mail: &[u8]) -> Self {
+        let stream = connect_plain(address);
+        let ca = &pki().authority.certificate;
+        let mut peer = starttls(Peer { stream }, ca, "localhost", None);
+        assert_eq!(envelope(&mut peer, from, to), None);
+        let stuffed = stuffed(mail);
+        peer.send(stuffed.strip_suffix(b".\r\n").unwrap());
+        Self(peer)
+    }
+
+    /// Ends it, without waiting for the reply.
+    pub(crate) fn end(&mut self) {
+        self.0.send(".\r\n");
+    }
+
+    /// The reply.
+    pub(crate) fn reply(&mut self) -> String {
+        self.0.reply()
+    }
+}
+
 /// One mail over a session that has begun.
 fn transact<S: Read + Write>(peer: &mut Peer<S>, from: &str, to: &[&str], mail: &[u8]) -> String {
+    if let Some(refusal) = envelope(peer, from, to) {
+        return refusal;
+    }
+    peer.send(stuffed(mail));
+    peer.reply()
+}
+
+/// Up to 354, or the reply that came instead.
+fn envelope<S: Read + Write>(peer: &mut Peer<S>, from: &str, to: &[&str]) -> Option<String> {
     let mut commands = vec![format!("MAIL FROM:<{from}>")];
     commands.extend(to.iter().map(|to| format!("RCPT TO:<{to}>")));
     for command in commands {
         let reply = peer.ask(&command);
         if !reply.starts_with("250") {
-            return reply;
+            return Some(reply);
         }
     }
     let reply = peer.ask("DATA");
-    if !reply.starts_with("354") {
-        return reply;
-    }
-    peer.send(stuffed(mail));
-    peer.reply()
+    (!reply.starts_with("354")).then_some(reply)
 }
 
 /// The request as the endpoint reads it, and its documents.
