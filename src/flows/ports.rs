@@ -30,7 +30,7 @@ use crate::{
     },
     formats::{
         audit::AuditRecord,
-        ids::{BodyId, CertificateFingerprint, DirectAddress, DomainName, ExchangeId},
+        ids::{BodyId, CertificateFingerprint, DirectAddress, DomainName, ExchangeId, MessageId},
     },
 };
 
@@ -303,6 +303,8 @@ pub enum LookupKey {
     MessageId(String),
     /// The inner Message-ID of the mail that it was received as.
     ReceivedMail(String),
+    /// The digest of that mail, where it has no Message-ID.
+    ReceivedContent([u8; 32]),
     /// The wsa:MessageID of a post of its own.
     Post {
         /// The endpoint's name in the configuration: ids never match across endpoints.
@@ -312,6 +314,16 @@ pub enum LookupKey {
     },
     /// Any of the above, for operators.
     Any(String),
+}
+
+impl LookupKey {
+    /// What a received mail is found by, should it come again (DST-6).
+    pub(in crate::flows) fn of_received(message_id: Option<&MessageId>, digest: &[u8; 32]) -> Self {
+        match message_id {
+            Some(id) => Self::ReceivedMail(id.as_str().to_owned()),
+            None => Self::ReceivedContent(*digest),
+        }
+    }
 }
 
 /// An exchange and the version that the store holds.

@@ -121,11 +121,13 @@ fn new_keys(before: &Exchange, after: &Exchange) -> Vec<LookupKey> {
         },
     });
     let received = |exchange: &Exchange| match &exchange.origin {
-        Origin::Direct { message_id, .. } => message_id.clone(),
-        Origin::Xdr { .. } => None,
+        Origin::Direct {
+            message_id,
+            digest: Some(digest),
+            ..
+        } => Some(LookupKey::of_received(message_id.as_ref(), digest)),
+        Origin::Direct { .. } | Origin::Xdr { .. } => None,
     };
-    let of_mail = received(after)
-        .filter(|_| received(before).is_none())
-        .map(|id| LookupKey::ReceivedMail(id.as_str().to_owned()));
+    let of_mail = received(after).filter(|_| received(before).is_none());
     of_legs.chain(of_mail).collect()
 }

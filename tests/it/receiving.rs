@@ -1,5 +1,7 @@
 //! A Direct message reaches an XDR endpoint, and its sender is told of each recipient once.
 
+use std::collections::BTreeMap;
+
 use xdbridge::{
     bridge::{
         endpoint::EndpointConfig,
@@ -14,7 +16,7 @@ use crate::support::{
     bridge::{as_tls, as_tls_ca, pki},
     receiving_ground::{
         ADA, FINAL_DELIVERY, LETTER, ReceivingGround, SENDER, TEAM, letter, response, sealed,
-        success, understood,
+        sealed_entity, success, understood,
     },
     scripted_xdr::{Act, ScriptedXdr},
     wait_until,
@@ -254,6 +256,64 @@ fn the_same_mail_again_is_not_posted_again_and_its_notices_are_repeated_as_they_
     let other = letter.replace("Please see", "Please do see");
     ground.deliver(&other, &[ADA]);
     wait_until("the other mail is posted", || ground.posted().len() == 2);
+}
+
+// rule: DST-6, MDN-15, T-22
+#[test]
+fn the_same_mail_without_a_message_id_is_posted_once_and_told_once() {
+    let ground = ReceivingGround::start(|_| success());
+    let id = "Message-ID: <m9@direct.harbor.example>\r\n";
+    let with_id = letter("m9@direct.harbor.example", &[ADA], FINAL_DELIVERY);
+    let text = with_id.replace(id, "");
+    assert_ne!(text, with_id);
+    for (number, wrap) in [true, false].into_iter().enumerate() {
+        let deliver = |text: &str| {
+            let reply = if wrap {
+                ground.deliver(text, &[ADA])
+            } else {
+                ground.send(SENDER, &[ADA], &unwrapped(text))
+            };
+            assert!(reply.starts_with("250"), "{reply}");
+        };
+        let (posts, told) = (2 * number, 6 * number);
+        deliver(&text);
+        wait_until("it is posted", || ground.posted().len() == posts + 1);
+        ground.notices(told + 2);
+        // Sealed anew.
+        deliver(&text);
+        let mut copies: BTreeMap<String, Vec<Vec<u8>>> = BTreeMap::new();
+        for notice in ground.notices(told + 4) {
+            let of_one = copies.entry(notice.message_id).or_default();
+            of_one.push(notice.entity);
+        }
+        assert_eq!(ground.posted().len(), posts + 1);
+        // Each round has two notices that came twice, and two of another mail.
+        assert_eq!(copies.len(), 4 * number + 2);
+        let twice = copies.values().filter(|copies| match copies.as_slice() {
+            [one, other] => one == other,
+            _ => false,
+        });
+        assert_eq!(twice.count(), 2 * number + 2);
+        // Sent at another time, it is another mail: the same document may well be sent twice.
+        let later = text.replace("Date: Sun, 22 Nov 2026 ", "Date: Mon, 23 Nov 2026 ");
+        assert_ne!(later, text);
+        deliver(&later);
+        wait_until("the other mail is posted", || {
+            ground.posted().len() == posts + 2
+        });
+        ground.notices(told + 6);
+    }
+}
+
+/// The letter signed without its header, which is the outer one (WR-2).
+fn unwrapped(letter: &str) -> Vec<u8> {
+    let at = letter.find("Content-Type: multipart/mixed").unwrap();
+    let (header, entity) = letter.split_at(at);
+    let to = &pki().direct_elm.certificate;
+    let sealed = sealed_entity(entity, &[&pki().harbor], to);
+    let sealed = String::from_utf8(sealed).unwrap();
+    let outer = &sealed[sealed.find("Content-Type: application/").unwrap()..];
+    format!("{header}{outer}").into_bytes()
 }
 
 // rule: MDN-14, LOOP-1, RCV-8, XDR-112

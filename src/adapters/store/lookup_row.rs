@@ -41,6 +41,7 @@ impl Reach {
             LookupKey::Submission { .. }
             | LookupKey::MessageId(_)
             | LookupKey::ReceivedMail(_)
+            | LookupKey::ReceivedContent(_)
             | LookupKey::Post { .. } => Self::All,
         }
     }
@@ -73,6 +74,7 @@ fn hash(key: &Key, of: &LookupKey) -> [u8; 32] {
         }
         LookupKey::MessageId(id) => key.lookups.of(&[b"mail", id.as_bytes()]),
         LookupKey::ReceivedMail(id) => key.lookups.of(&[b"received", id.as_bytes()]),
+        LookupKey::ReceivedContent(digest) => key.lookups.of(&[b"received content", digest]),
         LookupKey::Post { endpoint, id } => {
             key.lookups
                 .of(&[b"post", endpoint.as_bytes(), id.as_bytes()])
@@ -87,7 +89,9 @@ fn any_hash(key: &Key, text: &str) -> [u8; 32] {
 
 fn bare_text(key: &LookupKey) -> Cow<'_, str> {
     match key {
-        LookupKey::Submission { digest, .. } => hex(digest).into(),
+        LookupKey::Submission { digest, .. } | LookupKey::ReceivedContent(digest) => {
+            hex(digest).into()
+        }
         LookupKey::SoapMessageId { id, .. }
         | LookupKey::SubmissionSet { id, .. }
         | LookupKey::Post { id, .. } => id.into(),

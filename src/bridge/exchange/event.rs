@@ -217,7 +217,7 @@ pub struct Opening {
     pub from: DirectAddress,
     /// The inner Message-ID, if there is one.
     pub message_id: Option<MessageId>,
-    /// SHA-256 over the signed content (DST-6).
+    /// What tells it from another mail with its Message-ID, or without any (DST-6).
     pub digest: [u8; 32],
     /// The signer's certificate (DER).
     pub signer: Vec<u8>,

@@ -85,7 +85,7 @@ pub enum Origin {
         /// The inner From, once it is verified.
         from: Option<DirectAddress>,
         /// SHA-256 over the signed content, once it is verified: what tells the same mail from another one with its
-        /// Message-ID (DST-6).
+        /// Message-ID, or without any (DST-6).
         digest: Option<[u8; 32]>,
         /// The certificate (DER) of the verified signer: MDNs may be encrypted to it where no other is found (MDN-28).
         signer: Option<Vec<u8>>,

@@ -1,10 +1,11 @@
-//! Has this mail come before? (DST-6, T-22.) By inner Message-ID and signed content, recipient by recipient.
+//! Has this mail come before? (DST-6, T-22.) By inner Message-ID and signed content, or by what it is where it has
+//! no Message-ID, recipient by recipient.
 
 use super::ToXdr;
 use crate::{
     bridge::exchange::{Exchange, Origin},
     flows::ports::{LookupKey, StoreError},
-    formats::ids::{DirectAddress, ExchangeId, MessageId},
+    formats::ids::{DirectAddress, ExchangeId},
 };
 
 /// What earlier exchanges have of a mail.
@@ -24,11 +25,11 @@ impl Earlier {
 }
 
 impl ToXdr {
-    /// Looks for the mail with this id and content among those that were opened, other than `own`.
+    /// Looks for the mail with this key and digest among those that were opened, other than `own`.
     pub(super) async fn earlier(
         &self,
         own: ExchangeId,
-        message_id: Option<&MessageId>,
+        key: &LookupKey,
         digest: &[u8; 32],
         recipients: &[DirectAddress],
     ) -> Result<Earlier, StoreError> {
@@ -36,11 +37,7 @@ impl ToXdr {
             repeated: Vec::new(),
             is_id_taken: false,
         };
-        let Some(message_id) = message_id else {
-            return Ok(earlier);
-        };
-        let key = LookupKey::ReceivedMail(message_id.as_str().to_owned());
-        for id in self.store.find(&key).await? {
+        for id in self.store.find(key).await? {
             let Some(found) = self.store.load(id).await? else {
                 continue;
             };

@@ -4,6 +4,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
+use openssl::sha::Sha256;
 
 use super::receive::identities;
 use crate::{
@@ -20,7 +21,7 @@ use crate::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
         ids::{BodyId, CertificateFingerprint, DirectAddress},
         limits::Limits,
-        mime::read::{self, Mail, MailError},
+        mime::read::{self, Mail, MailError, MailHeader},
         smime::{self, Legacy, Leniency, OpenError, OpenOptions, Opened, SignerFault},
     },
 };
@@ -34,7 +35,7 @@ pub(super) struct OpenedMail {
     pub(super) entity: Vec<u8>,
     /// The outer header, for an entity that wraps no message (WR-2).
     pub(super) outer_header: Vec<u8>,
-    /// SHA-256 over the entity.
+    /// What tells it from another mail with its Message-ID, or from any other if it has none (DST-6).
     pub(super) digest: [u8; 32],
     /// Who sent it, and who may have it.
     pub(super) trusted: Trusted,
@@ -163,7 +164,7 @@ impl OpenJob {
     }
 
     fn judge(&self, opened: Opened) -> Result<OpenedMail, NotOpened> {
-        let (trusted, notice) = {
+        let (trusted, notice, digest) = {
             let message = Message::of(&opened.entity, &opened.outer_header, &self.limits);
             let message = message.map_err(unreadable)?;
             let mail = message.read(&self.limits).map_err(unreadable)?;
@@ -180,10 +181,16 @@ impl OpenJob {
             let notice = mail
                 .report()
                 .map(|_| Notice::read(&mail, &opened, &self.recipients, &domain_of, self.now));
-            (trusted, notice)
+            let digest = match &message {
+                Message::Unwrapped { .. } if trusted.message_id.is_none() => {
+                    digest_with_header(&opened.entity, &trusted.sender, &mail.header)
+                }
+                _ => opened.sha256,
+            };
+            (trusted, notice, digest)
         };
         Ok(OpenedMail {
-            digest: opened.sha256,
+            digest,
             entity: opened.entity,
             outer_header: opened.outer_header,
             trusted,
@@ -193,6 +200,18 @@ impl OpenJob {
             failed_signers: opened.failed_signers,
         })
     }
+}
+
+/// SHA-256 over the signed content and what the outer header says of its sending. Two mails without a Message-ID may well
+/// carry the same document; where the header is not part of the signed content (WR-2), the digest of that does not tell
+/// them apart.
+fn digest_with_header(entity: &[u8], sender: &DirectAddress, header: &MailHeader) -> [u8; 32] {
+    let date = header.date.map(|date| date.as_second());
+    let fields = format!("{sender}\n{date:?}\n{:?}\n", header.subject);
+    let mut digest = Sha256::new();
+    digest.update(fields.as_bytes());
+    digest.update(entity);
+    digest.finish()
 }
 
 /// A signed message that no mail program would read is not trusted either: nobody knows what was signed.

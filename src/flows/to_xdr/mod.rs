@@ -31,8 +31,8 @@ use super::{
     deadlines,
     keyed::KeyedPlaces,
     ports::{
-        Bodies, Claim, Clock, Exchanges, FindCertificates, KeepPostmasterMail, OwnDomains, PostXdr,
-        SendMail, StoreError,
+        Bodies, Claim, Clock, Exchanges, FindCertificates, KeepPostmasterMail, LookupKey,
+        OwnDomains, PostXdr, SendMail, StoreError,
     },
     settings::{NotificationSettings, ReceivingSettings},
 };
@@ -42,10 +42,7 @@ use crate::{
         exchange::{Effect, Timers},
         partner::Partners,
     },
-    formats::{
-        ids::{DomainName, MessageId},
-        limits::Limits,
-    },
+    formats::{ids::DomainName, limits::Limits},
 };
 
 /// The use case, with everything that it needs of the world.
@@ -86,8 +83,9 @@ pub struct ToXdr {
     pub timers: Arc<Timers>,
     /// The host that reports in notices.
     pub host: DomainName,
-    /// Mails that are being opened now, by Message-ID: two copies of one mail are looked at one after the other.
-    pub under_way: KeyedPlaces<MessageId>,
+    /// Mails that are being opened now, by what they would be found by: two copies of one mail are looked at one after the
+    /// other.
+    pub under_way: KeyedPlaces<LookupKey>,
 }
 
 impl ToXdr {

@@ -22,7 +22,7 @@ use crate::{
         deadlines, fault_points,
         intake::store_error,
         measures,
-        ports::{Claim, StoreError},
+        ports::{Claim, LookupKey, StoreError},
         records::alarm_damaged_body,
         transition::{self, Extras},
     },
@@ -131,17 +131,10 @@ impl ToXdr {
             let reason = Reason::Untrusted;
             return self.reject(claim, exchange, reason, cause, audit).await;
         }
-        let _place = match &opened.trusted.message_id {
-            Some(id) => Some(self.under_way.enter(id).await),
-            None => None,
-        };
+        let key = LookupKey::of_received(opened.trusted.message_id.as_ref(), &opened.digest);
+        let _place = self.under_way.enter(&key).await;
         let earlier = self
-            .earlier(
-                claim.exchange,
-                opened.trusted.message_id.as_ref(),
-                &opened.digest,
-                &welcome,
-            )
+            .earlier(claim.exchange, &key, &opened.digest, &welcome)
             .await?;
         if earlier.is_id_taken {
             warn!(exchange.id = %claim.exchange, "exchange {} has the Message-ID of another mail", claim.exchange);
