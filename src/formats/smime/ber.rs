@@ -432,6 +432,70 @@ mod tests {
         }
     }
 
+    // rule: LIM-16
+    #[test]
+    fn members_are_counted_one_beyond_the_limit_and_never_looked_into() {
+        let empty = tlv(TAG_SEQUENCE, &[]);
+        // Whoever reads on beyond the first one too many, or reads one of them, finds no BER.
+        let unreadable = tlv(TAG_SEQUENCE, &[0xDF; 100]);
+        let crowd = |members: usize| {
+            let mut list = unreadable.repeat(members);
+            list.extend([0xDF; 100_000]);
+            list
+        };
+        let signed = |digests: Vec<u8>, lists: Vec<u8>, signers: Vec<u8>| {
+            let (digests, signers) = (tlv(TAG_SET, &digests), tlv(TAG_SET, &signers));
+            content_info(2, &[version(), digests, empty.clone(), lists, signers])
+        };
+        let limits = Limits::default();
+        let (certificates, signers) = (limits.max_cms_certificates, limits.max_signer_infos);
+        let one = || empty.clone();
+        let lists = |tag| tlv(tag, &crowd(certificates + 1));
+        for (what, limit, bomb) in [
+            (
+                "RecipientInfos",
+                limits.max_recipient_infos,
+                enveloped(&crowd(limits.max_recipient_infos + 1)),
+            ),
+            (
+                "digest algorithms",
+                signers,
+                signed(crowd(signers + 1), Vec::new(), one()),
+            ),
+            (
+                "certificates",
+                certificates,
+                signed(one(), lists(TAG_CONTEXT_0), one()),
+            ),
+            (
+                "revocation lists",
+                certificates,
+                signed(one(), lists(TAG_CONTEXT_1), one()),
+            ),
+            (
+                "SignerInfos",
+                signers,
+                signed(one(), Vec::new(), crowd(signers + 1)),
+            ),
+        ] {
+            let refused = survey(&bomb, &limits).unwrap_err();
+            let OpenError::TooMany {
+                what: told,
+                limit: told_limit,
+            } = refused
+            else {
+                panic!("{what}: {refused}");
+            };
+            assert_eq!((told, told_limit), (what, limit));
+        }
+        // Within the limit, the octets after them are seen.
+        let fewer = signed(one(), tlv(TAG_CONTEXT_0, &crowd(certificates)), one());
+        assert!(matches!(
+            survey(&fewer, &limits),
+            Err(OpenError::Malformed(_))
+        ));
+    }
+
     fn attributes(tag: u8, count: usize, values: &[u8]) -> Vec<u8> {
         let oid = vec![TAG_OID, 1, 0x2A];
         let attribute = tlv(TAG_SEQUENCE, &[oid, tlv(TAG_SET, values)].concat());
