@@ -471,7 +471,7 @@ pub static JUDGED_ELSEWHERE: &[Rule] = &[
         "LIM-13",
         Package,
         NotRead,
-        "directories no deeper than the limit",
+        "directories no deeper than the limit, and no package in a package",
     ),
     // An answer.
     Rule::of(

@@ -30,7 +30,9 @@ use zip::{ZipWriter, write::SimpleFileOptions};
 use crate::support::{
     bridge::{config, pki},
     folder::TestFolder,
-    medium::{DOCUMENT_PATH, good_entries, with_document, with_entry},
+    medium::{
+        DOCUMENT_PATH, METADATA_PATH, good_entries, metadata, slots_of, with_document, with_entry,
+    },
     openssl_peer::{OpensslPeer, mailed, wrapped},
     process::BridgeProcess,
     raw_zip::{RawEntry, build},
@@ -462,6 +464,7 @@ fn zips_that_attack_are_told_to_the_audit_and_their_sender_as_failed() {
     let document = |change: fn(&mut RawEntry)| with_document(change);
     let ratio = with_document(|entry| *entry = RawEntry::file(DOCUMENT_PATH, &vec![0; 8 << 20]));
     let again = "ihe_xdm/subset01/doc00001.xml";
+    let inner = build(&good_entries()).octets;
     let converted = "conversionFailed";
     let attacks = [
         (
@@ -472,7 +475,7 @@ fn zips_that_attack_are_told_to_the_audit_and_their_sender_as_failed() {
         ),
         ("ratio", ratio, "LIM-12", "tooLarge"),
         ("60000 entries", crowd_of(60_000), "LIM-10", "tooLarge"),
-        ("10^5 entries", crowd(), "XDM-41", converted),
+        ("10^5 entries", crowd(), "LIM-10", "tooLarge"),
         (
             "lying size",
             document(|entry| entry.size += 1_000),
@@ -501,6 +504,12 @@ fn zips_that_attack_are_told_to_the_audit_and_their_sender_as_failed() {
             "symlink",
             document(|entry| entry.external_attributes = 0o120_777 << 16),
             "XDM-64",
+            converted,
+        ),
+        (
+            "a package in a package",
+            in_a_package(&inner),
+            "LIM-13",
             converted,
         ),
         (
@@ -537,6 +546,14 @@ fn zips_that_attack_are_told_to_the_audit_and_their_sender_as_failed() {
             "{name}: {found}"
         );
     }
+}
+
+/// A sound medium whose document this is.
+fn in_a_package(document: &[u8]) -> Vec<u8> {
+    let mut entries = good_entries();
+    entries[4] = RawEntry::file(METADATA_PATH, metadata(&slots_of(document)).as_bytes());
+    entries[5] = RawEntry::file(DOCUMENT_PATH, document);
+    build(&entries).octets
 }
 
 // rule: LIM-10, LIM-12, T-8, T-26, XDM-62

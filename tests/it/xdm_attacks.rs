@@ -10,7 +10,7 @@ use xdbridge::formats::{
 
 use crate::support::{
     medium::{
-        DOCUMENT, DOCUMENT_PATH, METADATA_PATH, good_entries, good_slots, metadata, slot,
+        DOCUMENT, DOCUMENT_PATH, METADATA_PATH, good_entries, good_slots, metadata, slot, slots_of,
         with_document, with_entry,
     },
     raw_zip::{RawEntry, RawZip, build},
@@ -212,6 +212,50 @@ fn too_many_entries_are_refused_before_they_are_read() {
     assert_eq!(refused_by(&build(&many).octets), "LIM-10");
     let long = vec![RawEntry::stored(&"n".repeat(60_000), b"")];
     assert_eq!(refused_by(&build(&long).octets), "LIM-10");
+}
+
+// rule: LIM-10, T-8
+#[test]
+fn zip64_is_refused_and_too_many_entries_are_told_where_it_counts_them() {
+    let sound = build(&good_entries());
+    let of = |entries: u64| {
+        let (head, end) = sound.octets.split_at(sound.end_start);
+        let mut octets = head.to_vec();
+        octets.extend(b"PK\x06\x06\x2c\0\0\0\0\0\0\0\x2d\0\x2d\0\0\0\0\0\0\0\0\0");
+        for field in [entries, entries, 0, 0] {
+            octets.extend(field.to_le_bytes());
+        }
+        octets.extend(b"PK\x06\x07\0\0\0\0");
+        octets.extend((sound.end_start as u64).to_le_bytes());
+        octets.extend(b"\x01\0\0\0");
+        octets.extend(end);
+        octets
+    };
+    assert_eq!(refused_by(&of(6)), "XDM-41");
+    assert_eq!(refused_by(&of(1_000)), "XDM-41");
+    assert!(read(&of(1_001)).unwrap_err().is_too_large());
+    assert_eq!(refused_by(&of(u64::MAX)), "LIM-10");
+    // The locator points anywhere.
+    let mut astray = of(u64::MAX);
+    let at = astray.len() - 22 - 12;
+    for start in [0, 1_000_000, u64::MAX] {
+        astray[at..at + 8].copy_from_slice(&start.to_le_bytes());
+        assert_eq!(refused_by(&astray), "XDM-41", "{start}");
+    }
+}
+
+// rule: LIM-13
+#[test]
+fn a_package_in_a_package_fails_the_set_whose_document_it_is() {
+    let inner = build(&good_entries()).octets;
+    let mut entries = good_entries();
+    entries[4] = RawEntry::file(METADATA_PATH, metadata(&slots_of(&inner)).as_bytes());
+    for entry in [RawEntry::file, RawEntry::stored] {
+        entries[5] = entry(DOCUMENT_PATH, &inner);
+        let package = read(&build(&entries).octets).unwrap();
+        assert!(package.sets[0].is_refused() && package.sets[0].documents.is_empty());
+        assert_eq!(package.sets[0].findings[0].rule, "LIM-13");
+    }
 }
 
 // rule: LIM-13

@@ -23,9 +23,8 @@ pub use operator::{InOutbox, NotNow};
 pub use reason::Reason;
 pub use state::{
     Deadlines, Exchange, Hold, Leg, LegKind, LegState, MailLeg, MdnProgress, NextHop, Origin,
-    Outcome,
-    PreparedRequest, Recipient, RecipientAnswer, RecipientState, SealedMail, SealedMdn, StatusEnd,
-    StatusReport, XdrLeg,
+    Outcome, PreparedRequest, Recipient, RecipientAnswer, RecipientState, SealedMail, SealedMdn,
+    StatusEnd, StatusReport, XdrLeg,
 };
 pub use step::step;
 pub use timers::Timers;

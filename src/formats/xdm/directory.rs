@@ -14,12 +14,15 @@ use zip::{
 use super::error::XdmError;
 use crate::formats::limits::Limits;
 
-const END_SIGNATURE: &[u8; 4] = b"PK\x05\x06";
+pub(super) const END_SIGNATURE: &[u8; 4] = b"PK\x05\x06";
 const ZIP64_LOCATOR_SIGNATURE: &[u8; 4] = b"PK\x06\x07";
-const CENTRAL_SIGNATURE: &[u8; 4] = b"PK\x01\x02";
-const LOCAL_SIGNATURE: &[u8; 4] = b"PK\x03\x04";
-const END_BYTES: u64 = 22;
+const ZIP64_END_SIGNATURE: &[u8] = b"PK\x06\x06";
+pub(super) const CENTRAL_SIGNATURE: &[u8; 4] = b"PK\x01\x02";
+pub(super) const LOCAL_SIGNATURE: &[u8; 4] = b"PK\x03\x04";
+pub(super) const END_BYTES: u64 = 22;
 const ZIP64_LOCATOR_BYTES: u64 = 20;
+/// Octets of the ZIP64 end record up to the number of all entries (APPNOTE 4.3.14).
+const ZIP64_END_BYTES: u64 = 40;
 const LOCAL_BYTES: usize = 30;
 /// Room for one entry's names and extra fields in the central directory; real ones take some hundred octets.
 const MAX_CENTRAL_BYTES_EACH: u64 = 4 * 1024;
@@ -87,15 +90,8 @@ struct EndRecord {
 impl<R: Read + Seek> Directory<R> {
     /// Checks the whole structure. Nothing is inflated yet.
     pub fn open(mut zip: R, limits: &Limits) -> Result<Self, XdmError> {
-        let end = read_end_record(&mut zip)?;
         let max_entries = limits.max_zip_entries as u64;
-        if end.entries > max_entries {
-            return Err(XdmError::TooLarge {
-                rule: "LIM-10",
-                what: "the zip has too many entries",
-                max: max_entries,
-            });
-        }
+        let end = read_end_record(&mut zip, max_entries)?;
         let central = read_central_directory(&mut zip, &end)?;
         let mut ranges = Vec::with_capacity(central.len());
         for (index, entry) in (0..).zip(&central) {
@@ -238,9 +234,14 @@ impl<R: Read + Seek> Directory<R> {
     }
 }
 
-/// The last end record, which must end with the file.
-fn read_end_record<R: Read + Seek>(zip: &mut R) -> Result<EndRecord, XdmError> {
+/// The last end record, which must end with the file and count no more than `max_entries`.
+fn read_end_record<R: Read + Seek>(zip: &mut R, max_entries: u64) -> Result<EndRecord, XdmError> {
     let no = |what| XdmError::NotZip { what };
+    let too_many = XdmError::TooLarge {
+        rule: "LIM-10",
+        what: "the zip has too many entries",
+        max: max_entries,
+    };
     let length = zip.seek(SeekFrom::End(0))?;
     let tail_bytes = length.min(END_BYTES + ZIP64_LOCATOR_BYTES + u64::from(u16::MAX));
     let tail_start = length - tail_bytes;
@@ -264,17 +265,23 @@ fn read_end_record<R: Read + Seek>(zip: &mut R) -> Result<EndRecord, XdmError> {
     if fields.0.len() != usize::from(comment_bytes) {
         return Err(no("nothing may follow its end record: it must be the last"));
     }
+    let locator = at
+        .checked_sub(ZIP64_LOCATOR_BYTES as usize)
+        .and_then(|locator| tail.get(locator..at)?.strip_prefix(ZIP64_LOCATOR_SIGNATURE));
     let is_zip64 = entries == u16::MAX
         || central_bytes == u32::MAX
         || central_start == u32::MAX
-        || at
-            .checked_sub(ZIP64_LOCATOR_BYTES as usize)
-            .and_then(|locator| tail.get(locator..locator + 4))
-            .is_some_and(|signature| signature == ZIP64_LOCATOR_SIGNATURE);
+        || locator.is_some();
     if is_zip64 {
-        return Err(no(
-            "ZIP64 is not taken: no archive within the limits needs it",
-        ));
+        // More entries than an end record can count are the one good reason for it.
+        let entries = locator.map(|locator| zip64_entries(zip, locator, length));
+        return Err(match entries.transpose()?.flatten() {
+            Some(entries) if entries > max_entries => too_many,
+            _ => no("ZIP64 is not taken: no archive within the limits needs it"),
+        });
+    }
+    if u64::from(entries) > max_entries {
+        return Err(too_many);
     }
     if this_disk != 0 || central_disk != 0 || entries_here != entries {
         return Err(no("it must be on one disk"));
@@ -289,6 +296,35 @@ fn read_end_record<R: Read + Seek>(zip: &mut R) -> Result<EndRecord, XdmError> {
         central_start,
         central_bytes,
     })
+}
+
+/// How many entries the ZIP64 end record counts that this locator, without its signature, points to.
+fn zip64_entries<R: Read + Seek>(
+    zip: &mut R,
+    locator: &[u8],
+    length: u64,
+) -> io::Result<Option<u64>> {
+    let mut fields = Fields(locator);
+    let start = fields.take(4).and_then(|_disk| fields.u64());
+    let is_inside = |start: &u64| {
+        start
+            .checked_add(ZIP64_END_BYTES)
+            .is_some_and(|end| end <= length)
+    };
+    let Some(start) = start.filter(is_inside) else {
+        return Ok(None);
+    };
+    zip.seek(SeekFrom::Start(start))?;
+    let mut record = Vec::new();
+    zip.by_ref()
+        .take(ZIP64_END_BYTES)
+        .read_to_end(&mut record)?;
+    let mut fields = Fields(&record);
+    if fields.take(4) != Some(ZIP64_END_SIGNATURE) {
+        return Ok(None);
+    }
+    // Its size, versions, disks, and the entries of this disk.
+    Ok(fields.take(28).and_then(|_| fields.u64()))
 }
 
 fn read_central_directory<R: Read + Seek>(

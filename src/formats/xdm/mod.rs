@@ -7,6 +7,7 @@
 pub mod directory;
 mod error;
 pub mod names;
+mod nested;
 pub mod pack;
 mod pages;
 mod tree;

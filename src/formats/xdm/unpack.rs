@@ -2,13 +2,14 @@
 //! XDM-45, XDM-60 to XDM-67).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io::{self, Read, Seek},
 };
 
 use super::{
     directory::{Directory, Inflated},
     names::is_iso9660_file_name,
+    nested::NestedPackage,
     tree::{File, Found, SetDirectory, Tree},
     uri::{self, MAX_URI_CHARS},
 };
@@ -86,6 +87,7 @@ pub fn unpack(zip: impl Read + Seek, limits: &Limits) -> Result<XdmPackage, XdmE
         limits,
         inflated: Inflated::default(),
         facts: HashMap::new(),
+        packages: HashSet::new(),
     };
     for (number, set_directory) in (1..).zip(&tree.sets) {
         match reader.read_set(number, set_directory)? {
@@ -160,6 +162,8 @@ struct SetReader<'a, R> {
     inflated: Inflated,
     /// Every file is inflated once, however many entries mean it.
     facts: HashMap<u32, DocumentFacts>,
+    /// The files among them that are XDM packages themselves.
+    packages: HashSet<u32>,
 }
 
 impl<R: Read + Seek> SetReader<'_, R> {
@@ -291,6 +295,11 @@ impl<R: Read + Seek> SetReader<'_, R> {
                 return Ok(None);
             }
         };
+        if self.packages.contains(&file.index) {
+            let text = "the document is an XDM package itself; a document must be one, and packages of documents belong into submission sets";
+            findings.push(error("LIM-13", location("URI"), text));
+            return Ok(None);
+        }
         let found = verify(entry, &facts);
         let is_sound = !finding::refuses(&found);
         findings.extend(found);
@@ -376,15 +385,22 @@ impl<R: Read + Seek> SetReader<'_, R> {
             return Ok(facts.clone());
         }
         let mut sink = FactsSink::default();
+        let mut nested = NestedPackage::default();
         sink.begin(DocumentKey::ZipMember(file.index))?;
         self.directory.read(
             file.index,
             document_limit(self.limits),
             self.limits,
             &mut self.inflated,
-            &mut |octets| sink.write(octets),
+            &mut |octets| {
+                nested.write(octets);
+                sink.write(octets)
+            },
         )?;
         sink.end()?;
+        if nested.is_package() {
+            self.packages.insert(file.index);
+        }
         let facts = sink.into_facts().pop().ok_or(XdmError::NotXdm)?;
         self.facts.insert(file.index, facts.clone());
         Ok(facts)

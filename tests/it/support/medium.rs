@@ -29,10 +29,15 @@ pub(crate) fn slot(name: &str, value: &str) -> String {
 
 /// URI, hash and size of [`DOCUMENT`].
 pub(crate) fn good_slots() -> String {
+    slots_of(DOCUMENT)
+}
+
+/// Those of another document in its place.
+pub(crate) fn slots_of(document: &[u8]) -> String {
     use xdbridge::formats::document::hex;
     slot("URI", "DOC00001.XML")
-        + &slot("hash", &hex(&openssl::sha::sha1(DOCUMENT)))
-        + &slot("size", &DOCUMENT.len().to_string())
+        + &slot("hash", &hex(&openssl::sha::sha1(document)))
+        + &slot("size", &document.len().to_string())
 }
 
 /// A sound medium.
