@@ -650,7 +650,7 @@ mod tests {
             store.key_files = []
             delivery = { workers = 0, resubmission_window = "30d" }
             node.name = ""
-            receiving = { inline_verify_timeout = "9m", postmaster_max_bytes = 1, postmaster_max_per_day = 0, postmaster_retention = "1h", trusted_bounce_hosts = [{ network = "0.0.0.0/0" }] }
+            receiving = { inline_verify_timeout = "9m", postmaster_max_bytes = 1, postmaster_max_per_day = 0, postmaster_max_per_peer = 0, postmaster_retention = "1h", trusted_bounce_hosts = [{ network = "0.0.0.0/0" }] }
             route = [{ organisation = "2.999.7", address = "nobody" }]
             "#,
         );
@@ -666,6 +666,7 @@ mod tests {
             "receiving.inline_verify_timeout: ",
             "receiving.postmaster_max_bytes: ",
             "receiving.postmaster_max_per_day: ",
+            "receiving.postmaster_max_per_peer: ",
             "receiving.postmaster_retention: ",
             "receiving.trusted_bounce_hosts[0].network: ",
             "delivery.lease: ",

@@ -132,7 +132,8 @@ impl Bridge {
         let receiver = match &config.smtp.server {
             Some(server) => {
                 let posts = posts.clone() as Arc<dyn PostXdr>;
-                let to_xdr = to_xdr(config, server, &to_direct, posts, &partners, &budget)?;
+                let audit = store.clone() as Arc<dyn Audit>;
+                let to_xdr = to_xdr(config, server, &to_direct, posts, &partners, &budget, audit)?;
                 let to_xdr = Arc::new(to_xdr);
                 // What is for our own domains it takes itself; the rest goes on to the next hop.
                 to_direct.mail = to_xdr.clone();
@@ -361,6 +362,7 @@ fn to_xdr(
     posts: Arc<dyn PostXdr>,
     partners: &Arc<Partners>,
     budget: &ByteBudget,
+    audit: Arc<dyn Audit>,
 ) -> anyhow::Result<ToXdr> {
     let first_domain = || config.certificates.domains.first().map(|own| &own.name);
     let host = server.host_name.as_ref().or_else(first_domain);
@@ -379,7 +381,7 @@ fn to_xdr(
         budget: budget.clone(),
         limits: Arc::clone(&to_direct.limits),
         settings: Arc::new(config.notification),
-        postmaster: Arc::new(postmaster(config, &to_direct.clock)?),
+        postmaster: Arc::new(postmaster(config, &to_direct.clock, audit)?),
         receiving: Arc::new(config.receiving.clone()),
         timers: Arc::clone(&to_direct.timers),
         host: host.context("certificates.domains: one at least")?.clone(),
@@ -387,12 +389,17 @@ fn to_xdr(
     })
 }
 
-fn postmaster(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<PostmasterKeeper> {
+fn postmaster(
+    config: &Config,
+    clock: &Arc<dyn Clock>,
+    audit: Arc<dyn Audit>,
+) -> anyhow::Result<PostmasterKeeper> {
     let limits = PostmasterLimits {
         max_per_day: config.receiving.postmaster_max_per_day,
+        max_per_peer: config.receiving.postmaster_max_per_peer,
         retention: config.receiving.postmaster_retention,
     };
-    PostmasterKeeper::open(&config.store, limits, Arc::clone(clock)).context("postmaster")
+    PostmasterKeeper::open(&config.store, limits, Arc::clone(clock), audit).context("postmaster")
 }
 
 fn smtp_client(config: &Config, clock: &Arc<dyn Clock>) -> anyhow::Result<SmtpClient> {

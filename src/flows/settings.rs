@@ -142,6 +142,9 @@ pub struct ReceivingSettings {
     /// Mails for the postmaster that are kept within 24 hours; further ones are put off with 452. Each is an alarm; read
     /// them with `xdbridge postmaster list` and `show`. Default 50.
     pub postmaster_max_per_day: usize,
+    /// Those of them that come from one peer, an IPv4 address or IPv6 /64; further ones of it are put off with 452, so
+    /// that there is room for others. Default 10.
+    pub postmaster_max_per_peer: usize,
     /// How long a mail for the postmaster is kept, unless it is removed before. Default `"30d"`.
     #[serde(with = "duration_text")]
     pub postmaster_retention: Duration,
@@ -175,6 +178,7 @@ impl Default for ReceivingSettings {
             inline_verify_timeout: Duration::from_secs(20),
             postmaster_max_bytes: 256 * 1024,
             postmaster_max_per_day: 50,
+            postmaster_max_per_peer: 10,
             postmaster_retention: Duration::from_secs(30 * 24 * 60 * 60),
             trusted_bounce_hosts: Vec::new(),
         }
@@ -206,6 +210,9 @@ impl ReceivingSettings {
         }
         if self.postmaster_max_per_day == 0 {
             problems.push("receiving.postmaster_max_per_day: 1 or more".to_owned());
+        }
+        if self.postmaster_max_per_peer == 0 {
+            problems.push("receiving.postmaster_max_per_peer: 1 or more".to_owned());
         }
         if self.postmaster_retention < MIN_POSTMASTER_RETENTION {
             problems.push("receiving.postmaster_retention: at least \"24h\"".to_owned());

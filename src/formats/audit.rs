@@ -55,6 +55,8 @@ pub enum AuditKind {
     AuditLogUsed,
     /// An operator looked at exchanges, or did something to one.
     Operator,
+    /// Somebody listed, read or removed mail of the postmaster.
+    PostmasterMail,
 }
 
 /// How much of a patient identifier the audit keeps: `audit.patient_id` (PHI-2, AUD-3).

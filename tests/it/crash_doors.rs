@@ -5,7 +5,10 @@
 use std::{
     fs,
     net::SocketAddr,
-    os::unix::{fs::PermissionsExt, process::ExitStatusExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::ExitStatusExt,
+    },
     process::{Command, Output},
 };
 
@@ -13,7 +16,10 @@ use openssl::{
     ssl::{SslConnector, SslMethod, SslVerifyMode},
     x509::X509,
 };
-use xdbridge::bridge::exchange::{Exchange, Reason, RecipientState};
+use xdbridge::{
+    bridge::exchange::{Exchange, Reason, RecipientState},
+    formats::audit::AuditKind,
+};
 
 use crate::support::{
     crossing_ground::{Answered, CrossingGround, Letter, OWN_DOMAIN, Workshop, message_id},
@@ -135,7 +141,7 @@ fn a_disk_that_fails_puts_off_the_mail_for_the_postmaster() {
     }
 }
 
-// rule: RX-24, T-11d
+// rule: RX-24, T-11d, PHI-4
 #[test]
 fn the_postmaster_reads_and_removes_mail_beside_the_running_bridge_and_without_it() {
     let workshop = Workshop::new();
@@ -186,6 +192,32 @@ fn the_postmaster_reads_and_removes_mail_beside_the_running_bridge_and_without_i
     printed(&postmaster(&ground, &["remove", id]));
     assert!(listed(&ground).is_empty());
     assert_eq!(postmaster(&ground, &["show", id]).status.code(), Some(1));
+    // A bridge takes up what was done beside it, and while there was none.
+    let waiting = || {
+        let names = fs::read_dir(ground.path().join("data/postmaster")).unwrap();
+        names
+            .filter(|name| name.as_ref().unwrap().path().extension() == Some("use".as_ref()))
+            .count()
+    };
+    assert!(waiting() > 0);
+    let bridge = ground.start();
+    wait_until("the uses are audited", || waiting() == 0);
+    bridge.stop();
+    let mut audit = ground.audit();
+    audit.retain(|record| record.kind == AuditKind::PostmasterMail);
+    let count = |action: &str| {
+        let its = audit
+            .iter()
+            .filter(|record| record.details["action"] == action);
+        assert!(its.clone().all(|record| record.details["mails"] == id));
+        its.count()
+    };
+    assert_eq!(
+        (count("listed"), count("read"), count("removed")),
+        (4, 3, 1)
+    );
+    let owner = fs::metadata(ground.path()).unwrap().uid().to_string();
+    assert!(audit.iter().all(|record| record.details["uid"] == owner));
     let key = ground.path().join("store.key");
     fs::remove_file(key).unwrap();
     assert_eq!(postmaster(&ground, &["list"]).status.code(), Some(2));

@@ -13,6 +13,7 @@ mod lookup_row;
 mod outbox_row;
 mod postgres;
 mod postmaster;
+mod postmaster_uses;
 mod sqlite;
 
 pub use self::{
@@ -22,6 +23,7 @@ pub use self::{
     keys::{KeyFileError, create_key_file, new_key_text},
     postgres::{ConnectError, PostgresOpenError, PostgresStore},
     postmaster::{KeptMail, PostmasterBox, PostmasterError, PostmasterKeeper, PostmasterLimits},
+    postmaster_uses::PostmasterAction,
     sqlite::{SqliteStore, StoreOpenError},
 };
 

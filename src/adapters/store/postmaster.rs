@@ -2,10 +2,14 @@
 //! form of a body and under the same keys. No database: a command reads and removes them beside a running bridge.
 //!
 //! A file is written under another name, fsynced, and renamed: what has the name of a mail is a whole mail.
+//!
+//! What the command does leaves a record beside the mails, which the bridge takes up into its audit: [`super::postmaster_uses`].
 
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
+    net::IpAddr,
+    os::unix::fs::{MetadataExt, fchown},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
@@ -21,22 +25,28 @@ use super::{
     data_dir::{make_folder, new_file, sync_folder},
     failure::{failed, store_error},
     keys::{KeyFileError, KeyRing},
+    postmaster_uses::{self, TAKE_UP_INTERVAL},
 };
 use crate::{
     flows::{
         fault_points,
-        ports::{Clock, KeepPostmasterMail, NotKept, StoreError},
+        ports::{Audit, Clock, KeepPostmasterMail, NotKept, StoreError},
     },
-    formats::ids::BodyId,
+    formats::{document::hex, ids::BodyId},
 };
 
 const FOLDER: &str = "postmaster";
-/// What the name of a mail ends in; before it stand the second of its arrival and its id.
+/// What the name of a mail ends in; before it stand the second of its arrival, its id, and a tag of the peer that brought
+/// it.
 const ENDING: &str = ".mail";
 /// What the name of one that is being written ends in.
 const PART_ENDING: &str = ".part";
 /// The time in which so many mails are kept.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// Octets of a peer's tag: two of the peers that one day may bring hardly ever share one.
+const TAG_BYTES: usize = 8;
+/// A peer that has an IPv6 address has all those of its network.
+const PEER_V6_BITS: u32 = 64;
 
 /// Why the mails for the postmaster cannot be reached.
 #[derive(Debug, thiserror::Error)]
@@ -69,6 +79,8 @@ pub struct KeptMail {
     pub id: Uuid,
     /// When it came, to the second.
     pub received_at: Timestamp,
+    /// What tells the peer that brought it from others; nothing if it was kept before that was.
+    peer_tag: Option<String>,
     path: PathBuf,
 }
 
@@ -77,14 +89,16 @@ pub struct KeptMail {
 pub struct PostmasterLimits {
     /// Mails in 24 hours.
     pub max_per_day: usize,
+    /// Those of them that one peer may bring.
+    pub max_per_peer: usize,
     /// How long each is kept.
     pub retention: Duration,
 }
 
 /// The folder.
 pub struct PostmasterBox {
-    folder: PathBuf,
-    keys: KeyRing,
+    pub(super) folder: PathBuf,
+    pub(super) keys: KeyRing,
 }
 
 /// Adds to the folder.
@@ -94,6 +108,7 @@ struct Keeper {
     mails: PostmasterBox,
     limits: PostmasterLimits,
     clock: Arc<dyn Clock>,
+    audit: Arc<dyn Audit>,
     /// Held while one is added, so that the limit counts every one.
     adding: Mutex<()>,
 }
@@ -129,7 +144,7 @@ impl PostmasterBox {
             .map_err(|source| self.unusable(source))
     }
 
-    fn unusable(&self, source: io::Error) -> PostmasterError {
+    pub(super) fn unusable(&self, source: io::Error) -> PostmasterError {
         PostmasterError::Folder {
             path: self.folder.clone(),
             source,
@@ -151,19 +166,38 @@ impl PostmasterBox {
     }
 
     fn opened(&self, mail: &KeptMail) -> Result<Vec<u8>, StoreError> {
-        let file = File::open(&mail.path).map_err(store_error)?;
+        self.read_sealed(BodyId(mail.id), &mail.path)
+    }
+
+    pub(super) fn read_sealed(&self, id: BodyId, path: &Path) -> Result<Vec<u8>, StoreError> {
+        let file = File::open(path).map_err(store_error)?;
         let length = file.metadata().map_err(store_error)?.len();
-        let mut reader = ChunkReader::new(&self.keys, BodyId(mail.id), file, length)?;
+        let mut reader = ChunkReader::new(&self.keys, id, file, length)?;
         let mut octets = Vec::new();
         reader.read_to_end(&mut octets).map_err(store_error)?;
         Ok(octets)
     }
 
-    fn add(&self, octets: &[u8], now: Timestamp) -> io::Result<()> {
+    fn add(&self, octets: &[u8], tag: &str, now: Timestamp) -> io::Result<()> {
         let id = BodyId::random();
-        let name = format!("{:012}-{}", now.as_second().max(0), id.0);
+        let name = format!("{:012}-{}.{tag}", now.as_second().max(0), id.0);
+        self.write_sealed(id, octets, &name, ENDING)
+    }
+
+    /// Writes a file whose name ends in `ending` once it is whole. It belongs to whom the folder does, whoever writes it.
+    pub(super) fn write_sealed(
+        &self,
+        id: BodyId,
+        octets: &[u8],
+        name: &str,
+        ending: &str,
+    ) -> io::Result<()> {
         let part = self.folder.join(format!("{name}{PART_ENDING}"));
         let mut file = new_file(true).open(&part)?;
+        let (folder, own) = (fs::metadata(&self.folder)?, file.metadata()?);
+        if own.uid() != folder.uid() {
+            fchown(&file, Some(folder.uid()), Some(folder.gid()))?;
+        }
         let mut sealer = ChunkSealer::new(&self.keys, Protection::Encrypted, id);
         file.write_all(&sealer.header())?;
         let mut chunks = octets.chunks(CHUNK_BYTES).peekable();
@@ -172,7 +206,7 @@ impl PostmasterBox {
         }
         file.sync_all()?;
         fault_points::pass("postmaster.written")?;
-        fs::rename(&part, self.folder.join(format!("{name}{ENDING}")))?;
+        fs::rename(&part, self.folder.join(format!("{name}{ending}")))?;
         sync_folder(&self.folder)
     }
 }
@@ -181,21 +215,25 @@ impl KeptMail {
     /// The mail of this file name, if it is one.
     fn named(path: &Path) -> Option<Self> {
         let name = path.file_name()?.to_str()?.strip_suffix(ENDING)?;
-        let (second, id) = name.split_once('-')?;
+        let (second, rest) = name.split_once('-')?;
+        let (id, tag) = rest.split_once('.').unzip();
         Some(Self {
-            id: id.parse().ok()?,
+            id: id.unwrap_or(rest).parse().ok()?,
             received_at: Timestamp::from_second(second.parse().ok()?).ok()?,
+            peer_tag: tag.map(str::to_owned),
             path: path.to_owned(),
         })
     }
 }
 
 impl PostmasterKeeper {
-    /// Makes the folder where it is missing. What is over its retention goes at once, and at every `sweep_interval`.
+    /// Makes the folder where it is missing. What is over its retention goes at once, and at every `sweep_interval`; what
+    /// the command did goes to `audit`.
     pub fn open(
         config: &StoreConfig,
         limits: PostmasterLimits,
         clock: Arc<dyn Clock>,
+        audit: Arc<dyn Audit>,
     ) -> Result<Self, PostmasterError> {
         let mails = PostmasterBox::new(config)?;
         make_folder(&mails.folder, true).map_err(|source| mails.unusable(source))?;
@@ -203,9 +241,11 @@ impl PostmasterKeeper {
             mails,
             limits,
             clock,
+            audit,
             adding: Mutex::default(),
         });
         tokio::spawn(sweep_every(config.sweep_interval, Arc::downgrade(&keeper)));
+        tokio::spawn(take_up_uses(Arc::downgrade(&keeper)));
         Ok(Self(keeper))
     }
 }
@@ -235,28 +275,45 @@ impl Keeper {
         Ok(())
     }
 
-    fn keep_now(&self, octets: &[u8]) -> Result<(), NotKept> {
+    /// What recognises the peer again, and does not tell who it is.
+    fn tag_of(&self, peer: IpAddr) -> String {
+        let network = match peer.to_canonical() {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => {
+                let mask = u128::MAX << (u128::BITS - PEER_V6_BITS);
+                (u128::from(address) & mask).to_be_bytes().to_vec()
+            }
+        };
+        let hash = self.mails.keys.current().other.derive("postmaster peer");
+        hex(&hash.of(&[&network])[..TAG_BYTES])
+    }
+
+    fn keep_now(&self, octets: &[u8], peer: IpAddr) -> Result<(), NotKept> {
         let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
         let now = self.clock.now();
         let stored = |error| NotKept::Store(store_error(error));
         self.sweep_locked(now).map_err(stored)?;
         let mails = self.mails.listed().map_err(stored)?;
-        let today = mails
-            .iter()
-            .filter(|mail| !is_older(mail.received_at, now, DAY));
-        if today.count() >= self.limits.max_per_day {
+        let is_of_today = |mail: &&KeptMail| !is_older(mail.received_at, now, DAY);
+        let today: Vec<&KeptMail> = mails.iter().filter(is_of_today).collect();
+        if today.len() >= self.limits.max_per_day {
             return Err(NotKept::Full);
         }
-        self.mails.add(octets, now).map_err(stored)
+        let tag = self.tag_of(peer);
+        let is_its = |mail: &&&KeptMail| mail.peer_tag.as_ref() == Some(&tag);
+        if today.iter().filter(is_its).count() >= self.limits.max_per_peer {
+            return Err(NotKept::FullForPeer);
+        }
+        self.mails.add(octets, &tag, now).map_err(stored)
     }
 }
 
 #[async_trait]
 impl KeepPostmasterMail for PostmasterKeeper {
-    async fn keep(&self, mail: Vec<u8>) -> Result<(), NotKept> {
+    async fn keep(&self, mail: Vec<u8>, peer: IpAddr) -> Result<(), NotKept> {
         let keeper = Arc::clone(&self.0);
         // Disk writes block.
-        let keeping = tokio::task::spawn_blocking(move || keeper.keep_now(&mail));
+        let keeping = tokio::task::spawn_blocking(move || keeper.keep_now(&mail, peer));
         keeping.await.unwrap_or_else(|_| {
             Err(NotKept::Store(failed(
                 "the thread that kept a mail is gone",
@@ -284,6 +341,20 @@ async fn sweep_every(interval: Duration, keeper: Weak<Keeper>) {
             tracing::warn!("the mails for the postmaster could not be swept; it is tried again");
         }
         tokio::time::sleep(interval).await;
+    }
+}
+
+async fn take_up_uses(keeper: Weak<Keeper>) {
+    loop {
+        let Some(open) = keeper.upgrade() else { return };
+        if let Err(failure) = postmaster_uses::take_up(&open.mails, &*open.audit).await {
+            tracing::warn!(
+                error = &failure as &dyn std::error::Error,
+                "who read the postmaster's mail could not be audited; it is tried again"
+            );
+        }
+        drop(open);
+        tokio::time::sleep(TAKE_UP_INTERVAL).await;
     }
 }
 
@@ -345,7 +416,12 @@ mod tests {
         }
 
         fn keep(&self, text: &str) -> Result<(), NotKept> {
-            self.runtime.block_on(self.keeper.keep(text.into()))
+            self.keep_of("192.0.2.1", text)
+        }
+
+        fn keep_of(&self, peer: &str, text: &str) -> Result<(), NotKept> {
+            let peer = peer.parse().unwrap();
+            self.runtime.block_on(self.keeper.keep(text.into(), peer))
         }
 
         fn mails(&self) -> Vec<String> {
@@ -365,9 +441,23 @@ mod tests {
     fn keeper(config: &StoreConfig, clock: Arc<dyn Clock>) -> PostmasterKeeper {
         let limits = PostmasterLimits {
             max_per_day: 2,
+            max_per_peer: 2,
             retention: Duration::from_secs(3 * 24 * 60 * 60),
         };
-        PostmasterKeeper::open(config, limits, clock).unwrap()
+        PostmasterKeeper::open(config, limits, clock, Arc::new(Nowhere)).unwrap()
+    }
+
+    /// An audit that is never asked here.
+    struct Nowhere;
+
+    #[async_trait]
+    impl Audit for Nowhere {
+        async fn record(
+            &self,
+            record: crate::formats::audit::AuditRecord,
+        ) -> Result<(), StoreError> {
+            panic!("{record:?}");
+        }
     }
 
     // rule: RX-24, T-32, Q-6
@@ -429,6 +519,50 @@ mod tests {
         ground.clock.set(START);
         ground.keep("four").unwrap();
         assert!(matches!(ground.keep("five"), Err(NotKept::Full)));
+    }
+
+    // rule: RX-24, T-26
+    #[test]
+    fn one_peer_brings_so_many_a_day_and_leaves_room_for_the_others() {
+        let ground = Ground::new();
+        let limits = PostmasterLimits {
+            max_per_day: 5,
+            max_per_peer: 2,
+            retention: Duration::from_secs(3 * 24 * 60 * 60),
+        };
+        let keeper = ground.runtime.block_on(async {
+            let clock = ground.clock.clone();
+            PostmasterKeeper::open(&ground.config, limits, clock, Arc::new(Nowhere)).unwrap()
+        });
+        let keep = |peer: &str| {
+            let peer = peer.parse().unwrap();
+            ground.runtime.block_on(keeper.keep(b"one".to_vec(), peer))
+        };
+        // One that was kept by an earlier build counts for nobody.
+        let old = ground
+            .config
+            .path
+            .join(FOLDER)
+            .join(format!("{START:012}-{}{ENDING}", Uuid::new_v4()));
+        fs::write(&old, "").unwrap();
+        for peer in ["192.0.2.1", "::ffff:192.0.2.1"] {
+            keep(peer).unwrap();
+        }
+        assert!(matches!(keep("192.0.2.1"), Err(NotKept::FullForPeer)));
+        // All addresses of one IPv6 network are one peer's.
+        keep("2001:db8:0:1::1").unwrap();
+        keep("2001:db8:0:1:ffff::2").unwrap();
+        assert!(matches!(keep("2001:db8:0:1::3"), Err(NotKept::FullForPeer)));
+        assert!(matches!(keep("2001:db8:0:2::1"), Err(NotKept::Full)));
+        fs::remove_file(&old).unwrap();
+        keep("2001:db8:0:2::1").unwrap();
+        ground.clock.set(START + DAY_SECONDS + 1);
+        keep("192.0.2.1").unwrap();
+        let names = fs::read_dir(ground.config.path.join(FOLDER)).unwrap();
+        for name in names {
+            let name = name.unwrap().file_name().into_string().unwrap();
+            assert!(!name.contains("192.0.2.1"), "{name}");
+        }
     }
 
     // rule: RX-24, RX-48

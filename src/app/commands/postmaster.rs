@@ -1,5 +1,6 @@
 //! `xdbridge postmaster list|show|remove`: mail that came for whoever runs this bridge, read from the data directory with
-//! the store's keys, beside a running bridge or without one.
+//! the store's keys, beside a running bridge or without one. Each use is recorded before it shows or removes anything, for
+//! the bridge's audit.
 
 use std::{
     fs::OpenOptions,
@@ -11,14 +12,19 @@ use std::{
 use anyhow::{Context, anyhow};
 use clap::{Args, Subcommand};
 use serde_json::json;
+use uuid::Uuid;
 
 use crate::{
-    adapters::store::{KeptMail, PostmasterBox},
+    adapters::{
+        clock::SystemClock,
+        store::{KeptMail, PostmasterAction, PostmasterBox},
+    },
     app::{
         config::Config,
         exit::{CommandError, Exit},
         terminal::printable,
     },
+    flows::ports::Clock,
     formats::{limits::Limits, mime::read},
 };
 
@@ -106,7 +112,11 @@ impl Listed {
 
 fn list(mails: &PostmasterBox, as_json: bool, out: &mut dyn Write) -> Result<Exit, CommandError> {
     let mut values = Vec::new();
-    for mail in mails.list().map_err(CommandError::failed)? {
+    let all = mails.list().map_err(CommandError::failed)?;
+    if !all.is_empty() {
+        tell(mails, PostmasterAction::Listed, &all)?;
+    }
+    for mail in all {
         let octets = mails.read(&mail).map_err(CommandError::failed)?;
         let listed = Listed::of(&octets);
         let received_at = mail.received_at.to_string();
@@ -146,6 +156,7 @@ fn show(
     out: &mut dyn Write,
 ) -> Result<Exit, CommandError> {
     let mail = find(mails, id)?;
+    tell(mails, PostmasterAction::Read, std::slice::from_ref(&mail))?;
     let octets = mails.read(&mail).map_err(CommandError::failed)?;
     let Some(path) = file else {
         // Whoever wrote it must not command the terminal that it is read on.
@@ -168,11 +179,24 @@ fn remove(
 ) -> Result<Exit, CommandError> {
     // All are found before one goes.
     let found: Result<Vec<KeptMail>, CommandError> = ids.iter().map(|id| find(mails, id)).collect();
-    for mail in found? {
+    let found = found?;
+    tell(mails, PostmasterAction::Removed, &found)?;
+    for mail in found {
         mails.remove(&mail).map_err(CommandError::failed)?;
         writeln!(out, "removed {}", mail.id)?;
     }
     Ok(Exit::Done)
+}
+
+/// Leaves a record of what is about to be done.
+fn tell(
+    mails: &PostmasterBox,
+    action: PostmasterAction,
+    of: &[KeptMail],
+) -> Result<(), CommandError> {
+    let ids: Vec<Uuid> = of.iter().map(|mail| mail.id).collect();
+    let now = SystemClock.now();
+    mails.tell(action, &ids, now).map_err(CommandError::failed)
 }
 
 /// The one mail whose id begins so.

@@ -1,7 +1,7 @@
 //! Mail for whoever runs this bridge (smtp.md RX-24). It need not be sealed: who writes to a postmaster has trouble, often
 //! with sealing. It is kept apart from all exchanges, encrypted, until an operator reads it; it is never answered.
 
-use std::io::Read;
+use std::{io::Read, net::Ipv4Addr};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -9,7 +9,7 @@ use tracing::{error, warn};
 
 use super::{
     ToXdr,
-    receive::{Envelope, cannot_store, imported},
+    receive::{Envelope, Peer, cannot_store, imported},
 };
 use crate::{
     flows::{
@@ -58,10 +58,10 @@ impl ToXdr {
         }
         match self.keep(envelope, mail).await {
             Ok(()) => MailAnswer::Accepted,
-            Err(NotKept::Full) => {
+            Err(full @ (NotKept::Full | NotKept::FullForPeer)) => {
                 warn!(
                     alarm = "postmaster",
-                    "mail for the postmaster is put off: as much as one day may bring is kept already"
+                    "mail for the postmaster is put off: {full}"
                 );
                 measures::count_alarm("postmaster");
                 FULL
@@ -100,7 +100,7 @@ impl ToXdr {
         };
         match kept {
             Ok(()) => Ok(()),
-            Err(NotKept::Full) => {
+            Err(NotKept::Full | NotKept::FullForPeer) => {
                 error!(
                     alarm = "postmaster",
                     "a mail for the postmaster and others is not kept for the postmaster: it is too large, or too many came"
@@ -114,7 +114,11 @@ impl ToXdr {
 
     async fn keep(&self, envelope: &Envelope, mail: Vec<u8>) -> Result<(), NotKept> {
         let size_bytes = mail.len() as u64;
-        self.postmaster.keep(mail).await?;
+        let peer = match &envelope.peer {
+            Peer::Smtp(peer) => peer.address.ip(),
+            Peer::ThisBridge => Ipv4Addr::LOCALHOST.into(),
+        };
+        self.postmaster.keep(mail, peer).await?;
         fault_points::pass("postmaster.kept").map_err(store_error)?;
         let record: AuditRecord = imported(envelope, size_bytes, self.clock.now());
         let unit = UnitOfWork {

@@ -25,6 +25,7 @@ use xdbridge::{
     bridge::exchange::Exchange,
     flows::ports::{Clock, ExchangeFilter, Exchanges},
     formats::{
+        audit::AuditRecord,
         document::{DocumentKey, DocumentsInMemory, hex},
         ids::{DirectAddress, SoapMessageId},
         limits::Limits,
@@ -290,6 +291,20 @@ impl CrossingGround<'_> {
     /// The exchanges in the store of a bridge that is stopped or dead. Read from a copy, so that nothing is repaired
     /// for the bridge.
     pub(crate) fn exchanges(&self) -> Vec<Exchange> {
+        let all = ExchangeFilter {
+            limit: 100,
+            ..ExchangeFilter::default()
+        };
+        self.asked(async |store| store.list(&all).await.unwrap())
+    }
+
+    /// The audit there, oldest first.
+    pub(crate) fn audit(&self) -> Vec<AuditRecord> {
+        let read = self.asked(async |store| store.read_audit("test", 0, 10_000).await.unwrap());
+        read.into_iter().map(|(_, record)| record).collect()
+    }
+
+    fn asked<T>(&self, ask: impl AsyncFnOnce(&SqliteStore) -> T) -> T {
         let copy = TestFolder::new();
         let from = self.path().join("data");
         let copied = Command::new("cp")
@@ -303,16 +318,12 @@ impl CrossingGround<'_> {
             key_files: vec![self.path().join("store.key")],
             ..StoreConfig::default()
         };
-        let all = ExchangeFilter {
-            limit: 100,
-            ..ExchangeFilter::default()
-        };
         self.workshop.runtime.block_on(async {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let store = SqliteStore::open(&config, clock, "reader").await.unwrap();
-            let exchanges = store.list(&all).await.unwrap();
+            let answer = ask(&store).await;
             store.close().await;
-            exchanges
+            answer
         })
     }
 
