@@ -3,12 +3,12 @@
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
-    adapters::certificates::{CertificateFiles, CrlInUse},
+    adapters::certificates::{CertificateFiles, CrlInUse, FileProblem},
     flows::{
-        measures::{CRL_DAYS_LEFT, count_alarm},
+        measures::{CRL_DAYS_LEFT, CRL_PROBLEMS, count_alarm},
         ports::Clock,
     },
 };
@@ -25,18 +25,19 @@ pub(super) async fn run(
     let mut ticks = tokio::time::interval(pause);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut told = HashSet::new();
+    let mut warned: HashSet<String> = certificates.warnings().into_iter().collect();
     let mut stale = HashSet::new();
     loop {
         ticks.tick().await;
         let now = clock.now();
         let files = Arc::clone(&certificates);
         let reading = tokio::task::spawn_blocking(move || files.refresh_crls(now));
-        let Ok(problems) = reading.await else {
+        let Ok(reading) = reading.await else {
             count_alarm("panic");
             error!(alarm = "panic", "the reading of CRLs ended early");
             continue;
         };
-        let problems: HashSet<String> = problems.iter().map(ToString::to_string).collect();
+        let problems = lines(&reading.problems);
         for problem in problems.difference(&told) {
             count_alarm("crl");
             error!(
@@ -44,6 +45,13 @@ pub(super) async fn run(
                 problem, "{problem}; what was read before stays in force"
             );
         }
+        #[expect(clippy::cast_precision_loss, reason = "few")]
+        metrics::gauge!(CRL_PROBLEMS).set(problems.len() as f64);
+        let warnings = lines(&reading.warnings);
+        for warning in warnings.difference(&warned) {
+            warn!(warning, "{warning}");
+        }
+        warned = warnings;
         told = problems;
         let crls = certificates.crls();
         measure(&crls, now.as_second());
@@ -64,6 +72,10 @@ pub(super) async fn run(
         }
         stale = now_stale;
     }
+}
+
+fn lines(problems: &[FileProblem]) -> HashSet<String> {
+    problems.iter().map(ToString::to_string).collect()
 }
 
 /// The days left of each file; of one with several lists, those of the first to become stale.

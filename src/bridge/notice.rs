@@ -9,6 +9,7 @@ use super::{
     exchange::{Disposition, EventKind, Exchange, LegKind, Origin},
     own_domain::OwnDomain,
     received,
+    trust::Doubt,
 };
 use crate::formats::{
     ids::{CertificateFingerprint, DirectAddress, DomainName, LegId, MessageId},
@@ -137,6 +138,8 @@ pub struct Voucher {
     pub domain: DomainName,
     /// Its certificate.
     pub signer: CertificateFingerprint,
+    /// What the revocation lists do not tell of it (REV-4).
+    pub doubt: Option<Doubt>,
 }
 
 /// A notice as received.
@@ -148,6 +151,8 @@ pub struct Notice {
     pub original_message_id: Option<MessageId>,
     /// What it says of whom.
     pub statements: Vec<Statement>,
+    /// Whether a revocation list that comes may still make somebody vouch for it (REV-4).
+    pub is_undecided: bool,
 }
 
 impl Notice {
@@ -170,11 +175,17 @@ impl Notice {
                 let speaker = &statement.recipient;
                 let vouched =
                     received::vouch(opened, &mail.header, recipient, speaker, domain_of, now);
-                let der = vouched.ok().and_then(|by| by.certificate.to_der().ok());
-                statement.vouchers.extend(der.map(|der| Voucher {
-                    domain: domain.clone(),
-                    signer: CertificateFingerprint::of_der(&der),
-                }));
+                match vouched {
+                    Ok(by) => {
+                        let der = by.certificate.to_der().ok();
+                        statement.vouchers.extend(der.map(|der| Voucher {
+                            domain: domain.clone(),
+                            signer: CertificateFingerprint::of_der(&der),
+                            doubt: by.doubt,
+                        }));
+                    }
+                    Err(cause) => notice.is_undecided |= cause.is_temporary(),
+                }
             }
         }
         Ok(notice)
@@ -297,6 +308,7 @@ fn of_mdn(
                 vouchers: Vec::new(),
             })
             .collect(),
+        is_undecided: false,
     })
 }
 
@@ -320,6 +332,7 @@ fn of_dsn(
                 vouchers: Vec::new(),
             })
             .collect(),
+        is_undecided: false,
     }
 }
 
@@ -558,6 +571,7 @@ mod tests {
             vouchers: vec![Voucher {
                 domain: trusted_by.parse().unwrap(),
                 signer: CertificateFingerprint::of_der(b"der"),
+                doubt: None,
             }],
         }
     }

@@ -8,7 +8,7 @@ use openssl::x509::X509;
 use super::exchange::Reason;
 use super::trust::{
     self, Binding, CertificateCandidate, Chosen, Judgement, Purpose, Question, RecentJudgements,
-    Revocation, Terms, TrustAnchors,
+    Refusal, Revocation, Terms, TrustAnchors,
 };
 use crate::formats::{
     ids::{DirectAddress, DomainName},
@@ -66,9 +66,10 @@ impl OwnDomain {
         address: &DirectAddress,
         purpose: Purpose,
         now: Timestamp,
-    ) -> Result<Chosen, Reason> {
+    ) -> Result<Chosen, Refusal> {
+        let nothing = || Refusal::from(Reason::NoCertificate);
         self.judge_brought(candidates, &[], address, purpose, now)
-            .map_err(|judgement| judgement.refusal.unwrap_or(Reason::NoCertificate))
+            .map_err(|judgement| judgement.refusal.unwrap_or_else(nothing))
     }
 
     /// The same where a message brought certificates that may complete a path, beside the domain's own; `Err` tells what

@@ -8,7 +8,7 @@ use openssl::x509::X509;
 
 use super::{
     own_domain::OwnDomain,
-    trust::{Binding, CertificateCandidate, Fault, Purpose, Verdict},
+    trust::{Binding, CertificateCandidate, Doubt, Fault, Purpose, Verdict},
 };
 use crate::formats::{
     ids::{DirectAddress, MessageId},
@@ -57,6 +57,13 @@ pub enum NotTrusted {
     Weak,
 }
 
+impl NotTrusted {
+    /// Whether a revocation list that comes may still mend it (REV-4).
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Signer(fault) if fault.is_temporary())
+    }
+}
+
 /// The signer that a recipient's domain trusts.
 #[derive(Clone)]
 pub struct TrustedSigner {
@@ -64,6 +71,8 @@ pub struct TrustedSigner {
     pub certificate: X509,
     /// How it is bound to the sender.
     pub binding: Binding,
+    /// What the revocation lists do not tell of it (REV-4).
+    pub doubt: Option<Doubt>,
 }
 
 /// What was decided about a mail.
@@ -86,6 +95,14 @@ impl Trusted {
             .iter()
             .filter(|(_, verdict)| verdict.is_ok());
         trusted.map(|(address, _)| address)
+    }
+
+    /// The recipients of whom it cannot be said yet, with the cause (REV-4).
+    pub fn undecided(&self) -> impl Iterator<Item = (&DirectAddress, &NotTrusted)> {
+        let verdicts = self.recipients.iter();
+        let refused =
+            verdicts.filter_map(|(address, verdict)| Some((address, verdict.as_ref().err()?)));
+        refused.filter(|(_, cause)| cause.is_temporary())
     }
 
     /// The signer that the first of them trusts.
@@ -231,13 +248,18 @@ impl Judge<'_> {
         .map(|chosen| TrustedSigner {
             certificate: chosen.certificate,
             binding: chosen.binding,
+            doubt: chosen.doubt,
         })
         .map_err(|judgement| tell(&judgement.verdicts))
     }
 }
 
-/// The fault of the signer that came furthest tells most.
+/// The fault of the signer that came furthest tells most: of one that may still be trusted, before all.
 fn tell(verdicts: &[Verdict]) -> NotTrusted {
+    let mut faults = verdicts.iter().filter_map(|verdict| verdict.fault.as_ref());
+    if let Some(fault) = faults.find(|fault| fault.is_temporary()) {
+        return NotTrusted::Signer(fault.clone());
+    }
     let bound = verdicts.iter().find(|verdict| verdict.binding.is_some());
     let fault = bound
         .or(verdicts.first())

@@ -23,9 +23,11 @@ use crate::formats::{
     },
 };
 
+use path::{Path, Search};
+
 pub use path::PathFault;
 pub use recent::{Question, RecentJudgements};
-pub use revocation::{Revocation, WhenUnknown, is_crl_of};
+pub use revocation::{Doubt, Revocation, WhenUnknown, has_begun, is_crl_of};
 
 /// One certificate as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,6 +161,13 @@ pub enum Fault {
     Path(PathFault),
 }
 
+impl Fault {
+    /// Whether a revocation list that comes may still mend it (REV-4).
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, Self::Path(PathFault::RevocationUnknown { .. }))
+    }
+}
+
 /// What became of one candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -186,6 +195,8 @@ pub struct Chosen {
     pub binding: Binding,
     /// From the certificate itself to the anchor, both included.
     pub path: Vec<X509>,
+    /// What the revocation lists do not tell of the path: tolerated, and told (REV-4).
+    pub doubt: Option<Doubt>,
 }
 
 impl fmt::Debug for Chosen {
@@ -194,7 +205,28 @@ impl fmt::Debug for Chosen {
             .field("index", &self.index)
             .field("binding", &self.binding)
             .field("path_length", &self.path.len())
+            .field("doubt", &self.doubt)
             .finish_non_exhaustive()
+    }
+}
+
+/// Why none of the candidates serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The token of table RT.
+    pub reason: Reason,
+    /// Whether a revocation list that comes may still make one serve: it is asked again then, and refused only when
+    /// time is over (REV-4).
+    pub is_temporary: bool,
+}
+
+impl From<Reason> for Refusal {
+    /// For good.
+    fn from(reason: Reason) -> Self {
+        Self {
+            reason,
+            is_temporary: false,
+        }
     }
 }
 
@@ -205,8 +237,8 @@ pub struct Judgement {
     pub chosen: Option<Chosen>,
     /// One verdict for each candidate, in their order.
     pub verdicts: Vec<Verdict>,
-    /// Why none serves, by table RT; `None` exactly when one was chosen.
-    pub refusal: Option<Reason>,
+    /// Why none serves; `None` exactly when one was chosen.
+    pub refusal: Option<Refusal>,
 }
 
 /// What a path to trust is made of.
@@ -260,7 +292,15 @@ pub fn judge(
 
 /// Table RT over all candidates: `certificateRevoked` when one is revoked (REV-5), `untrusted` when one would serve but
 /// for its path, else `noCertificate`.
-fn refusal(verdicts: &[Verdict]) -> Reason {
+fn refusal(verdicts: &[Verdict]) -> Refusal {
+    let mut faults = verdicts.iter().filter_map(|verdict| verdict.fault.as_ref());
+    Refusal {
+        is_temporary: faults.any(Fault::is_temporary),
+        reason: reason(verdicts),
+    }
+}
+
+fn reason(verdicts: &[Verdict]) -> Reason {
     let is_revoked = |verdict: &Verdict| {
         let fault = verdict.fault.as_ref();
         matches!(fault, Some(Fault::Path(PathFault::Revoked { .. })))
@@ -305,8 +345,8 @@ pub fn path_to_anchor(
     terms: &Terms<'_>,
     now: Timestamp,
 ) -> Result<Vec<X509>, PathFault> {
-    let search = path::Search { terms: *terms, now };
-    search.find(certificate)
+    let search = Search { terms: *terms, now };
+    search.find(certificate).map(|path| path.certificates)
 }
 
 struct Judge<'a> {
@@ -325,7 +365,8 @@ impl Judge<'_> {
                     index,
                     certificate,
                     binding: bound,
-                    path,
+                    path: path.certificates,
+                    doubt: path.doubt,
                 };
                 let fault = None;
                 (Verdict { binding, fault }, Some(chosen))
@@ -342,7 +383,7 @@ impl Judge<'_> {
         &self,
         candidate: &CertificateCandidate,
         binding: &mut Option<Binding>,
-    ) -> Result<(X509, Binding, Vec<X509>), Fault> {
+    ) -> Result<(X509, Binding, Path), Fault> {
         let certificate = parse(&candidate.der).ok_or(Fault::Unreadable)?;
         if certificate::is_ca(&certificate) {
             return Err(Fault::NotEndEntity);
@@ -358,7 +399,10 @@ impl Judge<'_> {
             return Err(Fault::Usage);
         }
         self.check_strength(&certificate)?;
-        let path = path_to_anchor(&certificate, &self.terms, self.now).map_err(Fault::Path)?;
+        let (terms, now) = (self.terms, self.now);
+        let path = Search { terms, now }
+            .find(&certificate)
+            .map_err(Fault::Path)?;
         Ok((certificate, bound, path))
     }
 

@@ -25,7 +25,8 @@ pub const BYTES_IN_FLIGHT: &str = "xdbridge_bytes_in_flight";
 pub const SUBMISSIONS: &str = "xdbridge_submissions_total";
 
 /// Received mails that were looked at. Label: `result` (`opened`, `notice`, `repeated`, `untrusted`, `refused`,
-/// `bounce`, `postmaster`, or `unverified` beside one of them: `receiving.inline_verify` had no time for it).
+/// `bounce`, `postmaster`, or `unverified` beside one of them: `receiving.inline_verify` had no time for it,
+/// or waits for a revocation list).
 pub const MAILS: &str = "xdbridge_mails_total";
 
 /// Posts to XDR endpoints that ended. Labels: `endpoint`, `result` (`success`, `partial`, `refused`, `unavailable`,
@@ -65,6 +66,9 @@ pub const SMTP_MESSAGE_BYTES: &str = "xdbridge_smtp_message_bytes";
 
 /// Days until a file of revocation lists is stale; below 0 it is. Label: `file`, its path.
 pub const CRL_DAYS_LEFT: &str = "xdbridge_crl_days_left";
+
+/// What is wrong with files of revocation lists now; 0 is well.
+pub const CRL_PROBLEMS: &str = "xdbridge_crl_problems";
 
 /// Things that an operator must look at; each is a log line with the field `alarm` too. Label: `alarm`.
 pub const ALARMS: &str = "xdbridge_alarms_total";
@@ -128,6 +132,10 @@ pub fn describe() {
     describe_gauge!(
         CRL_DAYS_LEFT,
         "Days until a file of revocation lists is stale; below 0 it is"
+    );
+    describe_gauge!(
+        CRL_PROBLEMS,
+        "What is wrong with files of revocation lists now; 0 is well"
     );
     describe_counter!(ALARMS, "Things that an operator must look at");
     describe_gauge!(

@@ -8,10 +8,10 @@ use super::{
     ports::{Claim, SendResult},
 };
 use crate::{
-    bridge::exchange::Reason,
+    bridge::{exchange::Reason, trust::Doubt},
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
-        ids::{CertificateFingerprint, MessageId},
+        ids::{CertificateFingerprint, DomainName, MessageId},
         smime::SigningIdentity,
     },
 };
@@ -34,6 +34,24 @@ pub(in crate::flows) fn secured(
         .with("message-id", message_id.as_str())
         .with("signers", fingerprints.join(" "))
         .with("recipients", recipients.to_string())
+}
+
+/// The record, with what no revocation list told of the certificate that was used all the same (REV-4).
+pub(in crate::flows) fn doubted(record: AuditRecord, doubt: Option<Doubt>) -> AuditRecord {
+    match doubt {
+        Some(doubt) => record.with("revocation", doubt.word()),
+        None => record,
+    }
+}
+
+/// An operator has to look: a message waits for a revocation list of the domain's (REV-4).
+pub(in crate::flows) fn alarm_revocation_unknown(domain: &DomainName) {
+    error!(
+        alarm = "revocation_unknown",
+        domain = %domain,
+        "no CRL in date tells whether a certificate is revoked, and {domain} must know: the message waits for one"
+    );
+    measures::count_alarm("revocation_unknown");
 }
 
 /// An operator has to look: what was written is not what is read. `which` body it is, in a fixed word.

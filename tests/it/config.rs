@@ -7,9 +7,13 @@ use std::{
     process::{Command, Output},
 };
 
-use xdbridge::app::config::Config;
+use xdbridge::app::{config::Config, pki::Authority};
 
-use crate::support::folder::TestFolder;
+use crate::support::{
+    bridge::now,
+    crl::{crl_of, place},
+    folder::TestFolder,
+};
 
 const DOMAIN: &str = "direct.harbor.example";
 
@@ -168,6 +172,48 @@ fn check_tells_every_problem_of_values_and_files_at_once() {
         assert!(line.starts_with(config.to_str().unwrap()), "{line}");
     }
     assert_eq!(told.lines().count(), 7, "{told}");
+}
+
+// rule: REV-2
+#[test]
+fn check_and_serve_refuse_a_path_of_crls_without_a_sound_one() {
+    let folder = TestFolder::new();
+    let config = initialised(&folder);
+    let dir = config.parent().unwrap();
+    let written = fs::read_to_string(&config).unwrap();
+    let anchors = "anchors = [\"anchors\"]\n";
+    let by_lists = written.replace(anchors, "anchors = [\"anchors\"]\ncrls = [\"crls\"]\n");
+    assert_ne!(by_lists, written);
+    fs::write(&config, by_lists).unwrap();
+    let ca = Authority::root("Other CA", now()).unwrap();
+    let stranger = Authority::root("Stranger", now()).unwrap();
+    let anchor = ca.certificate.to_pem().unwrap();
+    fs::write(dir.join("anchors/other.pem"), anchor).unwrap();
+    let lists = dir.join("crls");
+
+    let assert_refused = |words: &str| {
+        let output = check(&config);
+        assert_eq!(output.status.code(), Some(1));
+        let told = text(&output.stdout);
+        assert_eq!(told.lines().count(), 1, "{told}");
+        assert!(
+            told.contains("certificates: ") && told.contains(words),
+            "{told}"
+        );
+        let serve = xdbridge(&["serve", "--config", config.to_str().unwrap()]);
+        assert_eq!(serve.status.code(), Some(1));
+    };
+    assert_refused("crls: cannot be read");
+    fs::create_dir(&lists).unwrap();
+    assert_refused("crls: holds no file whose name ends in");
+    place(&lists.join("list.pem"), &crl_of(&stranger).pem());
+    assert_refused("list.pem: a CRL is signed by none");
+    let whole = [crl_of(&ca).pem(), crl_of(&ca).pem()].concat();
+    place(&lists.join("list.pem"), &whole[..whole.len() - 40]);
+    assert_refused("list.pem: is not a readable CRL: its PEM form breaks off");
+    place(&lists.join("list.pem"), &whole);
+    let output = check(&config);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
 }
 
 #[test]

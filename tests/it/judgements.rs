@@ -8,7 +8,8 @@ use xdbridge::{
         exchange::Reason,
         own_domain::OwnDomain,
         trust::{
-            CertificateCandidate, Purpose, Question, RecentJudgements, Revocation, TrustAnchors,
+            CertificateCandidate, Purpose, Question, RecentJudgements, Refusal, Revocation,
+            TrustAnchors,
         },
     },
     formats::ids::DirectAddress,
@@ -75,7 +76,7 @@ fn a_judgement_stands_for_a_moment_and_not_beyond_the_certificates_end() {
     assert!(!stands(start() + seconds(30), Purpose::Encrypt));
     assert!(!stands(start() - seconds(1), Purpose::Encrypt));
     let late = judge(start() + seconds(31));
-    assert_eq!(late.unwrap_err(), Reason::NoCertificate);
+    assert_eq!(late.unwrap_err().reason, Reason::NoCertificate);
 }
 
 #[test]
@@ -107,13 +108,13 @@ fn a_judgement_serves_no_other_address_and_no_other_anchors() {
         .unwrap();
     let ada: DirectAddress = "ada.quill@direct.quay.example".parse().unwrap();
     let for_another = domain.judge(&candidates, &ada, Purpose::Encrypt, start());
-    assert_eq!(for_another.unwrap_err(), Reason::NoCertificate);
+    assert_eq!(for_another.unwrap_err().reason, Reason::NoCertificate);
 
     // As after a reload: the same domain with other anchors.
     let mut reloaded = domain.clone();
     reloaded.anchors = TrustAnchors::new([other.certificate.clone()]);
     let now_untrusted = reloaded.judge(&candidates, &rui(), Purpose::Encrypt, start());
-    assert_eq!(now_untrusted.unwrap_err(), Reason::Untrusted);
+    assert_eq!(now_untrusted.unwrap_err().reason, Reason::Untrusted);
 
     let mut forged = candidates.clone();
     if let Some(octet) = forged[0].der.last_mut() {
@@ -147,6 +148,9 @@ fn a_judgement_by_what_one_message_brought_is_none_for_a_message_that_brings_som
     assert!(is_kept(&brought));
     for other in [&[][..], std::slice::from_ref(&root.certificate)] {
         assert!(!is_kept(other));
-        assert_eq!(judge(other).unwrap_err(), Some(Reason::Untrusted));
+        assert_eq!(
+            judge(other).unwrap_err(),
+            Some(Refusal::from(Reason::Untrusted))
+        );
     }
 }

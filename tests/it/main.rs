@@ -13,6 +13,7 @@ mod crash_doors;
 mod crash_own_mail;
 mod crash_receiving;
 mod crash_status;
+mod crl_files;
 mod crossing;
 mod deadlines;
 #[cfg(feature = "demo")]
@@ -53,6 +54,7 @@ mod recipients;
 mod responses;
 mod resubmission;
 mod revocation;
+mod revocation_hard;
 mod rules;
 mod schemas;
 mod schemas_refuse;

@@ -1,7 +1,7 @@
 //! Revocation lists from files: who is revoked is never used, in either direction, whatever else holds (certificates.md
 //! section 7).
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{fs, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use openssl::{
@@ -13,20 +13,15 @@ use openssl::{
     },
 };
 use xdbridge::{
-    adapters::certificates::{CertificateFiles, CertificatesConfig, DomainConfig},
-    app::{
-        config::Config,
-        pki::{Authority, KeyKind, Profile},
-    },
+    app::pki::Authority,
     bridge::{
         exchange::{Reason, RecipientState},
         own_domain::OwnDomain,
         trust::{
-            self, CertificateCandidate, Purpose, RecentJudgements, Revocation, TrustAnchors,
+            self, CertificateCandidate, Doubt, Purpose, RecentJudgements, Revocation, TrustAnchors,
             WhenUnknown,
         },
     },
-    flows::ports::OwnDomains,
     formats::{
         audit::AuditKind,
         smime::{
@@ -39,24 +34,17 @@ use xdbridge::{
 
 use crate::support::{
     bridge::{ELM, MEI, RUI, TestBridge, as_tls, assert_plain_success, entries, now, pki, runtime},
-    crl::crl_of,
+    crl::{by_lists_in, crl_of, mei_of, nobody_revoked, place, put},
     folder::TestFolder,
     mailbox::received,
+    notices_ground::{Notice, NoticesGround, WITH_EXTENSION},
     openssl_peer::{OpensslPeer, wrapped},
-    receiving_ground::{ADA, LETTER, ReceivingGround, SENDER, letter, success},
+    receiving_ground::{ADA, LETTER, ReceivingGround, SENDER, letter, sealed, success},
     request::TestRequest,
     scripted_smtp::{Act, ScriptedSmtp},
     store::StandingClock,
     wait_until,
 };
-
-const REFRESH: Duration = Duration::from_millis(20);
-
-fn mei_of(authority: &Authority) -> SigningIdentity {
-    let mut profile = Profile::address(&MEI.parse().unwrap(), now());
-    profile.key = KeyKind::P256;
-    authority.issue(&profile).unwrap()
-}
 
 /// A domain that trusts `root` and goes by these lists.
 fn domain(root: &Authority, ders: &[Vec<u8>], when_unknown: WhenUnknown) -> OwnDomain {
@@ -87,7 +75,12 @@ fn verdict(own: &OwnDomain, mei: &SigningIdentity) -> Result<(), (Reason, String
     let fault = judged.verdicts[0].fault.as_ref();
     match judged.refusal {
         None => Ok(()),
-        Some(token) => Err((token, fault.unwrap().to_string())),
+        Some(refusal) => {
+            // What time may mend is only what no list tells of.
+            let words = fault.unwrap().to_string();
+            assert_eq!(refusal.is_temporary, words.contains("is not known"));
+            Err((refusal.reason, words))
+        }
     }
 }
 
@@ -315,157 +308,6 @@ fn a_list_of_half_a_million_is_indexed_once_and_asked_in_no_time() {
     assert_revoked(&own, &bad);
 }
 
-/// A domain's certificate files with the root as its anchor and the folder's lists.
-fn files(root: &Authority, folder: &Path) -> CertificatesConfig {
-    let anchor = folder.join("anchor.pem");
-    fs::write(&anchor, root.certificate.to_pem().unwrap()).unwrap();
-    let crls = folder.join("crls");
-    fs::create_dir_all(&crls).unwrap();
-    CertificatesConfig {
-        domains: vec![DomainConfig {
-            name: "direct.elm.example".parse().unwrap(),
-            identities: Vec::new(),
-            anchors: vec![anchor],
-            intermediates: Vec::new(),
-            allow_legacy: Vec::new(),
-            crls: vec![crls],
-            revocation: WhenUnknown::Soft,
-        }],
-        ..CertificatesConfig::default()
-    }
-}
-
-// rule: REV-2
-#[test]
-fn lists_that_cannot_be_read_or_that_nobody_known_has_signed_are_told_by_file() {
-    let root = Authority::root("root", now()).unwrap();
-    let namesake = Authority::root("root", now()).unwrap();
-    let folder = TestFolder::new();
-    let config = files(&root, folder.path());
-    let put = |name: &str, octets: &[u8]| {
-        fs::write(config.domains[0].crls[0].join(name), octets).unwrap()
-    };
-    let problems = || {
-        let problems = CertificateFiles::load(config.clone(), now())
-            .err()
-            .unwrap_or_default();
-        problems.iter().map(ToString::to_string).collect::<Vec<_>>()
-    };
-    let two = [crl_of(&root).pem(), crl_of(&root).hours(-9, 9).pem()].concat();
-    put("a.pem", &two);
-    put("b.crl", &crl_of(&root).der());
-    assert_eq!(problems(), Vec::<String>::new());
-    // A delta beside its complete list is no fault, and told.
-    put(
-        "c.crl",
-        &crl_of(&root)
-            .extension("2.5.29.27 = critical,DER:020101")
-            .der(),
-    );
-    let loaded = CertificateFiles::load(config.clone(), now()).unwrap();
-    let warnings = loaded.warnings();
-    assert!(
-        warnings[0].contains("c.crl: is a delta CRL"),
-        "{warnings:?}"
-    );
-    assert_eq!(loaded.crls().len(), 3);
-
-    put("d.crl", &crl_of(&namesake).der());
-    put(
-        "e.pem",
-        b"-----BEGIN X509 CRL-----\nMIIB\n-----END X509 CRL-----\n",
-    );
-    put("f.pem", root.certificate.to_pem().unwrap().as_slice());
-    let told = problems();
-    assert_eq!(told.len(), 3, "{told:?}");
-    for (problem, words) in told.iter().zip([
-        "d.crl: a CRL is signed by none of the domain's anchors",
-        "e.pem: is not a readable CRL",
-        "f.pem: holds no CRL",
-    ]) {
-        assert!(problem.contains(words), "{problem}");
-    }
-}
-
-// rule: REV-1, REV-5
-#[test]
-fn files_are_read_anew_when_they_change_and_what_is_gone_or_broken_leaves_the_last_in_force() {
-    let root = Authority::root("root", now()).unwrap();
-    let mei = mei_of(&root);
-    let folder = TestFolder::new();
-    let config = files(&root, folder.path());
-    let list = config.domains[0].crls[0].join("list.crl");
-    let loaded = CertificateFiles::load(config.clone(), now()).unwrap();
-    let name = "direct.elm.example".parse().unwrap();
-    let candidates = [CertificateCandidate {
-        der: mei.certificate.to_der().unwrap(),
-        origin: "test".to_owned(),
-    }];
-    // By the domain's own judgement, which remembers: no memory may outlive the list that it was made by.
-    let judged = || {
-        let own = OwnDomains::find(&loaded, &name).unwrap();
-        let address = MEI.parse().unwrap();
-        own.judge(&candidates, &address, Purpose::Encrypt, now())
-            .map(|_| ())
-    };
-    let refresh = || {
-        loaded
-            .refresh_crls(now())
-            .iter()
-            .map(ToString::to_string)
-            .collect::<Vec<_>>()
-    };
-    let none = Vec::<String>::new();
-    assert_eq!(judged(), Ok(()));
-    fs::write(
-        &list,
-        crl_of(&root).revoking(&mei.certificate).hours(-3, 24).der(),
-    )
-    .unwrap();
-    assert_eq!(judged(), Ok(()));
-    assert_eq!(refresh(), none);
-    assert_eq!(judged(), Err(Reason::CertificateRevoked));
-
-    fs::write(&list, b"half a fi").unwrap();
-    assert_eq!(refresh().len(), 1);
-    assert_eq!(judged(), Err(Reason::CertificateRevoked));
-    fs::remove_file(&list).unwrap();
-    assert_eq!(refresh(), none);
-    assert_eq!(judged(), Err(Reason::CertificateRevoked));
-    // Under another name, and newer: off the list.
-    fs::write(list.with_file_name("newer.crl"), crl_of(&root).der()).unwrap();
-    assert_eq!(refresh(), none);
-    assert_eq!(loaded.crls().len(), 1);
-    assert_eq!(judged(), Ok(()));
-    fs::write(
-        &list,
-        crl_of(&root).revoking(&mei.certificate).hours(0, 24).der(),
-    )
-    .unwrap();
-    loaded.reload(now()).unwrap();
-    assert_eq!(judged(), Err(Reason::CertificateRevoked));
-}
-
-/// Sets the folder of lists of the domain that the tests' bridge sends and receives for.
-fn by_lists_in(folder: &Path) -> impl FnOnce(&mut Config) {
-    let folder = folder.to_owned();
-    move |config| {
-        config.certificates.crl_refresh = REFRESH;
-        config.certificates.domains[0].crls = vec![folder];
-    }
-}
-
-/// Puts a list into the folder at one stroke, and waits until the bridge goes by it.
-fn put(bridge: &TestBridge, folder: &Path, name: &str, octets: &[u8]) {
-    let path = folder.join(name);
-    fs::write(path.with_extension("new"), octets).unwrap();
-    fs::rename(path.with_extension("new"), &path).unwrap();
-    let measure = format!("xdbridge_crl_days_left{{file=\"{}\"}}", path.display());
-    wait_until("the list is in use", || {
-        bridge.measures().contains(&measure)
-    });
-}
-
 fn signed_mail(peer: &OpensslPeer, id: &str) -> Vec<u8> {
     let entity = wrapped(&letter(&format!("{id}@direct.harbor.example"), &[ADA], ""));
     let signed = peer.sign(entity, &[&pki().harbor], &["-binary"]);
@@ -477,6 +319,7 @@ fn signed_mail(peer: &OpensslPeer, id: &str) -> Vec<u8> {
 fn mail_whose_signer_is_revoked_by_crl_file_is_nobodys_from_the_moment_that_the_file_is_there() {
     let folder = TestFolder::new();
     let lists = folder.path().to_owned();
+    nobody_revoked(&lists);
     let ground = ReceivingGround::configured(|_| success(), by_lists_in(&lists));
     let peer = OpensslPeer::new();
     let before = signed_mail(&peer, "before");
@@ -501,14 +344,115 @@ fn mail_whose_signer_is_revoked_by_crl_file_is_nobodys_from_the_moment_that_the_
 #[test]
 fn a_stale_list_raises_an_alarm_and_mail_goes_on() {
     let folder = TestFolder::new();
-    let lists = folder.path().to_owned();
-    let ground = ReceivingGround::configured(|_| success(), by_lists_in(&lists));
-    assert_eq!(ground.bridge.alarms("crl_stale"), 0);
     let stale = crl_of(&pki().authority).hours(-50, -1).pem();
-    put(&ground.bridge, &lists, "list.pem", &stale);
+    place(&folder.path().join("list.pem"), &stale);
+    let ground = ReceivingGround::configured(|_| success(), by_lists_in(folder.path()));
     wait_until("it is told", || ground.bridge.alarms("crl_stale") == 1);
     let mail = signed_mail(&OpensslPeer::new(), "stale");
     assert_eq!(ground.arrives(&[ADA], &mail), [LETTER]);
+    ground.notices(1);
+    // The signer, and the notice to the sender.
+    for kind in [AuditKind::Recipient, AuditKind::Secure] {
+        assert_eq!(doubts(&ground.bridge, kind), ["stale"]);
+    }
+}
+
+/// What the audit says of revocation in its records of one kind.
+fn doubts(bridge: &TestBridge, kind: AuditKind) -> Vec<String> {
+    let records = bridge.audit_of(kind).into_iter();
+    records
+        .map(|mut record| record.details.remove("revocation").unwrap_or_default())
+        .collect()
+}
+
+// rule: REV-4
+#[test]
+fn each_use_of_a_certificate_that_a_stale_list_tells_of_is_audited_and_no_other() {
+    for (end, word) in [(-1, "stale"), (24, "")] {
+        let folder = TestFolder::new();
+        let list = crl_of(&pki().authority).hours(-50, end).pem();
+        place(&folder.path().join("list.pem"), &list);
+        let domains = ["direct.harbor.example"];
+        let (bridge, _hop) = TestBridge::beside_a_hop(&domains, by_lists_in(folder.path()));
+        assert_plain_success(&bridge.submit(&TestRequest::new(ELM, &[RUI]).mtom()));
+        bridge.wait_until_sent();
+        for kind in [
+            AuditKind::Recipient,
+            AuditKind::Secure,
+            AuditKind::Iti32Export,
+        ] {
+            assert_eq!(doubts(&bridge, kind), [word], "{kind:?}");
+        }
+    }
+}
+
+// rule: REV-4
+#[test]
+fn a_list_that_is_missing_beside_others_is_told_where_it_is_tolerated() {
+    let root = Authority::root("root", now()).unwrap();
+    let other = Authority::root("other", now()).unwrap();
+    let mei = mei_of(&root);
+    let candidates = [CertificateCandidate {
+        der: mei.certificate.to_der().unwrap(),
+        origin: "test".to_owned(),
+    }];
+    let doubt = |ders: &[Vec<u8>]| {
+        let mut own = domain(&root, ders, WhenUnknown::Soft);
+        let anchors = [&root, &other].map(|one| one.certificate.clone());
+        own.anchors = TrustAnchors::new(anchors);
+        let address = MEI.parse().unwrap();
+        let chosen = own.judge(&candidates, &address, Purpose::Encrypt, now());
+        chosen.unwrap().doubt
+    };
+    let stale = crl_of(&root).hours(-50, -1).der();
+    assert_eq!(doubt(&[crl_of(&other).der()]), Some(Doubt::Missing));
+    assert_eq!(doubt(&[crl_of(&other).der(), stale]), Some(Doubt::Stale));
+    assert_eq!(doubt(&[crl_of(&root).der()]), None);
+    // Who goes by no lists doubts nothing.
+    assert_eq!(doubt(&[]), None);
+}
+
+// rule: REV-5, RCV-8, MDN-46
+#[test]
+fn a_notice_whose_signer_is_revoked_completes_no_recipient() {
+    let folder = TestFolder::new();
+    let lists = folder.path().to_owned();
+    nobody_revoked(&lists);
+    let ground = NoticesGround::start_with(by_lists_in(&lists));
+    let submitted = ground.submit(&[RUI], false);
+    let list = crl_of(&pki().authority).revoking(&pki().harbor.certificate);
+    put(&ground.ground.bridge, &lists, "list.pem", &list.pem());
+    for disposition in ["processed", "failed", WITH_EXTENSION] {
+        let notice = Notice::mdn(&submitted, RUI, disposition).message();
+        let mail = sealed(&notice, &[&pki().harbor], &pki().direct_elm);
+        assert!(!ground.send(RUI, ELM, &mail));
+    }
+    assert_eq!(ground.state(&submitted, RUI), RecipientState::Relayed);
+    assert_eq!(ground.told(&submitted), Vec::<String>::new());
+    assert_eq!(ground.errors("mdn_spoof_suspect"), 3);
+}
+
+// rule: REV-6
+#[test]
+fn an_own_certificate_on_a_list_is_told_at_start_and_raises_an_alarm() {
+    let folder = TestFolder::new();
+    let list = folder.path().join("list.pem");
+    let revoked = crl_of(&pki().authority).revoking(&pki().direct_elm.certificate);
+    place(&list, &revoked.pem());
+    let (bridge, _hop) = TestBridge::beside_a_hop(&[], by_lists_in(folder.path()));
+    wait_until("the alarm is raised", || bridge.alarms("crl") == 1);
+    // Off the list and on it again, while it runs.
+    let gauge = |value: &str| {
+        let line = format!("xdbridge_crl_problems {value}\n");
+        wait_until("the gauge says so", || bridge.measures().contains(&line));
+    };
+    gauge("1");
+    place(&list, &crl_of(&pki().authority).pem());
+    gauge("0");
+    let revoked = crl_of(&pki().authority).revoking(&pki().direct_elm.certificate);
+    place(&list, &revoked.pem());
+    gauge("1");
+    assert_eq!(bridge.alarms("crl"), 2);
 }
 
 // rule: REV-5, XDR-32, SND-6
@@ -545,6 +489,7 @@ fn a_recipient_who_is_revoked_between_accept_and_sending_gets_nothing() {
     let clock = StandingClock::at(start);
     let folder = TestFolder::new();
     let hops = [("direct.harbor.example", hop.address())];
+    nobody_revoked(folder.path());
     let bridge = TestBridge::start_with(runtime, &hops, clock.clone(), by_lists_in(folder.path()));
     assert_plain_success(&bridge.submit(&TestRequest::new(ELM, &[RUI]).mtom()));
     wait_until("the first attempt was recorded", || {

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use xdbridge::bridge::exchange::RecipientState;
 
 use super::support::{
+    crl::{crl_of, place},
     crossing_ground::{Answered, Letter, Workshop, address, post_head},
     scripted_smtp::Act,
 };
@@ -115,5 +116,41 @@ fn sighup_makes_a_new_certificate_of_a_recipient_known() {
     bridge.wait_for_line(|line| line.contains("nothing was reloaded"));
     assert_eq!(ground.post(&bridge, &letter()), Answered::Success);
     ground.wait_for_messages(2);
+    bridge.stop();
+}
+
+// rule: REV-1, REV-2, REV-5
+#[test]
+fn sighup_reads_revocation_lists_and_a_broken_one_leaves_the_last_in_force() {
+    let workshop = Workshop::new();
+    let ground = workshop.ground();
+    let list = ground.go_by_crls().join("list.pem");
+    let authority = workshop.hisp_authority();
+    place(&list, &crl_of(authority).pem());
+    let bridge = ground.start();
+    bridge.wait_for_measures(|measures| measures.contains("xdbridge_crl_days_left"));
+    assert_eq!(ground.post(&bridge, &Letter::small()), Answered::Success);
+
+    let hisp = workshop.hisp_certificate();
+    place(&list, &crl_of(authority).revoking(hisp).pem());
+    // Not looked at yet.
+    assert_eq!(ground.post(&bridge, &Letter::small()), Answered::Success);
+    bridge.signal(Signal::HUP);
+    bridge.wait_for_line(|line| line.contains("were read anew"));
+    let assert_revoked = || {
+        let answered = ground.post(&bridge, &Letter::small());
+        let Answered::Refused(200, text) = answered else {
+            panic!("{answered:?}");
+        };
+        assert!(text.contains("certificateRevoked"), "{text}");
+    };
+    assert_revoked();
+
+    fs::remove_file(&list).unwrap();
+    bridge.signal(Signal::HUP);
+    bridge.wait_for_line(|line| {
+        line.contains("nothing was reloaded") && line.contains("holds no file whose name ends in")
+    });
+    assert_revoked();
     bridge.stop();
 }

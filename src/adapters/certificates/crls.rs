@@ -9,11 +9,12 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use openssl::{base64::decode_block, x509::X509};
 
 use super::{FileFault, FileProblem, pem};
 use crate::{
-    bridge::trust::is_crl_of,
+    bridge::trust::{has_begun, is_crl_of},
     formats::smime::crl::{Crl, CrlFault},
 };
 
@@ -23,8 +24,8 @@ const MAX_FILE_BYTES: u64 = 32 * 1024 * 1024;
 const MAX_CRLS: usize = 1_000;
 /// Name endings of the files that are read in a folder.
 const ENDINGS: [&str; 3] = ["crl", "pem", "der"];
-const BEGIN: &str = "-----BEGIN X509 CRL-----";
-const END: &str = "-----END X509 CRL-----";
+/// What a PEM block of a list is called.
+const LABEL: &str = "X509 CRL";
 
 /// Why a file gives no revocation lists.
 #[derive(Debug, thiserror::Error)]
@@ -41,8 +42,16 @@ pub enum CrlFileFault {
     )]
     TooLarge,
     /// Nothing of the kind inside.
-    #[error("holds no CRL; PEM ({BEGIN}) or one in DER form is accepted (REV-2)")]
+    #[error("holds no CRL; PEM (-----BEGIN {LABEL}-----) or one in DER form is accepted (REV-2)")]
     None,
+    /// A folder without files of lists.
+    #[error(
+        "holds no file whose name ends in .crl, .pem or .der; a folder with one CRL at least is accepted (REV-2)"
+    )]
+    EmptyFolder,
+    /// There are lists, and none that can be used.
+    #[error("holds no CRL of a kind that is used; one complete CRL at least is accepted (REV-2)")]
+    NoneUsed,
     /// A list that cannot be used.
     #[error("{0}")]
     Crl(#[from] CrlFault),
@@ -51,6 +60,16 @@ pub enum CrlFileFault {
         "a CRL is signed by none of the domain's anchors and intermediates whose keyUsage allows it; add its issuer's certificate to them (REV-2)"
     )]
     SignedByNobody,
+    /// Of the past: an old file was put back, or an old list is served anew.
+    #[error(
+        "a CRL (thisUpdate {this_update}) is older than the one in force by the same issuer (thisUpdate {in_force}), or has a lower CRL number; put a newer one in its place, or reload everything (REV-2)"
+    )]
+    Older {
+        /// When it was made.
+        this_update: Timestamp,
+        /// When the one in force was.
+        in_force: Timestamp,
+    },
     /// Too many of them.
     #[error("the domain has more than {MAX_CRLS} CRLs (REV-2)")]
     TooMany,
@@ -61,21 +80,56 @@ pub enum CrlFileFault {
 pub(super) struct CrlFile {
     pub(super) path: PathBuf,
     pub(super) crl: Arc<Crl>,
+    /// The key that signed it (DER): two CAs of one name are two issuers.
+    key: Arc<[u8]>,
 }
 
 impl CrlFile {
-    /// Whether this list takes the place of `older`.
-    pub(super) fn replaces(&self, older: &Self) -> bool {
-        let (new, old) = (&self.crl, &older.crl);
-        let is_same_issuer = new
-            .issuer()
-            .try_cmp(old.issuer())
-            .is_ok_and(|order| order.is_eq());
-        self.path == older.path
-            || (is_same_issuer
-                && new.scope() == old.scope()
-                && new.this_update() >= old.this_update())
+    /// Whether both are by one issuer about the same certificates.
+    fn is_about_the_same_as(&self, other: &Self) -> bool {
+        let order = self.crl.issuer().try_cmp(other.crl.issuer());
+        self.key == other.key
+            && self.crl.scope() == other.crl.scope()
+            && order.is_ok_and(|order| order.is_eq())
     }
+
+    /// Whether this list takes the place of `older`, wherever they were read.
+    fn replaces(&self, older: &Self, now: Timestamp) -> bool {
+        Arc::ptr_eq(&self.crl, &older.crl)
+            || (self.is_about_the_same_as(older)
+                && has_begun(&self.crl, now)
+                && !self.crl.is_older_than(&older.crl))
+    }
+}
+
+/// What is in use after `read` was read: that, and whatever of `before` nothing newer took the place of. A list that
+/// is older than such a one is not used: it would make those good again who were revoked since.
+pub(super) fn in_use(
+    read: Vec<CrlFile>,
+    before: &[CrlFile],
+    now: Timestamp,
+    problems: &mut Vec<FileProblem>,
+) -> Vec<CrlFile> {
+    let is_kept =
+        |old: &&CrlFile| has_begun(&old.crl, now) && !read.iter().any(|new| new.replaces(old, now));
+    let kept: Vec<CrlFile> = before.iter().filter(is_kept).cloned().collect();
+    let mut files = Vec::with_capacity(read.len() + kept.len());
+    for new in read {
+        let is_older =
+            |old: &&CrlFile| new.is_about_the_same_as(old) && new.crl.is_older_than(&old.crl);
+        match kept.iter().find(is_older) {
+            Some(old) => {
+                let fault = CrlFileFault::Older {
+                    this_update: new.crl.this_update(),
+                    in_force: old.crl.this_update(),
+                };
+                problems.push(problem(&new.path, fault));
+            }
+            None => files.push(new),
+        }
+    }
+    files.extend(kept);
+    files
 }
 
 /// What tells one state of a file from the next: inode, size, times of change.
@@ -116,6 +170,7 @@ impl CrlCache {
     ) -> Vec<CrlFile> {
         let mut found = Vec::new();
         for path in paths {
+            let (lists_before, problems_before) = (found.len(), problems.len());
             let files = match pem::files_under(path, &ENDINGS) {
                 Ok(files) => files,
                 Err(error) => {
@@ -123,22 +178,28 @@ impl CrlCache {
                     continue;
                 }
             };
+            if files.is_empty() {
+                problems.push(problem(path, CrlFileFault::EmptyFolder));
+            }
             for file in files {
                 match self.file(&file) {
                     Ok(content) => {
                         let unused = content.unused.iter();
                         warnings.extend(unused.map(|fault| problem(&file, (*fault).into())));
                         for crl in content.crls {
-                            if issuers.iter().any(|issuer| is_crl_of(&crl, issuer)) {
-                                let path = file.clone();
-                                found.push(CrlFile { path, crl });
-                            } else {
-                                problems.push(problem(&file, CrlFileFault::SignedByNobody));
+                            match signed(&file, crl, issuers) {
+                                Some(list) => found.push(list),
+                                None => {
+                                    problems.push(problem(&file, CrlFileFault::SignedByNobody));
+                                }
                             }
                         }
                     }
                     Err(fault) => problems.push(problem(&file, fault)),
                 }
+            }
+            if found.len() == lists_before && problems.len() == problems_before {
+                problems.push(problem(path, CrlFileFault::NoneUsed));
             }
             if found.len() > MAX_CRLS {
                 problems.push(problem(path, CrlFileFault::TooMany));
@@ -175,6 +236,17 @@ impl CrlCache {
     }
 }
 
+/// The list with the key of the one of `issuers` who signed it.
+fn signed(path: &Path, crl: Arc<Crl>, issuers: &[X509]) -> Option<CrlFile> {
+    let issuer = issuers.iter().find(|issuer| is_crl_of(&crl, issuer))?;
+    let key = issuer.public_key().ok()?.public_key_to_der().ok()?;
+    Some(CrlFile {
+        path: path.to_owned(),
+        crl,
+        key: key.into(),
+    })
+}
+
 fn problem(path: &Path, fault: CrlFileFault) -> FileProblem {
     FileProblem {
         path: path.to_owned(),
@@ -199,15 +271,51 @@ fn parse(octets: &[u8]) -> Result<Content, CrlFileFault> {
         return Ok(content);
     }
     let text = std::str::from_utf8(octets).map_err(|_| CrlFileFault::None)?;
-    let mut blocks = text.split(BEGIN).skip(1).peekable();
-    if blocks.peek().is_none() {
+    let blocks = pem_blocks(text)?;
+    if blocks.is_empty() {
         return Err(CrlFileFault::None);
     }
-    for block in blocks {
-        let broken = CrlFault::Malformed("its PEM form breaks off or is no base64");
-        let (base64, _) = block.split_once(END).ok_or(broken)?;
-        let base64: String = base64.split_ascii_whitespace().collect();
-        take(&decode_block(&base64).map_err(|_| broken)?)?;
+    for base64 in blocks {
+        take(&decode_block(&base64).map_err(|_| BROKEN_PEM)?)?;
     }
     Ok(content)
+}
+
+const BROKEN_PEM: CrlFault = CrlFault::Malformed("its PEM form breaks off or is no base64");
+
+/// The base64 text of each list. A file that breaks off, be it within the first line of a block, is none at all: what
+/// is missing is not known.
+fn pem_blocks(text: &str) -> Result<Vec<String>, CrlFault> {
+    const DASHES: &str = "-----";
+    let mut blocks = Vec::new();
+    // The label and the text of the block that is open.
+    let mut open: Option<(&str, String)> = None;
+    for line in text.lines().map(str::trim_end) {
+        let mark = line
+            .strip_prefix(DASHES)
+            .and_then(|line| line.strip_suffix(DASHES));
+        let beginning = mark.and_then(|mark| mark.strip_prefix("BEGIN "));
+        let end = mark.and_then(|mark| mark.strip_prefix("END "));
+        open = match (open, beginning, end) {
+            (None, Some(label), _) => Some((label, String::new())),
+            (Some((label, base64)), _, Some(ended)) if label == ended => {
+                if label == LABEL {
+                    blocks.push(base64);
+                }
+                None
+            }
+            // Half a mark, or one out of place.
+            _ if line.starts_with('-') => return Err(BROKEN_PEM),
+            (Some((label, mut base64)), ..) => {
+                base64.extend(line.split_ascii_whitespace());
+                Some((label, base64))
+            }
+            // Words between blocks are usual: what `openssl crl -text` prints.
+            (None, ..) => None,
+        };
+    }
+    match open {
+        Some(_) => Err(BROKEN_PEM),
+        None => Ok(blocks),
+    }
 }

@@ -113,6 +113,15 @@ struct Loaded {
     crls: HashMap<DomainName, Vec<CrlFile>>,
 }
 
+/// What a reading of the files of revocation lists has to tell.
+#[derive(Debug, Default)]
+pub struct CrlReading {
+    /// What is wrong. The lists that were there before stay in force.
+    pub problems: Vec<FileProblem>,
+    /// Lists of a kind that is not used.
+    pub warnings: Vec<FileProblem>,
+}
+
 /// A revocation list that is in use.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CrlInUse {
@@ -150,30 +159,30 @@ impl CertificateFiles {
         Ok(())
     }
 
-    /// Reads the files of revocation lists that changed, and gives what is wrong. A file that cannot be read, and one
-    /// that is gone, leave in force what they held: until a newer list of that issuer is there, or all is reloaded.
-    pub fn refresh_crls(&self, now: Timestamp) -> Vec<FileProblem> {
+    /// Reads the files of revocation lists that changed. A file that cannot be read, one that is gone, and one that holds
+    /// an older list than is in force leave in force what was there: until a newer list of that issuer comes, or all is
+    /// reloaded.
+    pub fn refresh_crls(&self, now: Timestamp) -> CrlReading {
         let mut cache = self.lock_cache();
-        let mut problems = Vec::new();
+        let mut reading = CrlReading::default();
+        let problems = &mut reading.problems;
         let mut loaded = Loaded::clone(&self.current());
         let mut is_changed = false;
         for config in &self.config.domains {
             let Some(own) = loaded.domains.get(&config.name) else {
                 continue;
             };
-            // Told when all was loaded.
-            let mut warnings = Vec::new();
             let issuers = issuers_of(own);
-            let mut files = cache.read(&config.crls, &issuers, &mut problems, &mut warnings);
+            let read = cache.read(&config.crls, &issuers, problems, &mut reading.warnings);
             let before = loaded.crls.entry(config.name.clone()).or_default();
-            let is_new = |old: &CrlFile| !files.iter().any(|new| new.replaces(old));
-            let kept: Vec<CrlFile> = before.iter().filter(|old| is_new(old)).cloned().collect();
-            files.extend(kept);
+            let files = crls::in_use(read, before, now, problems);
             let is_same = files.len() == before.len()
                 && files
                     .iter()
                     .all(|new| before.iter().any(|old| Arc::ptr_eq(&new.crl, &old.crl)));
             if is_same {
+                // Time may have passed into a list's own.
+                problems.extend(own_revoked(own, now));
                 continue;
             }
             is_changed = true;
@@ -189,7 +198,7 @@ impl CertificateFiles {
         if is_changed {
             self.put(loaded);
         }
-        problems
+        reading
     }
 
     /// The revocation lists that are in use, each once.

@@ -56,11 +56,11 @@ pub struct DomainConfig {
     #[serde(default)]
     pub allow_legacy: Vec<Legacy>,
     /// Files, or folders of files (`.crl`, `.pem`, `.der`), with the revocation lists of the CAs that it trusts, such as
-    /// `["certificates/crls"]`. Default none.
+    /// `["certificates/crls"]`; each holds one at least. Default none.
     #[serde(default)]
     pub crls: Vec<PathBuf>,
     /// What follows when no CRL that is in date tells of a certificate: `"soft"`, it is used all the same, or `"hard"`,
-    /// it is not. A revoked one is never used. Default `"soft"`.
+    /// what needs it waits for a CRL, for `timers.queue_lifetime` at most. A revoked one is never used. Default `"soft"`.
     #[serde(default)]
     pub revocation: WhenUnknown,
 }

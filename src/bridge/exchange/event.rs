@@ -30,6 +30,15 @@ pub enum EventKind {
         /// Why.
         reason: Reason,
     },
+    /// Whether the certificate of the recipient, or the signer of the mail, may be trusted is not known now: a revocation
+    /// list is missing or stale, and must be there (REV-4). It is asked again; what of it is settled by the deadline has
+    /// the reason given.
+    TrustUndecided {
+        /// Whose.
+        recipient: DirectAddress,
+        /// What is to be reported if no list comes by the deadline.
+        reason: Reason,
+    },
     /// A leg cannot be made at all: `tooLarge`, `conversionFailed`, `internal`.
     LegFailed {
         /// Which.
@@ -100,7 +109,8 @@ pub enum EventKind {
         /// `smtpRejected`, `tooLarge`, `unknownRecipient` or `badAddress`.
         reason: Reason,
     },
-    /// The attempt for this domain failed for now; the next one is due at the time given.
+    /// The attempt for this domain failed for now, whatever an earlier one was undecided about; the next one is due at
+    /// the time given.
     SmtpDeferred {
         /// Which leg.
         leg: LegId,

@@ -203,6 +203,10 @@ mod tests {
                 leg: mail_leg(2),
             }),
             1 => to().prop_map(move |recipient| EventKind::RecipientRefused { recipient, reason }),
+            2 => to().prop_map(|recipient| EventKind::TrustUndecided {
+                recipient,
+                reason: Reason::Untrusted,
+            }),
             1 => to().prop_map(move |recipient| EventKind::LookUpDeferred {
                 recipient,
                 reason,
@@ -301,6 +305,10 @@ mod tests {
             1 => Just(EventKind::OperatorHeld),
             1 => Just(EventKind::OperatorReleased),
             1 => to().prop_map(|recipient| EventKind::RecipientRefused {
+                recipient,
+                reason: Reason::Untrusted,
+            }),
+            1 => to().prop_map(|recipient| EventKind::TrustUndecided {
                 recipient,
                 reason: Reason::Untrusted,
             }),

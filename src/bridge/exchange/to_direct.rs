@@ -36,6 +36,11 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
                 leave_unsealed_legs(life, index);
             }
         }
+        E::TrustUndecided { recipient, reason } => {
+            if let Some(index) = find_in(life, recipient, &[State::Queued]) {
+                doubt(life, index, *reason);
+            }
+        }
         E::LegSealed {
             leg,
             recipients,
@@ -51,8 +56,10 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
         }
         E::SmtpAccepted { recipient, by } => {
             if let Some(index) = find_in(life, recipient, &[State::Queued]) {
-                life.exchange.recipients[index].state = State::Relayed;
-                life.exchange.recipients[index].taken_by.clone_from(by);
+                let recipient = &mut life.exchange.recipients[index];
+                recipient.state = State::Relayed;
+                recipient.reason = None;
+                recipient.taken_by.clone_from(by);
             }
         }
         E::SmtpRefused { recipient, reason } => {
@@ -67,6 +74,14 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
             retry_at,
         } => {
             if life.exchange.queued_domains_of(*leg).contains(domain) {
+                for recipient in &mut life.exchange.recipients {
+                    let is_meant = recipient.legs.contains(leg)
+                        && recipient.state == State::Queued
+                        && recipient.address.domain() == domain;
+                    if is_meant {
+                        recipient.reason = None;
+                    }
+                }
                 let send = Effect::Send {
                     leg: *leg,
                     domain: domain.clone(),
@@ -254,6 +269,9 @@ fn end_queue(life: &mut Life) {
         if recipient.legs.is_empty() {
             let reason = recipient.reason.unwrap_or(Reason::NoCertificate);
             settle(life, index, State::Rejected, Some(reason));
+        } else if let Some(reason) = recipient.reason {
+            // Its certificate could not be trusted in time, and so it was not sent.
+            settle(life, index, State::Rejected, Some(reason));
         } else if is_sealed(life, index) {
             // What an operator held was not tried: no peer is to blame.
             let reason = match life.exchange.hold {
@@ -288,6 +306,22 @@ fn leave_unsealed_legs(life: &mut Life, index: usize) {
     };
     let kept = legs.into_iter().filter(is_sealed).collect();
     life.exchange.recipients[index].legs = kept;
+}
+
+/// Nothing is made or sent with a certificate that cannot be trusted now. Where the mail is not made yet, others are
+/// looked for from here on, as for one that was not found at accept; where it is, the same is judged before each attempt.
+fn doubt(life: &mut Life, index: usize, reason: Reason) {
+    let had_legs = !life.exchange.recipients[index].legs.is_empty();
+    leave_unsealed_legs(life, index);
+    let recipient = &mut life.exchange.recipients[index];
+    recipient.reason = Some(reason);
+    if had_legs && recipient.legs.is_empty() {
+        recipient.certificate = None;
+        life.now(Effect::LookUp {
+            recipient: index,
+            attempt: 1,
+        });
+    }
 }
 
 fn settle(life: &mut Life, index: usize, state: State, failure: Option<Reason>) {
@@ -523,6 +557,68 @@ mod tests {
         let mut exchange = in_state(State::Queued, true);
         let effects = feed(&mut exchange, minute(49), EventKind::DeadlineQueue);
         assert_eq!(effects, [Scheduled::new(Effect::DeadlineQueue, minute(50))]);
+    }
+
+    fn undecided() -> EventKind {
+        EventKind::TrustUndecided {
+            recipient: address(ADA),
+            reason: Reason::Untrusted,
+        }
+    }
+
+    // rule: REV-4
+    #[test]
+    fn a_recipient_in_doubt_leaves_a_mail_that_is_not_made_and_is_looked_up_again() {
+        let (mut exchange, _) = begin_with(vec![located(ADA), located(NGOZI)]);
+        let again = Effect::LookUp {
+            recipient: 0,
+            attempt: 1,
+        };
+        let effects = feed(&mut exchange, minute(1), undecided());
+        assert_eq!(effects, [Scheduled::new(again, minute(1))]);
+        assert!(exchange.recipients[0].legs.is_empty());
+        assert!(feed(&mut exchange, minute(1), undecided()).is_empty());
+        // The others go on without it.
+        assert_eq!(seal(&mut exchange, 1, &[NGOZI]).len(), 1);
+        feed(&mut exchange, minute(50), EventKind::DeadlineQueue);
+        let recipient = &exchange.recipients[0];
+        assert_eq!(recipient.state, State::Rejected);
+        assert_eq!(recipient.reason, Some(Reason::Untrusted));
+    }
+
+    // rule: REV-4, SND-6
+    #[test]
+    fn a_recipient_in_doubt_keeps_its_sealed_mail_and_the_last_attempt_says_why_it_was_not_sent() {
+        let deferred = EventKind::SmtpDeferred {
+            leg: leg_id(1),
+            domain: address(ADA).domain().clone(),
+            attempt: 1,
+            retry_at: minute(9),
+        };
+        let cases: [(&[EventKind], _, _); 4] = [
+            (
+                &[deferred.clone(), undecided()],
+                State::Rejected,
+                Some(Reason::Untrusted),
+            ),
+            (
+                &[undecided(), deferred.clone()],
+                State::Bounced,
+                Some(Reason::SmtpExpired),
+            ),
+            (&[undecided(), columns()[0].1.clone()], State::Relayed, None),
+            (&[columns()[0].1.clone(), undecided()], State::Relayed, None),
+        ];
+        for (kinds, state, reason) in cases {
+            let mut exchange = in_state(State::Queued, false);
+            for kind in kinds {
+                feed(&mut exchange, minute(1), kind.clone());
+            }
+            assert_eq!(exchange.recipients[0].legs, [leg_id(1)]);
+            feed(&mut exchange, minute(50), EventKind::DeadlineQueue);
+            let recipient = &exchange.recipients[0];
+            assert_eq!((recipient.state, recipient.reason), (state, reason));
+        }
     }
 
     #[test]

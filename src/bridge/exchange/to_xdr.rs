@@ -35,6 +35,13 @@ pub(super) fn apply(life: &mut Life, event: &EventKind) {
                 abandon_legs(life, *reason);
             }
         }
+        E::TrustUndecided { recipient, reason } => {
+            if !is_opened(&life.exchange)
+                && let Some(index) = life.find_open(recipient)
+            {
+                life.exchange.recipients[index].reason = Some(*reason);
+            }
+        }
         E::OperatorFailed { recipient } => {
             if let Some(index) = life.find_open(recipient) {
                 let reason = ended_by_operator(&life.exchange, index);
@@ -195,7 +202,9 @@ fn open(life: &mut Life, opening: &Opening) {
 
 /// From here on MDNs speak for this recipient: `processed` first, whatever becomes of it (MDN-12, DST-5).
 fn trust(life: &mut Life, index: usize) {
-    life.exchange.recipients[index].mdns.is_due = true;
+    let recipient = &mut life.exchange.recipients[index];
+    recipient.reason = None;
+    recipient.mdns.is_due = true;
     send_mdn(life, index, MdnToSend::Processed);
 }
 
@@ -339,9 +348,11 @@ fn expire(life: &mut Life) {
         };
     }
     if !is_opened(&life.exchange) {
-        // Never opened in all this time: a fault of ours. Nobody is trusted, so nobody is told.
+        // Never opened in all this time: a fault of ours, unless trust was undecided. Nobody is trusted, so nobody is told.
         for index in life.open_recipients() {
-            settle(life, index, State::Rejected, Some(Reason::Internal));
+            let reason = life.exchange.recipients[index].reason;
+            let reason = reason.unwrap_or(Reason::Internal);
+            settle(life, index, State::Rejected, Some(reason));
         }
     }
 }

@@ -16,8 +16,8 @@ use openssl::{
 };
 
 use super::{
-    Terms,
-    revocation::{PathStatus, Status, judge_path},
+    Terms, WhenUnknown,
+    revocation::{Doubt, PathStatus, judge_path},
 };
 use crate::formats::smime::{
     certificate::{self, Validity},
@@ -55,12 +55,12 @@ pub enum PathFault {
         depth: usize,
     },
     /// Whether a certificate of the path is revoked is not known, and the domain is hard.
-    #[error("whether {} is revoked is not known: {}; `revocation = \"hard\"` refuses it (REV-4)", place(*.depth), if *.is_stale { "the CRL is past its nextUpdate" } else { "no CRL of its issuer is there" })]
+    #[error("whether {} is revoked is not known: {}; `revocation = \"hard\"` refuses it (REV-4)", place(*.depth), match .doubt { Doubt::Stale => "the CRL is past its nextUpdate", Doubt::Missing => "no CRL of its issuer is there" })]
     RevocationUnknown {
         /// How many certificates of the path are below it.
         depth: usize,
-        /// There is a list, and it is past its nextUpdate.
-        is_stale: bool,
+        /// Why not.
+        doubt: Doubt,
     },
 }
 
@@ -83,20 +83,34 @@ struct Progress {
     signature_checks: usize,
     paths: usize,
     fault: PathFault,
+    doubt: Option<Doubt>,
 }
 
 impl Progress {
     /// A path that fell by revocation says more than another that fell otherwise.
     fn tell(&mut self, fault: PathFault) {
-        if !matches!(self.fault, PathFault::Revoked { .. }) {
+        let weight = |fault: &PathFault| match fault {
+            PathFault::Revoked { .. } => 2,
+            PathFault::RevocationUnknown { .. } => 1,
+            _ => 0,
+        };
+        if weight(&fault) >= weight(&self.fault) {
             self.fault = fault;
         }
     }
 }
 
+/// A valid path.
+pub(super) struct Path {
+    /// From the certificate to the first anchor met, both included.
+    pub(super) certificates: Vec<X509>,
+    /// What is not known of it and tolerated.
+    pub(super) doubt: Option<Doubt>,
+}
+
 impl Search<'_> {
-    /// A valid path from `certificate` to the first anchor met, both included.
-    pub(super) fn find(&self, certificate: &X509Ref) -> Result<Vec<X509>, PathFault> {
+    /// A valid path from `certificate`.
+    pub(super) fn find(&self, certificate: &X509Ref) -> Result<Path, PathFault> {
         if self.terms.anchors.is_empty() {
             return Err(PathFault::NoAnchors);
         }
@@ -105,9 +119,13 @@ impl Search<'_> {
             signature_checks: 0,
             paths: 0,
             fault: PathFault::NoPath,
+            doubt: None,
         };
         if self.extend(certificate, &mut progress) {
-            Ok(progress.path)
+            Ok(Path {
+                certificates: progress.path,
+                doubt: progress.doubt,
+            })
         } else {
             Err(progress.fault)
         }
@@ -200,9 +218,12 @@ impl Search<'_> {
         match judge_path(revocation, &progress.path, others, self.now) {
             PathStatus::Good => return true,
             PathStatus::Revoked(depth) => progress.tell(PathFault::Revoked { depth }),
-            PathStatus::Unknown(depth, status) => {
-                let is_stale = status == Status::Stale;
-                progress.tell(PathFault::RevocationUnknown { depth, is_stale });
+            PathStatus::Unknown(_, doubt) if revocation.when_unknown == WhenUnknown::Soft => {
+                progress.doubt = Some(doubt);
+                return true;
+            }
+            PathStatus::Unknown(depth, doubt) => {
+                progress.tell(PathFault::RevocationUnknown { depth, doubt });
             }
         }
         false

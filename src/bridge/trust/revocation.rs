@@ -21,7 +21,7 @@ pub enum WhenUnknown {
     /// It is used; a list that is stale is told to the operator.
     #[default]
     Soft,
-    /// It is not used.
+    /// It is not used: what needs it waits for a list.
     Hard,
 }
 
@@ -50,13 +50,12 @@ impl Revocation {
     /// was on hold and is not on the newest list is good again. A stale list still revokes.
     pub(super) fn status(&self, certificate: &X509Ref, issuer: &X509Ref, now: Timestamp) -> Status {
         let is_ca = certificate::is_ca(certificate);
-        let latest_start = now.checked_add(START_TOLERANCE).unwrap_or(now);
         let mut issuer_key = None;
         let mut newest: Option<&Crl> = None;
         for crl in &self.crls {
             let counts = crl.scope().covers(is_ca)
-                && crl.this_update() <= latest_start
-                && newest.is_none_or(|newest| newest.this_update() < crl.this_update())
+                && has_begun(crl, now)
+                && newest.is_none_or(|newest| rank(newest) < rank(crl))
                 && names(crl, issuer);
             if !counts {
                 continue;
@@ -89,6 +88,17 @@ impl Revocation {
     }
 }
 
+/// Whether a list is of the present: one of the future says nothing yet.
+pub fn has_begun(crl: &Crl, now: Timestamp) -> bool {
+    let latest_start = now.checked_add(START_TOLERANCE).unwrap_or(now);
+    crl.this_update() <= latest_start
+}
+
+/// Which of several lists by one issuer is the latest.
+fn rank(crl: &Crl) -> (Timestamp, Option<&[u8]>) {
+    (crl.this_update(), crl.number())
+}
+
 /// Whether `issuer` signed the list: by its key, not by its name alone, and a key that may sign lists (REV-2).
 pub fn is_crl_of(crl: &Crl, issuer: &X509Ref) -> bool {
     names(crl, issuer) && key_for_crls(issuer).is_some_and(|key| crl.is_signed_by(&key))
@@ -107,14 +117,33 @@ fn key_for_crls(issuer: &X509Ref) -> Option<PKey<Public>> {
     may_sign.then(|| issuer.public_key().ok()).flatten()
 }
 
-/// Why a path is not used.
+/// What is not known of a certificate, since no list in date tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Doubt {
+    /// The newest list of its issuer is past its nextUpdate.
+    Stale,
+    /// There is no list of its issuer.
+    Missing,
+}
+
+impl Doubt {
+    /// One word, for the audit.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Stale => "stale",
+            Self::Missing => "missing",
+        }
+    }
+}
+
+/// What the lists say of a path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathStatus {
     Good,
     /// The certificate with so many others below it is revoked.
     Revoked(usize),
-    /// Its status is not known, and must be.
-    Unknown(usize, Status),
+    /// Its status is not known.
+    Unknown(usize, Doubt),
 }
 
 /// Asks for every certificate of `path` below its anchor; of an end entity that is itself the anchor, its issuer is
@@ -125,16 +154,19 @@ pub(super) fn judge_path(
     others: &[X509],
     now: Timestamp,
 ) -> PathStatus {
-    let strict = revocation.when_unknown == WhenUnknown::Hard;
-    if revocation.crls.is_empty() && !strict {
+    // Who has no lists, and need not have any, doubts nothing.
+    if revocation.crls.is_empty() && revocation.when_unknown == WhenUnknown::Soft {
         return PathStatus::Good;
     }
     let mut unknown = None;
     let mut ask = |depth: usize, certificate: &X509Ref, issuer: &X509Ref| {
         let status = revocation.status(certificate, issuer, now);
-        if matches!(status, Status::Stale | Status::Unlisted) && unknown.is_none() {
-            unknown = Some(PathStatus::Unknown(depth, status));
-        }
+        let doubt = match status {
+            Status::Stale => Some(Doubt::Stale),
+            Status::Unlisted => Some(Doubt::Missing),
+            Status::Good | Status::Revoked => None,
+        };
+        unknown = unknown.or(doubt.map(|doubt| PathStatus::Unknown(depth, doubt)));
         status == Status::Revoked
     };
     for (depth, pair) in path.windows(2).enumerate() {
@@ -162,8 +194,5 @@ pub(super) fn judge_path(
             return PathStatus::Revoked(0);
         }
     }
-    match unknown {
-        Some(unknown) if strict => unknown,
-        _ => PathStatus::Good,
-    }
+    unknown.unwrap_or(PathStatus::Good)
 }

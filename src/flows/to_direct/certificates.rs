@@ -4,16 +4,15 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use openssl::x509::X509;
 
 use super::ToDirect;
 use crate::{
     bridge::{
         exchange::Reason,
         own_domain::OwnDomain,
-        trust::{CertificateCandidate, Purpose, Question},
+        trust::{CertificateCandidate, Chosen, Doubt, Purpose, Question, Refusal},
     },
-    flows::cpu::Urgency,
+    flows::{cpu::Urgency, records::alarm_revocation_unknown},
     formats::ids::{CertificateFingerprint, DirectAddress},
 };
 
@@ -26,10 +25,12 @@ pub(super) enum Decision {
         certificate: Vec<u8>,
         /// Where it was found, for the audit.
         origin: String,
+        /// What the revocation lists do not tell of it.
+        doubt: Option<Doubt>,
     },
     /// None serves, and that is sure.
     Refused(Reason),
-    /// None was found in time, or a source could not be asked: not sure yet.
+    /// None was found in time, a source could not be asked, or a revocation list is missing: not sure yet.
     Pending(Reason),
 }
 
@@ -49,14 +50,20 @@ impl ToDirect {
             .judge(address, lookup.candidates, own, self.clock.now())
             .await;
         match judgement {
-            Ok((found, _)) => Decision::Found {
+            Ok((found, chosen)) => Decision::Found {
                 certificate: found.der,
                 origin: found.origin,
+                doubt: chosen.doubt,
             },
             // A revoked or untrusted certificate says more than a source that did not answer, but a source that did
             // not answer may still hold a better one.
-            Err(reason) if is_transient => Decision::Pending(reason),
-            Err(reason) => Decision::Refused(reason),
+            Err(refusal) if is_transient || refusal.is_temporary => {
+                if refusal.is_temporary {
+                    alarm_revocation_unknown(&own.name);
+                }
+                Decision::Pending(refusal.reason)
+            }
+            Err(refusal) => Decision::Refused(refusal.reason),
         }
     }
 
@@ -67,23 +74,23 @@ impl ToDirect {
         der: Vec<u8>,
         own: &Arc<OwnDomain>,
         now: Timestamp,
-    ) -> Result<X509, Reason> {
+    ) -> Result<Chosen, Refusal> {
         let candidate = CertificateCandidate {
             der,
             origin: "accept".to_owned(),
         };
-        let (_, certificate) = self.judge(address, vec![candidate], own, now).await?;
-        Ok(certificate)
+        let (_, chosen) = self.judge(address, vec![candidate], own, now).await?;
+        Ok(chosen)
     }
 
-    /// The candidate that serves, and its certificate as it was read.
+    /// The candidate that serves, and what was decided about it.
     async fn judge(
         &self,
         address: &DirectAddress,
         candidates: Vec<CertificateCandidate>,
         own: &Arc<OwnDomain>,
         now: Timestamp,
-    ) -> Result<(CertificateCandidate, X509), Reason> {
+    ) -> Result<(CertificateCandidate, Chosen), Refusal> {
         let question = Question::of(&candidates, &[], address, Purpose::Encrypt);
         let chosen = match own.judged.find(question, now) {
             // Known from a moment ago: no thread needs to be asked.
@@ -94,12 +101,14 @@ impl ToDirect {
                     let chosen = own.judge(&candidates, &address, Purpose::Encrypt, now)?;
                     Ok((candidates, chosen))
                 });
-                judging.await.unwrap_or(Err(Reason::Internal))
+                judging
+                    .await
+                    .unwrap_or_else(|_| Err(Refusal::from(Reason::Internal)))
             }
         };
-        let (candidates, chosen) = chosen?;
+        let (candidates, chosen): (Vec<CertificateCandidate>, Chosen) = chosen?;
         let candidate = candidates.into_iter().nth(chosen.index);
-        Ok((candidate.ok_or(Reason::Internal)?, chosen.certificate))
+        Ok((candidate.ok_or(Reason::Internal)?, chosen))
     }
 }
 

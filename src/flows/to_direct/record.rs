@@ -17,6 +17,7 @@ use crate::{
     flows::{
         measures,
         ports::{ExchangeWrite, LookupKey, UnitOfWork, XdrAnswer},
+        records::doubted,
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
@@ -272,9 +273,13 @@ fn resolved(
         Decision::Found {
             certificate,
             origin,
-        } => record(AuditOutcome::Success)
-            .with("certificate", fingerprint(certificate))
-            .with("origin", origin),
+            doubt,
+        } => {
+            let record = record(AuditOutcome::Success)
+                .with("certificate", fingerprint(certificate))
+                .with("origin", origin);
+            doubted(record, *doubt)
+        }
         Decision::Pending(reason) => record(AuditOutcome::Minor).with("pending", reason.token()),
         Decision::Refused(reason) => record(AuditOutcome::Serious).with("reason", reason.token()),
     }

@@ -13,6 +13,7 @@ use crate::{
         exchange::{Event, EventKind, Exchange, Origin, Reason, RecipientState, SealedMail},
         own_domain::OwnDomain,
         to_direct::{self, Conversion, ConversionError},
+        trust::Chosen,
     },
     flows::{
         cpu::Urgency,
@@ -20,7 +21,7 @@ use crate::{
         intake::store_error,
         measures,
         ports::{Bodies, Claim, StagedBody, StoreError},
-        records::secured,
+        records::{alarm_revocation_unknown, doubted, secured},
         transition::{self, Extras},
     },
     formats::{
@@ -57,8 +58,11 @@ impl ToDirect {
             return self.fail_leg(claim, leg, Reason::Internal).await;
         };
         let now = self.clock.now();
-        let (served, mut events) = self.check_again(&exchange, leg, None, &own, now).await;
-        if served.is_empty() {
+        let checked = self.check_again(&exchange, leg, None, &own, now).await;
+        let mut events = checked.refused;
+        events.extend(checked.undecided);
+        let doubt = checked.served.iter().find_map(|chosen| chosen.1.doubt);
+        if checked.served.is_empty() {
             let extras = Extras {
                 done: Some(claim.clone()),
                 ..Extras::default()
@@ -66,9 +70,13 @@ impl ToDirect {
             transition::apply(&self.store, claim.exchange, &events, extras).await?;
             return Ok(());
         }
-        let (recipients, certificates): (Vec<_>, Vec<_>) = served.into_iter().unzip();
+        let served = checked.served.into_iter();
+        let (recipients, certificates): (Vec<_>, Vec<_>) = served
+            .map(|(address, chosen)| (address, chosen.certificate))
+            .unzip();
         let signers = own.signers(from, now);
         let audit = secured(now, claim, &mail.message_id, &signers, recipients.len());
+        let audit = doubted(audit, doubt);
         let job = SealJob {
             bodies: Arc::clone(&self.bodies),
             limits: Arc::clone(&self.limits),
@@ -132,9 +140,8 @@ impl ToDirect {
         domain: Option<&DomainName>,
         own: &Arc<OwnDomain>,
         now: Timestamp,
-    ) -> (Vec<(DirectAddress, X509)>, Vec<Event>) {
-        let mut served = Vec::new();
-        let mut events = Vec::new();
+    ) -> Checked {
+        let mut checked = Checked::default();
         for recipient in exchange.recipients_of(leg) {
             let is_asked = domain.is_none_or(|domain| recipient.address.domain() == domain);
             if recipient.state != RecipientState::Queued || !is_asked {
@@ -144,21 +151,36 @@ impl ToDirect {
             let candidate = recipient.certificate.clone();
             let verdict = match candidate {
                 Some(der) => self.judge_stored(&address, der, own, now).await,
-                None => Err(Reason::NoCertificate),
+                None => Err(Reason::NoCertificate.into()),
             };
+            let (at, recipient) = (now, address.clone());
             match verdict {
-                Ok(certificate) => served.push((address, certificate)),
-                Err(reason) => events.push(Event {
-                    at: now,
-                    kind: EventKind::RecipientRefused {
-                        recipient: address,
-                        reason,
-                    },
-                }),
+                Ok(chosen) => checked.served.push((address, chosen)),
+                Err(refusal) if refusal.is_temporary => {
+                    alarm_revocation_unknown(&own.name);
+                    let reason = refusal.reason;
+                    let kind = EventKind::TrustUndecided { recipient, reason };
+                    checked.undecided.push(Event { at, kind });
+                }
+                Err(refusal) => {
+                    let reason = refusal.reason;
+                    let kind = EventKind::RecipientRefused { recipient, reason };
+                    checked.refused.push(Event { at, kind });
+                }
             }
         }
-        (served, events)
+        checked
     }
+}
+
+/// What became of the recipients whose certificates were judged again.
+#[derive(Default)]
+pub(super) struct Checked {
+    pub(super) served: Vec<(DirectAddress, Chosen)>,
+    /// Those that will not be served.
+    pub(super) refused: Vec<Event>,
+    /// Those of whom it cannot be said now: they take no part in what is made or sent now (REV-4).
+    pub(super) undecided: Vec<Event>,
 }
 
 /// The sender's domain was served at accept and is not any more: nothing more is sent for it.

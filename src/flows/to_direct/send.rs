@@ -4,7 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use tracing::info;
 use uuid::Uuid;
 
-use super::{ToDirect, seal::alarm_domain_gone};
+use super::{
+    ToDirect,
+    seal::{Checked, alarm_domain_gone},
+};
 use crate::{
     bridge::{
         exchange::{Event, EventKind, Exchange, Origin, Reason, Recipient, RecipientState},
@@ -14,7 +17,7 @@ use crate::{
         fault_points,
         intake::store_error,
         ports::{Claim, OutgoingMail, SendResult, StoreError, StoredBody},
-        records::{alarm_damaged_body, is_damaged},
+        records::{alarm_damaged_body, doubted, is_damaged},
         transition::{self, Extras},
     },
     formats::{
@@ -51,15 +54,25 @@ impl ToDirect {
             return self.fail_leg(claim, leg, Reason::Internal).await;
         };
         let now = self.clock.now();
-        let (_, fallen) = self
+        let checked = self
             .check_again(&exchange, leg, Some(domain), &own, now)
             .await;
-        if !fallen.is_empty() {
-            let extras = Extras::default();
-            exchange = transition::apply(&self.store, claim.exchange, &fallen, extras).await?;
+        if !checked.refused.is_empty() {
+            let (fallen, extras) = (&checked.refused, Extras::default());
+            exchange = transition::apply(&self.store, claim.exchange, fallen, extras).await?;
         }
-        let Some(mail) = self.waiting_mail(&exchange, leg, domain) else {
-            return self.drop_claim(claim).await;
+        let Some(mail) = self.waiting_mail(&exchange, leg, domain, &checked) else {
+            if checked.undecided.is_empty() {
+                return self.drop_claim(claim).await;
+            }
+            let mut events = vec![self.deferred(&exchange, leg, domain, attempt)];
+            events.extend(checked.undecided);
+            let extras = Extras {
+                done: Some(claim.clone()),
+                ..Extras::default()
+            };
+            transition::apply(&self.store, claim.exchange, &events, extras).await?;
+            return Ok(());
         };
         fault_points::pass("deliver.before_send").map_err(store_error)?;
         let results = self.mail.send(&mail).await;
@@ -67,18 +80,26 @@ impl ToDirect {
         if results.iter().any(is_damaged) {
             alarm_damaged_body(claim, "sealed");
         }
-        self.record_results(claim, &exchange, leg, attempt, &mail, &results)
-            .await
+        let sent = Sent {
+            leg,
+            attempt,
+            mail: &mail,
+            results: &results,
+            checked: &checked,
+        };
+        self.record_results(claim, &exchange, &sent).await
     }
 
-    /// The sealed mail for those recipients of the domain that wait for it, if there are any.
+    /// The sealed mail for those recipients of the domain that wait for it and may have it now, if there are any.
     fn waiting_mail(
         &self,
         exchange: &Exchange,
         leg: LegId,
         domain: &DomainName,
+        checked: &Checked,
     ) -> Option<OutgoingMail> {
-        let recipients = waiting_recipients(exchange, leg, domain);
+        let mut recipients = waiting_recipients(exchange, leg, domain);
+        recipients.retain(|address| checked.served.iter().any(|(served, _)| served == address));
         let sealed = exchange.mail_leg(leg)?.sealed.as_ref()?;
         let Origin::Xdr { from, .. } = &exchange.origin else {
             return None;
@@ -101,27 +122,47 @@ impl ToDirect {
         })
     }
 
+    /// The attempt is to be made again, for whoever is still queued then.
+    fn deferred(
+        &self,
+        exchange: &Exchange,
+        leg: LegId,
+        domain: &DomainName,
+        attempt: u32,
+    ) -> Event {
+        let at = self.clock.now();
+        let kind = EventKind::SmtpDeferred {
+            leg,
+            domain: domain.clone(),
+            attempt,
+            retry_at: self.next_attempt(exchange, attempt, at),
+        };
+        Event { at, kind }
+    }
+
     async fn record_results(
         &self,
         claim: &Claim,
         exchange: &Exchange,
-        leg: LegId,
-        attempt: u32,
-        mail: &OutgoingMail,
-        results: &[SendResult],
+        sent: &Sent<'_>,
     ) -> Result<(), StoreError> {
         let now = self.clock.now();
+        let (mail, results) = (sent.mail, sent.results);
         let domain = &mail.domain;
-        let deferred = EventKind::SmtpDeferred {
-            leg,
-            domain: domain.clone(),
-            attempt,
-            retry_at: self.next_attempt(exchange, attempt, now),
-        };
-        let events = events(now, &mail.recipients, results, deferred);
+        let (mut events, mut is_deferred) = events(now, &mail.recipients, results);
+        is_deferred |= !sent.checked.undecided.is_empty();
+        if is_deferred {
+            events.push(self.deferred(exchange, sent.leg, domain, sent.attempt));
+        }
+        events.extend(sent.checked.undecided.iter().cloned());
         let each = mail.recipients.iter().zip(results);
         let audit = each
-            .map(|(recipient, result)| audit_record(now, claim, exchange, leg, recipient, result))
+            .map(|(recipient, result)| {
+                let mut served = sent.checked.served.iter();
+                let chosen = served.find(|(address, _)| address == recipient);
+                let record = audit_record(now, claim, exchange, sent.leg, recipient, result);
+                doubted(record, chosen.and_then(|(_, chosen)| chosen.doubt))
+            })
             .collect();
         let extras = Extras {
             done: Some(claim.clone()),
@@ -187,7 +228,15 @@ impl ToDirect {
     }
 }
 
-/// Whether the sender found the stored bytes damaged: it has then broken off, and the peer has got no message.
+/// One attempt and what came of it.
+struct Sent<'a> {
+    leg: LegId,
+    attempt: u32,
+    mail: &'a OutgoingMail,
+    results: &'a [SendResult],
+    checked: &'a Checked,
+}
+
 fn waiting_recipients(exchange: &Exchange, leg: LegId, domain: &DomainName) -> Vec<DirectAddress> {
     let waits = |recipient: &&Recipient| {
         recipient.state == RecipientState::Queued && recipient.address.domain() == domain
@@ -199,12 +248,12 @@ fn waiting_recipients(exchange: &Exchange, leg: LegId, domain: &DomainName) -> V
         .collect()
 }
 
+/// What the results say, and whether there must be another attempt.
 fn events(
     at: Timestamp,
     recipients: &[DirectAddress],
     results: &[SendResult],
-    deferred: EventKind,
-) -> Vec<Event> {
+) -> (Vec<Event>, bool) {
     let mut events: Vec<Event> = Vec::new();
     let mut is_deferred = results.len() < recipients.len();
     for (recipient, result) in recipients.iter().cloned().zip(results) {
@@ -224,10 +273,7 @@ fn events(
         };
         events.push(Event { at, kind });
     }
-    if is_deferred {
-        events.push(Event { at, kind: deferred });
-    }
-    events
+    (events, is_deferred)
 }
 
 fn audit_record(

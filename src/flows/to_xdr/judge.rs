@@ -16,6 +16,7 @@ use crate::{
     flows::{
         intake::store_error,
         ports::{Bodies, StoreError},
+        records::doubted,
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
@@ -65,6 +66,13 @@ impl OpenedMail {
         }
     }
 
+    /// Whether a revocation list that comes may still make somebody trust it (REV-4).
+    pub(super) fn is_undecided(&self) -> bool {
+        let notice = self.notice.as_ref().and_then(|notice| notice.as_ref().ok());
+        self.trusted.undecided().next().is_some()
+            || notice.is_some_and(|notice| notice.is_undecided)
+    }
+
     /// What was decided about each recipient, for the audit.
     pub(super) fn verdicts(&self, at: Timestamp) -> Vec<AuditRecord> {
         let trusted = &self.trusted;
@@ -80,8 +88,8 @@ impl OpenedMail {
             records.push(match verdict {
                 Ok(signer) => {
                     let der = signer.certificate.to_der().unwrap_or_default();
-                    let signer = CertificateFingerprint::of_der(&der).to_string();
-                    record.with("signer", signer)
+                    let fingerprint = CertificateFingerprint::of_der(&der).to_string();
+                    doubted(record.with("signer", fingerprint), signer.doubt)
                 }
                 Err(cause) => record.with("error", cause.to_string()),
             });

@@ -13,6 +13,7 @@ use crate::{
     flows::{
         measures,
         ports::{LookupKey, StoreError, VersionedExchange},
+        records::doubted,
         transition::{self, Extras},
     },
     formats::{
@@ -214,11 +215,13 @@ pub(super) fn record(
         .iter()
         .map(|by| by.signer.to_string())
         .collect();
-    AuditRecord::new(at, kind, outcome)
+    let doubt = statement.vouchers.iter().find_map(|by| by.doubt);
+    let record = AuditRecord::new(at, kind, outcome)
         .with("original-message-id", original.map_or("", |id| id.as_str()))
         .with("recipient", statement.recipient.to_string())
         .with("disposition", statement.says.word())
-        .with("signer", signers.join(" "))
+        .with("signer", signers.join(" "));
+    doubted(record, doubt)
 }
 
 /// Counts what a notice said of one recipient.

@@ -14,7 +14,7 @@ use crate::{
         exchange::{Event, EventKind, Exchange, MdnToSend, Origin, Reason, Recipient, SealedMail},
         own_domain::OwnDomain,
         retry,
-        trust::{CertificateCandidate, Purpose},
+        trust::{CertificateCandidate, Chosen, Purpose},
     },
     flows::{
         cpu::Urgency,
@@ -24,7 +24,7 @@ use crate::{
         ports::{
             Bodies, Claim, OutgoingMail, SendMail, SendResult, StagedBody, StoreError, StoredBody,
         },
-        records::{alarm_damaged_body, is_damaged, secured},
+        records::{alarm_damaged_body, alarm_revocation_unknown, doubted, is_damaged, secured},
         settings::MdnEnvelopeSender,
         transition::{self, Extras},
     },
@@ -142,7 +142,8 @@ impl ToXdr {
             Some(sealed) => sealed.clone(),
             None => match self.make(claim, &subject).await? {
                 Ok(sealed) => sealed,
-                Err(cause) => return self.give_up(claim, &subject, cause).await,
+                Err(NotMade::Never(cause)) => return self.give_up(claim, &subject, cause).await,
+                Err(NotMade::NotNow(cause)) => return self.later(claim, &subject, cause).await,
             },
         };
         self.send(claim, &subject, &sealed).await
@@ -153,24 +154,26 @@ impl ToXdr {
         &self,
         claim: &Claim,
         subject: &Subject<'_>,
-    ) -> Result<Result<SealedMail, &'static str>, StoreError> {
+    ) -> Result<Result<SealedMail, NotMade>, StoreError> {
+        let never = |cause| Ok(Err(NotMade::Never(cause)));
         let speaker = &subject.recipient.address;
         let Some(own) = self.own_domains.find(speaker.domain()) else {
-            return Ok(Err("the recipient's domain is not served"));
+            return never("the recipient's domain is not served");
         };
         let now = self.clock.now();
         let signers = own.signers(speaker, now);
         // An address that nobody has, taken by `rcpt_verify = "late"` in a domain whose keys are single addresses'.
         if signers.is_empty() && subject.is_unknown() {
-            return Ok(Err("no key signs for an address that is not known"));
+            return never("no key signs for an address that is not known");
         }
         if signers.is_empty() {
             error!(alarm = "no_key", exchange.id = %claim.exchange, domain = %own.name, "no key signs for {}", own.name);
             measures::count_alarm("no_key");
-            return Ok(Err("no key signs for the recipient"));
+            return never("no key signs for the recipient");
         }
-        let Some(certificate) = self.certificate_of(subject, &own, now).await else {
-            return Ok(Err("no certificate of the sender may be encrypted to"));
+        let (certificate, doubt) = match self.certificate_of(subject, &own, now).await {
+            Ok(chosen) => (chosen.certificate, chosen.doubt),
+            Err(cause) => return Ok(Err(cause)),
         };
         let job = SealJob {
             bodies: Arc::clone(&self.bodies),
@@ -188,18 +191,19 @@ impl ToXdr {
             now,
         };
         let secured = secured(now, claim, &job.message_id, &job.signers, 1);
+        let secured = doubted(secured, doubt);
         let (sealed, staged) = match self.cpu.run(Urgency::CanWait, move || job.run()).await {
             Ok(Ok(made)) => made,
             Ok(Err(SealError::Output(failure))) => return Err(store_error(failure)),
             Ok(Err(failure)) => {
                 error!(alarm = "seal", exchange.id = %claim.exchange, error = &failure as &dyn std::error::Error, "a notice about exchange {} cannot be made", claim.exchange);
                 measures::count_alarm("seal");
-                return Ok(Err("the notice cannot be sealed"));
+                return never("the notice cannot be sealed");
             }
             Err(panicked) => {
                 error!(alarm = "panic", exchange.id = %claim.exchange, error = &panicked as &dyn std::error::Error, "making a notice about exchange {} panicked", claim.exchange);
                 measures::count_alarm("panic");
-                return Ok(Err("making the notice panicked"));
+                return never("making the notice panicked");
             }
         };
         fault_points::pass("notify.sealed").map_err(store_error)?;
@@ -232,23 +236,32 @@ impl ToXdr {
         subject: &Subject<'_>,
         own: &Arc<OwnDomain>,
         now: Timestamp,
-    ) -> Option<X509> {
+    ) -> Result<Chosen, NotMade> {
         let looking = tokio::time::timeout(LOOK_UP_LIMIT, self.certificates.find(subject.to));
         let found = looking.await.map(|lookup| lookup.candidates);
         let signer = subject.signer.map(|der| CertificateCandidate {
             der: der.to_vec(),
             origin: "signer".to_owned(),
         });
+        let mut is_undecided = false;
         for candidates in [found.unwrap_or_default(), signer.into_iter().collect()] {
             let (to, own) = (subject.to.clone(), Arc::clone(own));
             let judging = self.cpu.run(Urgency::CanWait, move || {
                 own.judge(&candidates, &to, Purpose::Encrypt, now)
             });
-            if let Ok(Ok(chosen)) = judging.await {
-                return Some(chosen.certificate);
+            match judging.await {
+                Ok(Ok(chosen)) => return Ok(chosen),
+                Ok(Err(refusal)) => is_undecided |= refusal.is_temporary,
+                Err(_) => {}
             }
         }
-        None
+        if is_undecided {
+            alarm_revocation_unknown(&own.name);
+            let cause = "no revocation list told of the sender's certificate in time";
+            return Err(NotMade::NotNow(cause));
+        }
+        let cause = "no certificate of the sender may be encrypted to";
+        Err(NotMade::Never(cause))
     }
 
     async fn send(
@@ -295,23 +308,28 @@ impl ToXdr {
                     .with("smtp-reply", detail);
                 self.done(claim, subject, record, "dropped").await
             }
-            Some(SendResult::Deferred { .. }) | None => self.later(claim, subject).await,
+            Some(SendResult::Deferred { .. }) | None => {
+                let cause = "no next hop took the notice in time";
+                self.later(claim, subject, cause).await
+            }
         }
     }
 
-    /// Tries again, unless it was tried for long enough (LOOP-2).
-    async fn later(&self, claim: &Claim, subject: &Subject<'_>) -> Result<(), StoreError> {
+    /// Tries again, unless it was tried for long enough (LOOP-2): then `cause` is why it was not sent in time.
+    async fn later(
+        &self,
+        claim: &Claim,
+        subject: &Subject<'_>,
+        cause: &'static str,
+    ) -> Result<(), StoreError> {
         let attempts = claim.attempts.saturating_add(1);
         let random = Uuid::new_v4().as_u64_pair().0;
         match retry::next_attempt(self.clock.now(), attempts, subject.until, random) {
             Some(at) => {
-                info!(exchange.id = %claim.exchange, domain = %subject.to.domain(), "a notice about exchange {}: no next hop took it for now", claim.exchange);
+                info!(exchange.id = %claim.exchange, domain = %subject.to.domain(), "a notice about exchange {} is tried again later", claim.exchange);
                 self.store.give_back(claim, at).await
             }
-            None => {
-                let cause = "no next hop took the notice in time";
-                self.give_up(claim, subject, cause).await
-            }
+            None => self.give_up(claim, subject, cause).await,
         }
     }
 
@@ -377,6 +395,14 @@ fn word(disposition: MdnToSend) -> &'static str {
         MdnToSend::Dispatched => "dispatched",
         MdnToSend::Failed => "failed",
     }
+}
+
+/// Why a notice is not made.
+enum NotMade {
+    /// It never can be.
+    Never(&'static str),
+    /// It may be later; the cause, if it cannot in time (REV-4).
+    NotNow(&'static str),
 }
 
 /// Everything that making a notice needs.

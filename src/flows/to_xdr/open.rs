@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use tracing::{error, info, warn};
+use uuid::Uuid;
 
 use super::{
     ToXdr,
@@ -16,6 +17,7 @@ use crate::{
     bridge::{
         exchange::{Event, EventKind, Exchange, Opening, Origin, Reason},
         notice::{NotUnderstood, Notice},
+        retry,
     },
     flows::{
         cpu::Urgency,
@@ -23,7 +25,7 @@ use crate::{
         intake::store_error,
         measures,
         ports::{Claim, LookupKey, StoreError},
-        records::alarm_damaged_body,
+        records::{alarm_damaged_body, alarm_revocation_unknown},
         transition::{self, Extras},
     },
     formats::{
@@ -122,6 +124,11 @@ impl ToXdr {
         opened: OpenedMail,
     ) -> Result<(), StoreError> {
         let at = self.clock.now();
+        if opened.is_undecided()
+            && let Some(retry_at) = next_opening(claim, exchange, at)
+        {
+            return self.wait_for_lists(claim, &opened, at, retry_at).await;
+        }
         let welcome: Vec<DirectAddress> = opened.trusted.welcome().cloned().collect();
         if let Some(notice) = &opened.notice {
             return self.take_in(claim, exchange, &opened, notice).await;
@@ -158,6 +165,37 @@ impl ToXdr {
             return Ok(());
         }
         self.prepare(claim, opened, fresh, audit).await
+    }
+
+    /// A mail of which one recipient's domain cannot say whether its signer is revoked, and must, is opened again later,
+    /// for all of them: it is one exchange, and is opened once (REV-4).
+    async fn wait_for_lists(
+        &self,
+        claim: &Claim,
+        opened: &OpenedMail,
+        at: Timestamp,
+        retry_at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let reason = Reason::Untrusted;
+        let sender = opened.trusted.sender.to_string();
+        let mut events = Vec::new();
+        let mut extras = Extras::default();
+        for (recipient, cause) in opened.trusted.undecided() {
+            alarm_revocation_unknown(recipient.domain());
+            let record = AuditRecord::new(at, AuditKind::Recipient, AuditOutcome::Minor)
+                .of(claim.exchange)
+                .with("recipient", recipient.to_string())
+                .with("from", &sender)
+                .with("pending", reason.token())
+                .with("error", cause.to_string());
+            extras.audit.push(record);
+            let recipient = recipient.clone();
+            let kind = EventKind::TrustUndecided { recipient, reason };
+            events.push(Event { at, kind });
+        }
+        transition::apply(&self.store, claim.exchange, &events, extras).await?;
+        info!(exchange.id = %claim.exchange, "the mail of exchange {} waits for a revocation list", claim.exchange);
+        self.store.give_back(claim, retry_at).await
     }
 
     /// Notices are sent again for the recipients that earlier exchanges serve (DST-6).
@@ -269,6 +307,13 @@ impl ToXdr {
         transition::apply(&self.store, claim.exchange, events, extras).await?;
         Ok(())
     }
+}
+
+/// When a mail that could not be judged is opened again; `None`: no time is left, and what is known now decides.
+fn next_opening(claim: &Claim, exchange: &Exchange, now: Timestamp) -> Option<Timestamp> {
+    let attempts = claim.attempts.saturating_add(1);
+    let random = Uuid::new_v4().as_u64_pair().0;
+    retry::next_attempt(now, attempts, exchange.deadlines.queue, random)
 }
 
 fn addresses(exchange: &Exchange) -> Vec<DirectAddress> {

@@ -84,9 +84,10 @@ impl CrlFault {
 }
 
 /// Whose certificates a list covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CrlScope {
     /// All of its issuer.
+    #[default]
     All,
     /// Only end entities'.
     Users,
@@ -114,6 +115,7 @@ pub struct Crl {
     this_update: Timestamp,
     next_update: Timestamp,
     scope: CrlScope,
+    number: Option<Serial>,
     /// Those that are revoked, sorted: one look-up takes some twenty steps among a million.
     revoked: Vec<Serial>,
     /// Digest of what was signed: the list itself need not be kept for it.
@@ -168,7 +170,8 @@ impl Crl {
             issuer: body.issuer,
             this_update: body.this_update,
             next_update: body.next_update,
-            scope: body.scope,
+            scope: body.extensions.scope,
+            number: body.extensions.number,
             revoked: body.revoked,
             digest: digest.to_vec(),
             algorithm,
@@ -194,6 +197,21 @@ impl Crl {
     /// Whose certificates it covers.
     pub fn scope(&self) -> CrlScope {
         self.scope
+    }
+
+    /// Its CRL number, if it has one, in octets of one length: the larger is the later.
+    pub fn number(&self) -> Option<&[u8]> {
+        self.number.as_ref().map(<[u8; SERIAL_OCTETS]>::as_slice)
+    }
+
+    /// Whether it was issued before `other`, a list of the same issuer and scope: by its time, or by its number where both
+    /// have one, which never goes down (RFC 5280 §5.2.3).
+    pub fn is_older_than(&self, other: &Self) -> bool {
+        let is_numbered_lower = match (&self.number, &other.number) {
+            (Some(number), Some(other)) => number < other,
+            _ => false,
+        };
+        self.this_update < other.this_update || is_numbered_lower
     }
 
     /// How many certificates are revoked.
@@ -230,7 +248,7 @@ struct Body<'a> {
     issuer: X509Name,
     this_update: Timestamp,
     next_update: Timestamp,
-    scope: CrlScope,
+    extensions: ListExtensions,
     revoked: Vec<Serial>,
 }
 
@@ -256,9 +274,9 @@ impl<'a> Body<'a> {
             revoked = entries(list)?;
             next = read(parts.next())?;
         }
-        let scope = match next {
-            None => CrlScope::All,
-            Some(extensions) => scope(of_kind(Some(extensions), TAG_CONTEXT_0)?)?,
+        let extensions = match next {
+            None => ListExtensions::default(),
+            Some(wrapper) => ListExtensions::read(of_kind(Some(wrapper), TAG_CONTEXT_0)?)?,
         };
         if read(parts.next())?.is_some() {
             return Err(CrlFault::Malformed("something follows its extensions"));
@@ -269,7 +287,7 @@ impl<'a> Body<'a> {
             issuer,
             this_update,
             next_update,
-            scope,
+            extensions,
             revoked,
         })
     }
@@ -322,20 +340,38 @@ fn is_removed(extensions: Element<'_>) -> Result<bool, CrlFault> {
     Ok(is_removed)
 }
 
-/// What the list's extensions say of whom it covers.
-fn scope(wrapper: Element<'_>) -> Result<CrlScope, CrlFault> {
-    let list = of_kind(read(Children::of(wrapper).next())?, TAG_SEQUENCE)?;
-    let mut scope = CrlScope::All;
-    for extension in all_extensions(list)? {
-        match extension.arc {
-            Some(DELTA_CRL_INDICATOR) => return Err(CrlFault::Delta),
-            Some(ISSUING_DISTRIBUTION_POINT) => scope = distribution_point(extension.value)?,
-            Some(CRL_NUMBER | AUTHORITY_KEY_IDENTIFIER) => {}
-            _ if extension.is_critical => return Err(CrlFault::UnknownExtension),
-            _ => {}
+/// What the extensions of a list say.
+#[derive(Default)]
+struct ListExtensions {
+    scope: CrlScope,
+    number: Option<Serial>,
+}
+
+impl ListExtensions {
+    fn read(wrapper: Element<'_>) -> Result<Self, CrlFault> {
+        let list = of_kind(read(Children::of(wrapper).next())?, TAG_SEQUENCE)?;
+        let mut said = Self::default();
+        for extension in all_extensions(list)? {
+            match extension.arc {
+                Some(DELTA_CRL_INDICATOR) => return Err(CrlFault::Delta),
+                Some(ISSUING_DISTRIBUTION_POINT) => {
+                    said.scope = distribution_point(extension.value)?;
+                }
+                Some(CRL_NUMBER) => said.number = Some(number(extension.value)?),
+                Some(AUTHORITY_KEY_IDENTIFIER) => {}
+                _ if extension.is_critical => return Err(CrlFault::UnknownExtension),
+                _ => {}
+            }
         }
+        Ok(said)
     }
-    Ok(scope)
+}
+
+/// CRLNumber, RFC 5280 §5.2.3.
+fn number(value: &[u8]) -> Result<Serial, CrlFault> {
+    let (number, _) = read(element(value, 0))?;
+    let number = of_kind(Some(number), TAG_INTEGER)?;
+    serial(number.content).ok_or(CrlFault::Malformed("its CRL number is too long"))
 }
 
 /// IssuingDistributionPoint, RFC 5280 §5.2.5.

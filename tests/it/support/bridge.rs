@@ -333,6 +333,11 @@ impl TestBridge {
         });
     }
 
+    /// When the next effect is due, or a lease lapses.
+    pub(crate) fn next_due(&self) -> Option<Timestamp> {
+        self.runtime.block_on(self.store.next_due()).unwrap()
+    }
+
     /// Every audit record so far.
     pub(crate) fn audit(&self) -> Vec<AuditRecord> {
         let reading = self.store.read_audit("test", 0, 10_000);

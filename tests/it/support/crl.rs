@@ -1,12 +1,25 @@
 //! Revocation lists as a CA makes them: by the machine's own `openssl ca -gencrl`.
 
-use std::{fmt::Write as _, fs};
+use std::{fmt::Write as _, fs, path::Path, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use openssl::x509::{X509, X509Ref};
-use xdbridge::app::pki::Authority;
+use xdbridge::{
+    app::{
+        config::Config,
+        pki::{Authority, KeyKind, Profile},
+    },
+    formats::smime::SigningIdentity,
+};
 
-use super::{bridge::now, folder::TestFolder, tools::run};
+use super::{
+    bridge::{MEI, TestBridge, now, pki},
+    folder::TestFolder,
+    tools::run,
+    wait_until,
+};
+
+const REFRESH: Duration = Duration::from_millis(20);
 
 /// A list that is to be made.
 pub(crate) struct CrlDraft<'a> {
@@ -44,6 +57,17 @@ impl CrlDraft<'_> {
         self.this_update = now() + SignedDuration::from_hours(this_update);
         self.next_update = now() + SignedDuration::from_hours(next_update);
         self
+    }
+
+    /// Good for so many minutes from now.
+    pub(crate) fn minutes_left(mut self, minutes: i64) -> Self {
+        self.next_update = now() + SignedDuration::from_mins(minutes);
+        self
+    }
+
+    /// With this CRL number, below 128.
+    pub(crate) fn number(self, number: u8) -> Self {
+        self.extension(&format!("2.5.29.20 = DER:0201{number:02X}"))
     }
 
     /// An extension, as a line of openssl's configuration.
@@ -119,4 +143,41 @@ impl CrlDraft<'_> {
 fn serial(certificate: &X509Ref) -> String {
     let number = certificate.serial_number().to_bn().unwrap();
     number.to_hex_str().unwrap().to_string()
+}
+
+/// A certificate of Mei's by this CA.
+pub(crate) fn mei_of(authority: &Authority) -> SigningIdentity {
+    let mut profile = Profile::address(&MEI.parse().unwrap(), now());
+    profile.key = KeyKind::P256;
+    authority.issue(&profile).unwrap()
+}
+
+/// Sets the folder of lists of the domain that the tests' bridge sends and receives for.
+pub(crate) fn by_lists_in(folder: &Path) -> impl FnOnce(&mut Config) + use<> {
+    let folder = folder.to_owned();
+    move |config| {
+        config.certificates.crl_refresh = REFRESH;
+        config.certificates.domains[0].crls = vec![folder];
+    }
+}
+
+/// A first list in the folder: the tests' CA has revoked nobody yet.
+pub(crate) fn nobody_revoked(folder: &Path) {
+    place(&folder.join("first.pem"), &crl_of(&pki().authority).pem());
+}
+
+/// Puts a list into the folder at one stroke, and waits until the bridge goes by it.
+pub(crate) fn put(bridge: &TestBridge, folder: &Path, name: &str, octets: &[u8]) {
+    let path = folder.join(name);
+    place(&path, octets);
+    let measure = format!("xdbridge_crl_days_left{{file=\"{}\"}}", path.display());
+    wait_until("the list is in use", || {
+        bridge.measures().contains(&measure)
+    });
+}
+
+/// Puts a file there at one stroke, as an operator's timer does.
+pub(crate) fn place(path: &Path, octets: &[u8]) {
+    fs::write(path.with_extension("new"), octets).unwrap();
+    fs::rename(path.with_extension("new"), path).unwrap();
 }

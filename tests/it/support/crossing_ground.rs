@@ -14,6 +14,7 @@ use openssl::{
     cms::CmsContentInfo,
     hash::{MessageDigest, hash},
     ssl::{SslConnector, SslFiletype, SslMethod, SslStream},
+    x509::X509,
 };
 use tokio::runtime::Runtime;
 use xdbridge::{
@@ -133,6 +134,16 @@ impl Workshop {
         ground
     }
 
+    /// The HISP's CA.
+    pub(crate) fn hisp_authority(&self) -> &Authority {
+        &self.hisp_authority
+    }
+
+    /// The HISP's certificate.
+    pub(crate) fn hisp_certificate(&self) -> &X509 {
+        &self.hisp.certificate
+    }
+
     /// The HISP's certificate and key.
     #[cfg(feature = "fault-points")]
     pub(crate) fn hisp(&self) -> &SigningIdentity {
@@ -195,6 +206,23 @@ impl CrossingGround<'_> {
         assert!(text.contains(&hop), "init writes a smarthost to fill in");
         let more = "\n[log]\nlevel = \"trace\"\n\n[delivery]\nsubject_title = true\n";
         fs::write(&path, text + more).unwrap();
+    }
+
+    /// Goes by the lists of a folder `crls`, and reads them at the start and on SIGHUP alone.
+    pub(crate) fn go_by_crls(&self) -> PathBuf {
+        let path = self.path().join("xdbridge.toml");
+        let text = fs::read_to_string(&path).unwrap();
+        let by_lists = text
+            .replace("[certificates]\n", "[certificates]\ncrl_refresh = \"1d\"\n")
+            .replace(
+                "anchors = [\"anchors\"]\n",
+                "anchors = [\"anchors\"]\ncrls = [\"crls\"]\n",
+            );
+        assert_eq!(by_lists.matches("crl").count(), 3, "{by_lists}");
+        fs::write(&path, by_lists).unwrap();
+        let folder = self.path().join("crls");
+        fs::create_dir(&folder).unwrap();
+        folder
     }
 
     /// Adds tables to the settings.
