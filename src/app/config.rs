@@ -681,7 +681,7 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(key));
             assert_eq!(found.count(), 1, "{key} in {problems:?}");
         }
-        assert_eq!(problems.len(), 20, "{problems:?}");
+        assert_eq!(problems.len(), 21, "{problems:?}");
     }
 
     // rule: STS-3, T-28

@@ -258,6 +258,27 @@ fn a_package_in_a_package_fails_the_set_whose_document_it_is() {
     }
 }
 
+// rule: LIM-13, XDM-66
+#[test]
+fn any_other_zip_in_a_package_is_a_document_whatever_is_in_it() {
+    let package = build(&good_entries()).octets;
+    for document in [
+        build(&[RawEntry::stored("XDM00001.ZIP", &package)]).octets,
+        build(&[RawEntry::file("a", &vec![0; 40 << 20])]).octets,
+        build(&[RawEntry::file("../../etc/passwd", b"x")]).octets,
+    ] {
+        let mut entries = good_entries();
+        entries[4] = RawEntry::file(METADATA_PATH, metadata(&slots_of(&document)).as_bytes());
+        entries[5] = RawEntry::file(DOCUMENT_PATH, &document);
+        let package = read(&build(&entries).octets).unwrap();
+        assert_eq!(package.sets[0].findings, []);
+        assert_eq!(
+            package.sets[0].documents[0].facts.size,
+            document.len() as u64
+        );
+    }
+}
+
 // rule: LIM-13
 #[test]
 fn a_deep_path_is_refused() {

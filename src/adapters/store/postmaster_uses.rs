@@ -2,7 +2,12 @@
 //! and cannot write into its audit, whose chain a running bridge has open. So it leaves a sealed record beside the mails
 //! before it shows or removes anything, and the bridge takes the records up: at once if it runs, else when it starts.
 
-use std::{fs, io, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -22,6 +27,8 @@ use crate::{
 
 /// How often a running bridge looks for such records.
 pub(super) const TAKE_UP_INTERVAL: Duration = Duration::from_secs(2);
+/// A command that has not written its record in this time has died.
+const LONGEST_WRITE: Duration = Duration::from_secs(60 * 60);
 /// What the name of a record ends in; before it stand its second and its id.
 const ENDING: &str = ".use";
 /// What the name of one ends in that cannot be read: it is kept, and not looked at again.
@@ -119,7 +126,14 @@ pub(super) async fn take_up(mails: &PostmasterBox, audit: &dyn Audit) -> Result<
     Ok(())
 }
 
-fn second_of(path: &std::path::Path) -> Timestamp {
+/// Whether it is a record that a command may still be writing.
+pub(super) fn may_be_begun(path: &Path, now: Timestamp) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    let is_use = name.is_some_and(|name| name.contains(&format!("{ENDING}.")));
+    is_use && now.duration_since(second_of(path)).unsigned_abs() < LONGEST_WRITE
+}
+
+fn second_of(path: &Path) -> Timestamp {
     let name = path.file_name().and_then(|name| name.to_str());
     let second = name.and_then(|name| name.split_once('-')?.0.parse().ok());
     second

@@ -348,7 +348,7 @@ impl CrossingGround<'_> {
         };
         self.workshop.runtime.block_on(async {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let store = SqliteStore::open(&config, clock, "reader").await.unwrap();
+            let store = SqliteStore::open(&config, clock, "bridge").await.unwrap();
             let answer = ask(&store).await;
             store.close().await;
             answer
