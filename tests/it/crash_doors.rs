@@ -9,6 +9,7 @@ use std::{
         fs::{MetadataExt, PermissionsExt},
         process::ExitStatusExt,
     },
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -22,7 +23,9 @@ use xdbridge::{
 };
 
 use crate::support::{
-    crossing_ground::{Answered, CrossingGround, Letter, OWN_DOMAIN, Workshop, message_id},
+    crossing_ground::{
+        Answered, CrossingGround, Letter, OWN_DOMAIN, Workshop, files_below, message_id,
+    },
     folder::TestFolder,
     process::BridgeProcess,
     receiving_ground::hand_over_by,
@@ -113,12 +116,14 @@ fn a_mail_for_the_postmaster_is_whole_or_not_there_whenever_the_bridge_is_killed
         assert!(reply.starts_with("250"), "{point}: {reply}");
         assert_eq!(listed(&ground).len(), left + 1, "{point}");
         bridge.stop();
-        let files = fs::read_dir(ground.path().join("data/postmaster")).unwrap();
-        assert_eq!(
-            files.count(),
-            left + 1,
-            "{point}: nothing half-written is left"
-        );
+        let files = files_below(&ground.path().join("data/postmaster"));
+        // Records of what the command did wait there too, whole.
+        let ends = |ending: &str| {
+            let is_so = |path: &&PathBuf| path.to_str().unwrap().ends_with(ending);
+            files.iter().filter(is_so).count()
+        };
+        assert_eq!(ends(".mail"), left + 1, "{point}");
+        assert_eq!(ends(".part"), 0, "{point}: half-written");
     }
 }
 
