@@ -181,12 +181,13 @@ impl<'a> Ground<'a> {
     }
 
     /// Waits until the sender has had every notice, or until the next attempt is a minute away.
-    fn wait_for_notices(&self, bridge: &BridgeProcess) {
-        wait_until("the sender was told, or has to wait", || {
+    fn wait_for_notices(&self, bridge: &BridgeProcess, case: &str) {
+        let what = format!("{case}: the sender was told, or has to wait");
+        wait_until(&what, || {
             let log = bridge.log_text();
             self.notices().len() == NOTICES
                 || log.contains("the answer did not come")
-                || log.contains("no next hop took it for now")
+                || log.contains("is tried again later")
         });
     }
 
@@ -195,7 +196,7 @@ impl<'a> Ground<'a> {
         for _ in 0..MOST_STARTS {
             self.crossing.let_retries_be_due();
             let bridge = self.crossing.start();
-            self.wait_for_notices(&bridge);
+            self.wait_for_notices(&bridge, case);
             bridge.stop();
             // The sender may know all while a repeated mail is still to be settled.
             let exchanges = self.crossing.exchanges();
@@ -299,7 +300,7 @@ fn repeat(case: &str, ground: &Ground<'_>, is_known: bool) {
     if is_known {
         bridge.wait_for_line(|line| line.contains("came before"));
     } else {
-        ground.wait_for_notices(&bridge);
+        ground.wait_for_notices(&bridge, case);
     }
     bridge.stop();
     ground.settle(case);
@@ -389,7 +390,7 @@ fn rides_out_an_error(workshop: &Workshop, point: &str, passage: u32, error: &st
         reply = ground.deliver(&bridge).unwrap();
     }
     assert!(reply.starts_with("250"), "{case}: {reply}");
-    ground.wait_for_notices(&bridge);
+    ground.wait_for_notices(&bridge, &case);
     assert!(bridge.is_alive(), "{case}");
     bridge.stop();
     ground.settle(&case);
