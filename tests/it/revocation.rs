@@ -128,6 +128,12 @@ fn a_list_counts_only_by_its_issuers_key_and_only_the_newest_in_force() {
     for ders in [[listed.clone(), clean.clone()], [clean, listed.clone()]] {
         assert_revoked(&domain(&root, &ders, WhenUnknown::Soft), &mei);
     }
+    // Of two of the same second, the one that revokes counts.
+    let clean = crl_of(&root).der();
+    let listing = crl_of(&root).revoking(&mei.certificate).der();
+    for ders in [[clean.clone(), listing.clone()], [listing, clean]] {
+        assert_revoked(&domain(&root, &ders, WhenUnknown::Soft), &mei);
+    }
     // Off hold on a newer list; one of the future is not in force.
     let newer = crl_of(&root).der();
     assert_eq!(soft(&[listed.clone(), newer.clone()]), Ok(()));

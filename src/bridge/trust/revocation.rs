@@ -1,6 +1,6 @@
 //! Is a certificate of a path revoked, as far as its issuers' lists say? (certificates.md section 7.)
 
-use std::sync::Arc;
+use std::{cmp::Ordering, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
 use openssl::{
@@ -50,12 +50,18 @@ impl Revocation {
     /// was on hold and is not on the newest list is good again. A stale list still revokes.
     pub(super) fn status(&self, certificate: &X509Ref, issuer: &X509Ref, now: Timestamp) -> Status {
         let is_ca = certificate::is_ca(certificate);
+        let lists = |crl: &Crl| crl.lists(certificate.serial_number());
         let mut issuer_key = None;
         let mut newest: Option<&Crl> = None;
         for crl in &self.crls {
             let counts = crl.scope().covers(is_ca)
                 && has_begun(crl, now)
-                && newest.is_none_or(|newest| rank(newest) < rank(crl))
+                && newest.is_none_or(|newest| match rank(newest).cmp(&rank(crl)) {
+                    Ordering::Less => true,
+                    // Nothing tells which came later: revoked by either is revoked.
+                    Ordering::Equal => !lists(newest),
+                    Ordering::Greater => false,
+                })
                 && names(crl, issuer);
             if !counts {
                 continue;
@@ -72,7 +78,7 @@ impl Revocation {
         }
         match newest {
             None => Status::Unlisted,
-            Some(crl) if crl.lists(certificate.serial_number()) => Status::Revoked,
+            Some(crl) if lists(crl) => Status::Revoked,
             Some(crl) if crl.next_update() <= now => Status::Stale,
             Some(_) => Status::Good,
         }
