@@ -169,7 +169,8 @@ pub fn open_from(
     })
 }
 
-/// EnvelopedData is decrypted as it comes; AuthEnvelopedData is read whole, as [`Rest::whole`] says.
+/// EnvelopedData is decrypted as it comes; AuthEnvelopedData is read whole: its mac comes last, and libcrypto wants it
+/// before the content.
 fn decrypt(
     front: Front<impl BufRead>,
     identity: &SigningIdentity,
