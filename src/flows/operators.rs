@@ -163,7 +163,7 @@ impl Operators {
     async fn show(&self, operator: Operator, id: &OrderId) -> Result<Overview, NotDone> {
         let id = self.find(id).await?;
         let reader = format!("exchange show, {}", named(operator));
-        let audit = self.audit.audit_of(&reader, id).await;
+        let audit = self.audit.read_audit_of(&reader, id).await;
         let audit = audit.map_err(store_failed)?;
         let outbox = self.store.outstanding(id).await.map_err(store_failed)?;
         let loaded = self.load(id).await?;

@@ -49,14 +49,6 @@ pub trait Store: Exchanges + Bodies + Audit + ReadAudit + Readiness {
     /// Checks the audit from end to end: whether a record was changed, removed or put in.
     async fn verify_audit_chain(&self) -> Result<ChainVerdict, StoreError>;
 
-    /// The audit records of one exchange, oldest first. That `reader` (an operator's or a command's name) read them is
-    /// recorded first (PHI-4).
-    async fn read_audit_of(
-        &self,
-        reader: &str,
-        exchange: ExchangeId,
-    ) -> Result<Vec<AuditRecord>, StoreError>;
-
     /// A page of this node's audit records with their numbers: those after number `after`, in their order. That
     /// `reader` read them is recorded first (PHI-4).
     async fn read_audit(
@@ -107,14 +99,6 @@ impl Store for SqliteStore {
         Self::verify_audit_chain(self).await
     }
 
-    async fn read_audit_of(
-        &self,
-        reader: &str,
-        exchange: ExchangeId,
-    ) -> Result<Vec<AuditRecord>, StoreError> {
-        Self::read_audit_of(self, reader, exchange).await
-    }
-
     async fn read_audit(
         &self,
         reader: &str,
@@ -143,14 +127,6 @@ impl Store for PostgresStore {
         Self::verify_audit_chain(self).await
     }
 
-    async fn read_audit_of(
-        &self,
-        reader: &str,
-        exchange: ExchangeId,
-    ) -> Result<Vec<AuditRecord>, StoreError> {
-        Self::read_audit_of(self, reader, exchange).await
-    }
-
     async fn read_audit(
         &self,
         reader: &str,
@@ -167,22 +143,22 @@ impl Store for PostgresStore {
 
 #[async_trait]
 impl ReadAudit for SqliteStore {
-    async fn audit_of(
+    async fn read_audit_of(
         &self,
         reader: &str,
         exchange: ExchangeId,
     ) -> Result<Vec<AuditRecord>, StoreError> {
-        self.read_audit_of(reader, exchange).await
+        Self::read_audit_of(self, reader, exchange).await
     }
 }
 
 #[async_trait]
 impl ReadAudit for PostgresStore {
-    async fn audit_of(
+    async fn read_audit_of(
         &self,
         reader: &str,
         exchange: ExchangeId,
     ) -> Result<Vec<AuditRecord>, StoreError> {
-        self.read_audit_of(reader, exchange).await
+        Self::read_audit_of(self, reader, exchange).await
     }
 }

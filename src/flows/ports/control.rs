@@ -20,8 +20,9 @@ pub trait ServeOperators: Send + Sync {
 /// Reads the audit of one exchange.
 #[async_trait]
 pub trait ReadAudit: Send + Sync {
-    /// The audit records of `exchange`, oldest first. That `reader` read them is recorded first (PHI-4).
-    async fn audit_of(
+    /// The audit records of `exchange`, oldest first. That `reader` (an operator's or a command's name) read them is
+    /// recorded first (PHI-4).
+    async fn read_audit_of(
         &self,
         reader: &str,
         exchange: ExchangeId,
