@@ -1,6 +1,8 @@
 //! An XDR endpoint of any conduct: TLS with client certificates, one request after the other, and then whatever the
 //! test's script says.
 
+#[cfg(feature = "fault-points")]
+use std::collections::BTreeSet;
 use std::{
     io::{BufRead, BufReader, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
@@ -127,6 +129,20 @@ impl ScriptedXdr {
     /// Where it listens.
     pub(crate) fn url(&self) -> String {
         format!("https://{}/xdr", self.address)
+    }
+
+    /// The requests that came whole, each once. Whoever is killed may have been in the middle of one: what was cut must be
+    /// the beginning of a whole one, if there is any.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fn whole_bodies(&self, case: &str) -> BTreeSet<Vec<u8>> {
+        let (whole, cut): (Vec<Seen>, Vec<Seen>) =
+            self.seen().into_iter().partition(|post| post.is_whole);
+        let bodies: BTreeSet<Vec<u8>> = whole.into_iter().map(|post| post.body).collect();
+        for post in cut {
+            let is_part = bodies.iter().any(|body| body.starts_with(&post.body));
+            assert!(is_part || bodies.is_empty(), "{case}: cut");
+        }
+        bodies
     }
 
     /// What came so far.
