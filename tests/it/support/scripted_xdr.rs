@@ -4,7 +4,7 @@
 #[cfg(feature = "fault-points")]
 use std::collections::BTreeSet;
 use std::{
-    io::{BufRead, BufReader, Write},
+    io::{self, BufRead, BufReader, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-use openssl::ssl::{SslAcceptor, SslMethod, SslStream, SslVerifyMode};
+use openssl::ssl::{HandshakeError, SslAcceptor, SslMethod, SslStream, SslVerifyMode};
 
 use super::tls::Identity;
 
@@ -116,10 +116,10 @@ impl ScriptedXdr {
                 let Ok(socket) = socket else { continue };
                 let (acceptor, script) = (acceptor.clone(), Arc::clone(&script));
                 let (seen, is_over) = (Arc::clone(&seen), Arc::clone(&is_over));
-                thread::spawn(move || {
-                    if let Ok(stream) = acceptor.accept(socket) {
-                        serve(stream, connection, &script, &seen, &is_over);
-                    }
+                thread::spawn(move || match acceptor.accept(socket) {
+                    Ok(stream) => serve(stream, connection, &script, &seen, &is_over),
+                    Err(HandshakeError::Failure(refused)) => linger(refused.get_ref()),
+                    Err(_) => {}
                 });
             }
         });
@@ -234,6 +234,14 @@ fn serve(
 
 fn break_off(stream: &BufReader<SslStream<TcpStream>>) {
     let _ = stream.get_ref().get_ref().shutdown(Shutdown::Both);
+}
+
+/// Takes in what a refused client still sends. With TLS 1.3 that may be a whole request, and a socket that is closed on it
+/// is reset, which may overtake the alert that says why.
+fn linger(mut socket: &TcpStream) {
+    let _ = socket.shutdown(Shutdown::Write);
+    let _ = socket.set_read_timeout(Some(Duration::from_secs(5)));
+    let _ = io::copy(&mut socket, &mut io::sink());
 }
 
 fn read_head(stream: &mut impl BufRead) -> Option<String> {
