@@ -1,11 +1,12 @@
 //! The outside world: one folder for each protocol. An adapter implements a port of [`crate::flows::ports`] or calls
-//! a flow; adapters never use one another.
+//! a flow; adapters never use one another. Beside them lies [`pem_files`], the one thing that many of them read.
 
 pub mod certificates;
 pub mod clock;
 pub mod control;
 pub mod dns;
 pub mod operator;
+pub mod pem_files;
 pub mod smtp_client;
 pub mod smtp_server;
 pub mod soap_client;

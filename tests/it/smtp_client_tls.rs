@@ -3,7 +3,10 @@
 use std::sync::Arc;
 
 use xdbridge::{
-    adapters::smtp_client::{SmtpClient, SmtpClientError, config::TlsPolicy},
+    adapters::{
+        pem_files::PemError,
+        smtp_client::{SmtpClient, SmtpClientError, config::TlsPolicy},
+    },
     flows::ports::{SendMail, SendResult},
 };
 
@@ -159,8 +162,13 @@ fn a_ca_file_without_certificates_is_a_fault_of_the_settings() {
         let clock = Arc::new(Standing("2026-11-22T00:00:00Z".parse().unwrap()));
         let made = SmtpClient::new(config.clone(), Arc::new(hosts(&[])), clock);
         match made.map(drop) {
-            Err(SmtpClientError::NoCas { .. }) => assert!(is_there),
-            Err(SmtpClientError::CaFile { .. }) => assert!(!is_there),
+            Err(SmtpClientError::CaFile(error)) => {
+                assert_eq!(
+                    matches!(error.fault, PemError::NoCertificate),
+                    is_there,
+                    "{error}"
+                );
+            }
             other => panic!("{other:?}"),
         }
     }

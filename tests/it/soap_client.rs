@@ -329,12 +329,15 @@ fn a_key_that_others_may_read_and_files_that_are_none_are_named() {
     );
     let config = ground.config();
     fs::write(&config.ca_files[0], "no certificate").unwrap();
-    assert!(matches!(
-        refusal(&config),
-        SoapClientError::NoCertificate { .. }
-    ));
+    let text = refusal(&config).to_string();
+    assert!(text.starts_with("soap.client.ca_files: "), "{text}");
+    assert!(text.contains("holds no certificate"), "{text}");
     let config = ground.config();
     fs::write(&config.certificate, "no certificate").unwrap();
+    let text = refusal(&config).to_string();
+    assert!(text.starts_with("soap.client.certificate: "), "{text}");
+    let config = ground.config();
+    fs::write(&config.key, "no key").unwrap();
     assert!(matches!(refusal(&config), SoapClientError::Identity(_)));
     let endpoint = Endpoint {
         name: "harbor".into(),

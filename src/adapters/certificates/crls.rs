@@ -12,8 +12,9 @@ use std::{
 use jiff::Timestamp;
 use openssl::{base64::decode_block, x509::X509};
 
-use super::{FileFault, FileProblem, pem};
+use super::{FileFault, FileProblem};
 use crate::{
+    adapters::pem_files,
     bridge::trust::{has_begun, is_crl_of},
     formats::smime::crl::{Crl, CrlFault},
 };
@@ -35,7 +36,7 @@ pub enum CrlFileFault {
     Io(#[from] io::Error),
     /// The folder has too many files.
     #[error(transparent)]
-    Folder(pem::PemError),
+    Folder(pem_files::PemError),
     /// Far larger than lists are.
     #[error(
         "is larger than {MAX_FILE_BYTES} octets; files of CRLs up to that size are accepted (REV-2)"
@@ -171,7 +172,7 @@ impl CrlCache {
         let mut found = Vec::new();
         for path in paths {
             let (lists_before, problems_before) = (found.len(), problems.len());
-            let files = match pem::files_under(path, &ENDINGS) {
+            let files = match pem_files::files_under(path, &ENDINGS) {
                 Ok(files) => files,
                 Err(error) => {
                     problems.push(problem(path, CrlFileFault::Folder(error)));

@@ -4,7 +4,6 @@
 mod crls;
 mod own;
 mod peers;
-pub mod pem;
 mod settings;
 
 use std::{
@@ -19,6 +18,7 @@ use jiff::Timestamp;
 use openssl::x509::X509;
 
 use crate::{
+    adapters::pem_files::{self, PemError},
     bridge::{
         own_domain::OwnDomain,
         trust::{self, PathFault},
@@ -31,7 +31,6 @@ use self::crls::{CrlCache, CrlFile};
 
 pub use self::{
     crls::CrlFileFault,
-    pem::PemError,
     settings::{CertificatesConfig, DomainConfig, IdentityConfig},
 };
 
@@ -373,7 +372,7 @@ fn own_revoked(own: &OwnDomain, now: Timestamp) -> Vec<FileProblem> {
 fn read_all(paths: &[PathBuf], problems: &mut Vec<FileProblem>) -> Vec<(PathBuf, X509)> {
     let mut certificates = Vec::new();
     for path in paths {
-        match pem::certificates_under(path) {
+        match pem_files::certificates_under(path) {
             Ok(found) => certificates.extend(found),
             Err((path, error)) => problems.push(FileProblem {
                 path,

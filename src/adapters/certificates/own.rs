@@ -3,8 +3,9 @@
 use jiff::Timestamp;
 use openssl::x509::{X509, X509Ref};
 
-use super::{DomainConfig, FileFault, FileProblem, IdentityConfig, pem, read_all};
+use super::{DomainConfig, FileFault, FileProblem, IdentityConfig, read_all};
 use crate::{
+    adapters::pem_files,
     bridge::{
         own_domain::OwnDomain,
         trust::{self, RecentJudgements, Revocation, Terms, TrustAnchors},
@@ -64,9 +65,9 @@ fn read_identity(
         path: config.key.clone(),
         fault,
     };
-    let mut chain =
-        pem::certificates(&config.certificate).map_err(|error| at_certificate(error.into()))?;
-    let key = pem::private_key(&config.key, config.passphrase_file.as_deref())
+    let mut chain = pem_files::certificates(&config.certificate)
+        .map_err(|error| at_certificate(error.into()))?;
+    let key = pem_files::private_key(&config.key, config.passphrase_file.as_deref())
         .map_err(|error| at_key(error.into()))?;
     // `certificates` never gives an empty list.
     let certificate = chain.remove(0);

@@ -34,6 +34,7 @@ use self::{
     transaction::{Next, Recipient, Transaction},
 };
 use crate::{
+    adapters::pem_files::ConfiguredFileError,
     bridge::exchange::Reason,
     flows::ports::{Clock, FindMailHosts, OutgoingMail, SendMail, SendResult},
     formats::{ids::DirectAddress, units::print_duration},
@@ -53,20 +54,9 @@ pub struct SmtpClient {
 /// Why the settings make no SMTP client.
 #[derive(Debug, thiserror::Error)]
 pub enum SmtpClientError {
-    /// A file of `ca_files`, or the system's own, cannot be read.
-    #[error("the CA file {} cannot be read: {source}", file.display())]
-    CaFile {
-        /// Which.
-        file: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Such a file holds no certificate, or is far too long to be one of certificates.
-    #[error("the CA file {} must hold certificates in PEM form, 8 MiB at the most", file.display())]
-    NoCas {
-        /// Which.
-        file: PathBuf,
-    },
+    /// A file of `ca_files`, or the system's own, cannot be used.
+    #[error(transparent)]
+    CaFile(#[from] ConfiguredFileError),
     /// `ehlo_name` is no name that EHLO can give.
     #[error("ehlo_name `{name}` must be a host name, such as bridge.harbor.example")]
     EhloName {

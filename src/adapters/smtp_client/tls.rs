@@ -1,21 +1,19 @@
 //! TLS towards the next hop.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use openssl::{
     error::ErrorStack,
     ssl::{Ssl, SslConnector, SslMethod, SslVerifyMode, SslVersion},
-    x509::{X509, store::X509StoreBuilder},
+    x509::store::X509StoreBuilder,
 };
 
 use super::{
     SmtpClientError,
     config::{SmtpClientConfig, TlsPolicy},
 };
+use crate::adapters::pem_files::ConfiguredFile;
 use jiff::Timestamp;
-
-/// Longest PEM file of CAs that is read, in octets.
-const MAX_CA_FILE_BYTES: u64 = 8 * 1024 * 1024;
 
 /// The CAs that count, ready for handshakes.
 pub(super) struct Tls {
@@ -29,11 +27,11 @@ impl Tls {
             // The vendored OpenSSL does not know where this system keeps its CAs.
             let system = openssl_probe::probe();
             if let Some(file) = system.cert_file {
-                add_all(&mut store, &file)?;
+                add_all(&mut store, "smtp.client.public_cas", &file)?;
             }
         }
         for file in &config.ca_files {
-            add_all(&mut store, file)?;
+            add_all(&mut store, "smtp.client.ca_files", file)?;
         }
         let mut builder = SslConnector::builder(SslMethod::tls_client())?;
         builder.set_cert_store(store.build());
@@ -62,20 +60,12 @@ impl Tls {
     }
 }
 
-fn add_all(store: &mut X509StoreBuilder, file: &PathBuf) -> Result<(), SmtpClientError> {
-    let unreadable = |source| SmtpClientError::CaFile {
-        file: file.clone(),
-        source,
-    };
-    let length = std::fs::metadata(file).map_err(unreadable)?.len();
-    if length > MAX_CA_FILE_BYTES {
-        return Err(SmtpClientError::NoCas { file: file.clone() });
-    }
-    let pem = std::fs::read(file).map_err(unreadable)?;
-    let certificates = X509::stack_from_pem(&pem).unwrap_or_default();
-    if certificates.is_empty() {
-        return Err(SmtpClientError::NoCas { file: file.clone() });
-    }
+fn add_all(
+    store: &mut X509StoreBuilder,
+    setting: &'static str,
+    path: &Path,
+) -> Result<(), SmtpClientError> {
+    let certificates = ConfiguredFile { setting, path }.certificates()?;
     for certificate in certificates {
         store.add_cert(certificate)?;
     }

@@ -7,9 +7,7 @@ pub mod settings;
 
 use std::{
     collections::HashMap,
-    fs, io,
-    os::unix::fs::PermissionsExt,
-    path::{Path, PathBuf},
+    io,
     pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -21,7 +19,6 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream;
-use openssl::x509::X509;
 use reqwest::{
     Body, Certificate, Client, Identity, Response, Url,
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderValue},
@@ -35,14 +32,13 @@ use tokio::{
 use settings::SoapClientConfig;
 
 use crate::{
+    adapters::pem_files::{ConfiguredFile, ConfiguredFileError},
     bridge::post::PostEnd,
     flows::ports::{Clock, PostReport, PostXdr, XdrPost},
 };
 
 /// An endpoint that neither takes nor gives.
 const SILENT: &str = "the endpoint fell silent";
-/// Bits of a key file's mode that others than its owner would profit from (T-31).
-const MODE_OF_OTHERS: u32 = 0o077;
 
 /// An XDR endpoint as the client needs it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,40 +54,14 @@ pub struct Endpoint {
 /// Why no client can be made.
 #[derive(Debug, thiserror::Error)]
 pub enum SoapClientError {
-    /// A file cannot be read.
-    #[error("{setting}: cannot read {}", path.display())]
-    Unreadable {
-        /// The setting that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// The key file may be read by others.
-    #[error(
-        "{setting}: {} may be read by others (mode {mode:03o}); what would be accepted: mode 600 or 400",
-        path.display()
-    )]
-    KeyExposed {
-        /// The setting that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] ConfiguredFileError),
     /// Certificate and key are no pair that can be used.
     #[error(
         "soap.client.certificate and soap.client.key: a PEM certificate and its PKCS #8 key are needed"
     )]
     Identity(#[source] reqwest::Error),
-    /// A file holds no certificate.
-    #[error("soap.client.ca_files: {} holds no usable PEM certificate", path.display())]
-    NoCertificate {
-        /// The file.
-        path: PathBuf,
-    },
     /// The URL of an endpoint is none that is posted to.
     #[error(
         "endpoint {name}: url must be https://host[:port]/path, without user, query or fragment"
@@ -100,6 +70,9 @@ pub enum SoapClientError {
         /// The endpoint's name.
         name: String,
     },
+    /// OpenSSL cannot write a certificate that it has read.
+    #[error("a certificate of soap.client cannot be used")]
+    Certificate(#[from] openssl::error::ErrorStack),
     /// The HTTP library refuses what it was given.
     #[error("the SOAP client cannot be set up")]
     Setup(#[from] reqwest::Error),
@@ -336,49 +309,30 @@ fn url(text: &str) -> Option<Url> {
 }
 
 fn identity(config: &SoapClientConfig) -> Result<Identity, SoapClientError> {
-    const KEY: &str = "soap.client.key";
-    let certificate = read("soap.client.certificate", &config.certificate)?;
-    let key = read(KEY, &config.key)?;
-    let unreadable = |source| SoapClientError::Unreadable {
-        setting: KEY,
-        path: config.key.clone(),
-        source,
+    let certificate = ConfiguredFile {
+        setting: "soap.client.certificate",
+        path: &config.certificate,
     };
-    let metadata = fs::metadata(&config.key).map_err(unreadable)?;
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & MODE_OF_OTHERS != 0 {
-        return Err(SoapClientError::KeyExposed {
-            setting: KEY,
-            path: config.key.clone(),
-            mode,
-        });
+    let key = ConfiguredFile {
+        setting: "soap.client.key",
+        path: &config.key,
+    };
+    let mut chain = Vec::new();
+    for certificate in certificate.certificates()? {
+        chain.extend(certificate.to_pem()?);
     }
-    Identity::from_pkcs8_pem(&certificate, &key).map_err(SoapClientError::Identity)
+    Identity::from_pkcs8_pem(&chain, &key.secret()?).map_err(SoapClientError::Identity)
 }
 
 fn cas(config: &SoapClientConfig) -> Result<Vec<Certificate>, SoapClientError> {
     let mut cas = Vec::new();
     for path in &config.ca_files {
-        let pem = read("soap.client.ca_files", path)?;
-        let none = || SoapClientError::NoCertificate { path: path.clone() };
-        let found = X509::stack_from_pem(&pem).map_err(|_| none())?;
-        if found.is_empty() {
-            return Err(none());
-        }
-        for ca in found {
-            let der = ca.to_der().map_err(|_| none())?;
-            cas.push(Certificate::from_der(&der)?);
+        let setting = "soap.client.ca_files";
+        for ca in (ConfiguredFile { setting, path }).certificates()? {
+            cas.push(Certificate::from_der(&ca.to_der()?)?);
         }
     }
     Ok(cas)
-}
-
-fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, SoapClientError> {
-    fs::read(path).map_err(|source| SoapClientError::Unreadable {
-        setting,
-        path: path.to_owned(),
-        source,
-    })
 }
 
 #[cfg(test)]

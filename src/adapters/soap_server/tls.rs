@@ -1,7 +1,7 @@
 //! TLS of the XDR listener: mutual, 1.2 or later. A client without a certificate, or with one that ends in none of
 //! ours, fails in the handshake (NHIN-51, NHIN-61).
 
-use std::{fs, os::unix::fs::PermissionsExt, path::Path, path::PathBuf};
+use std::path::PathBuf;
 
 use bytes::Bytes;
 use openssl::{
@@ -17,12 +17,10 @@ use tracing::info;
 
 use super::settings::SoapServerConfig;
 use crate::{
+    adapters::pem_files::{self, ConfiguredFile, ConfiguredFileError},
     flows::{measures, ports::TlsPeer},
     formats::ids::CertificateFingerprint,
 };
-
-/// Bits of a key file's mode that others than its owner would profit from (T-31).
-const MODE_OF_OTHERS: u32 = 0o077;
 
 /// The security level of OpenSSL that refuses RSA below 2048 bits and SHA-1 signatures.
 const SECURITY_LEVEL: u32 = 2;
@@ -30,41 +28,9 @@ const SECURITY_LEVEL: u32 = 2;
 /// Why the certificates of a listener cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {
-    /// A file cannot be read.
-    #[error("{setting}: cannot read {}", path.display())]
-    Unreadable {
-        /// The setting that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// The key file may be read by others.
-    #[error(
-        "{setting}: {} may be read by others (mode {mode:03o}); what would be accepted: mode 600 or 400",
-        path.display()
-    )]
-    KeyExposed {
-        /// The setting that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// A file holds nothing that OpenSSL can use.
-    #[error("{setting}: {} holds no usable {expected}", path.display())]
-    Unusable {
-        /// The setting that names the file.
-        setting: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What was looked for.
-        expected: &'static str,
-        /// Why.
-        source: ErrorStack,
-    },
+    /// A file cannot be used.
+    #[error(transparent)]
+    File(#[from] ConfiguredFileError),
     /// No client could ever connect.
     #[error("soap.server.client_cas names no certificate; what would be accepted: at least one CA")]
     NoClientCa,
@@ -78,7 +44,12 @@ pub(super) fn acceptor(config: &SoapServerConfig) -> Result<SslAcceptorBuilder, 
     let mut acceptor = SslAcceptor::mozilla_intermediate_v5(SslMethod::tls_server())?;
     acceptor.set_min_proto_version(Some(SslVersion::TLS1_2))?;
     acceptor.set_security_level(SECURITY_LEVEL);
-    identify_ourselves(&mut acceptor, config)?;
+    let named = |setting, path| ConfiguredFile { setting, path };
+    pem_files::identify(
+        &mut acceptor,
+        named("soap.server.certificate", &config.certificate),
+        named("soap.server.key", &config.key),
+    )?;
     demand_client_certificate(&mut acceptor, &config.client_cas)?;
 
     // A resumed session would skip the client's certificate: it is looked at on every connection.
@@ -88,74 +59,18 @@ pub(super) fn acceptor(config: &SoapServerConfig) -> Result<SslAcceptorBuilder, 
     Ok(acceptor)
 }
 
-fn identify_ourselves(
-    acceptor: &mut SslAcceptorBuilder,
-    config: &SoapServerConfig,
-) -> Result<(), TlsError> {
-    const CERTIFICATE: &str = "soap.server.certificate";
-    const KEY: &str = "soap.server.key";
-    read(CERTIFICATE, &config.certificate)?;
-    let unusable = |setting, path: &Path, expected| {
-        let path = path.to_owned();
-        move |source| TlsError::Unusable {
-            setting,
-            path,
-            expected,
-            source,
-        }
-    };
-    acceptor
-        .set_certificate_chain_file(&config.certificate)
-        .map_err(unusable(
-            CERTIFICATE,
-            &config.certificate,
-            "PEM certificate (RSA of 2048 bits or more, or a named curve, signed with SHA-256 or better)",
-        ))?;
-    let key_error = |source| TlsError::Unreadable {
-        setting: KEY,
-        path: config.key.clone(),
-        source,
-    };
-    let mode = fs::metadata(&config.key)
-        .map_err(key_error)?
-        .permissions()
-        .mode()
-        & 0o777;
-    if mode & MODE_OF_OTHERS != 0 {
-        return Err(TlsError::KeyExposed {
-            setting: KEY,
-            path: config.key.clone(),
-            mode,
-        });
-    }
-    acceptor
-        .set_private_key_file(&config.key, openssl::ssl::SslFiletype::PEM)
-        .and_then(|()| acceptor.check_private_key())
-        .map_err(unusable(
-            KEY,
-            &config.key,
-            "PEM private key that fits the certificate",
-        ))
-}
-
 fn demand_client_certificate(
     acceptor: &mut SslAcceptorBuilder,
     files: &[PathBuf],
 ) -> Result<(), TlsError> {
-    const CLIENT_CAS: &str = "soap.server.client_cas";
     let mut store = X509StoreBuilder::new()?;
     // What is configured is where a chain may end, be it a root, an intermediate or a partner's own certificate.
     store.set_flags(X509VerifyFlags::PARTIAL_CHAIN)?;
     let mut names = Stack::new()?;
     let mut count = 0;
     for path in files {
-        let unusable = |source| TlsError::Unusable {
-            setting: CLIENT_CAS,
-            path: path.clone(),
-            expected: "PEM certificate",
-            source,
-        };
-        for ca in X509::stack_from_pem(&read(CLIENT_CAS, path)?).map_err(unusable)? {
+        let setting = "soap.server.client_cas";
+        for ca in (ConfiguredFile { setting, path }).certificates()? {
             names.push(ca.subject_name().to_owned()?)?;
             store.add_cert(ca)?;
             count += 1;
@@ -179,14 +94,6 @@ fn demand_client_certificate(
         is_trusted
     });
     Ok(())
-}
-
-fn read(setting: &'static str, path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|source| TlsError::Unreadable {
-        setting,
-        path: path.to_owned(),
-        source,
-    })
 }
 
 /// The peer, as the finished handshake tells.

@@ -17,7 +17,7 @@ use super::{
     inspect::{json, open as open_file, text},
 };
 use crate::{
-    adapters::{certificates::pem, clock::SystemClock},
+    adapters::{clock::SystemClock, pem_files},
     app::exit::{CommandError, Exit},
     bridge::trust::{Binding, CertificateCandidate, Purpose, Terms, TrustAnchors, judge},
     flows::{
@@ -306,10 +306,10 @@ fn sender(header: &MailHeader) -> anyhow::Result<DirectAddress> {
 impl OwnKey {
     fn read(&self) -> anyhow::Result<SigningIdentity> {
         let place = || self.certificate.display().to_string();
-        let mut chain = pem::certificates(&self.certificate).with_context(place)?;
+        let mut chain = pem_files::certificates(&self.certificate).with_context(place)?;
         // `certificates` never gives an empty list.
         let certificate = chain.remove(0);
-        let key = pem::private_key(&self.key, self.passphrase_file.as_deref());
+        let key = pem_files::private_key(&self.key, self.passphrase_file.as_deref());
         let key = key.with_context(|| self.key.display().to_string())?;
         if !certificate.public_key()?.public_eq(&key) {
             bail!(
@@ -328,14 +328,14 @@ impl OwnKey {
 
 /// The first certificate of a file.
 fn one(path: &Path) -> anyhow::Result<X509> {
-    let mut chain = pem::certificates(path).with_context(|| path.display().to_string())?;
+    let mut chain = pem_files::certificates(path).with_context(|| path.display().to_string())?;
     Ok(chain.remove(0))
 }
 
 fn anchors(paths: &[PathBuf]) -> anyhow::Result<TrustAnchors> {
     let mut all = Vec::new();
     for path in paths {
-        let found = pem::certificates_under(path).map_err(|(path, error)| {
+        let found = pem_files::certificates_under(path).map_err(|(path, error)| {
             anyhow::Error::new(error).context(path.display().to_string())
         })?;
         all.extend(found.into_iter().map(|(_, anchor)| anchor));

@@ -16,14 +16,12 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use crate::{
-    adapters::{certificates::CertificateFiles, store::StoreKind},
+    adapters::{certificates::CertificateFiles, pem_files::MODE_OF_OTHERS, store::StoreKind},
     formats::smime::certificate::{self, Validity},
 };
 
 /// Largest file of certificates or keys that is read, in octets.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
-/// Bits of a secret file's mode that others than its owner would profit from (T-31).
-const MODE_OF_OTHERS: u32 = 0o077;
 /// Shortest operators' token, in characters.
 const MIN_TOKEN_CHARACTERS: usize = 32;
 

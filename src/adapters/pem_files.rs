@@ -1,4 +1,5 @@
-//! Reads certificates and keys from files, with limits, and keys only where nobody else can read them (KEY-1, T-31).
+//! Reads certificates, keys and other secrets from files, with limits, and secrets only where nobody else can read them
+//! (KEY-1, T-31). Every adapter that a setting gives such files reads them here.
 
 use std::{
     fs::{self, File},
@@ -8,13 +9,17 @@ use std::{
 };
 
 use openssl::{
+    error::ErrorStack,
     pkey::{PKey, Private},
+    ssl::SslAcceptorBuilder,
     x509::X509,
 };
 use zeroize::Zeroizing;
 
-/// Largest file of certificates or a key, in octets.
+/// Largest file of certificates or a key, in octets: all CAs of the public net take a quarter of a megabyte.
 const MAX_FILE_BYTES: u64 = 1024 * 1024;
+/// Bits of a file's mode that others than its owner would profit from (T-31).
+pub const MODE_OF_OTHERS: u32 = 0o077;
 /// Most files of one folder.
 const MAX_FILES: usize = 10_000;
 /// Name endings of the files that are read in a folder.
@@ -44,12 +49,83 @@ pub enum PemError {
     NoKey,
     /// Others may read the key.
     #[error(
-        "has mode {mode:04o}: a key or pass phrase must be readable by its owner alone, such as 0600 (KEY-1)"
+        "has mode {mode:04o}: a secret must be readable by its owner alone, such as 0600 (KEY-1, T-31)"
     )]
     Permissions {
         /// The mode's permission bits.
         mode: u32,
     },
+    /// The security level of the listener is above it, or OpenSSL cannot make sense of it.
+    #[error(
+        "holds a certificate that cannot be shown to peers ({0}); RSA of 2048 bits or more, or a named curve, signed \
+         with SHA-256 or better is accepted"
+    )]
+    Unfit(ErrorStack),
+    /// The key belongs to another certificate.
+    #[error(
+        "is not the key of the certificate beside it ({0}); the private key that fits it is accepted"
+    )]
+    KeyMismatch(ErrorStack),
+}
+
+/// A file that a setting names, and why it cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: {} {fault}", path.display())]
+pub struct ConfiguredFileError {
+    /// The setting.
+    pub setting: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// What is wrong with it, and what would be accepted.
+    pub fault: PemError,
+}
+
+/// A file by the setting that names it.
+#[derive(Clone, Copy)]
+pub struct ConfiguredFile<'a> {
+    /// The setting, such as `smtp.server.key`.
+    pub setting: &'static str,
+    /// The file.
+    pub path: &'a Path,
+}
+
+impl ConfiguredFile<'_> {
+    /// The file, as the reason why something cannot start.
+    pub fn error(self, fault: PemError) -> ConfiguredFileError {
+        ConfiguredFileError {
+            setting: self.setting,
+            path: self.path.to_owned(),
+            fault,
+        }
+    }
+
+    /// All certificates of the file: at least one.
+    pub fn certificates(self) -> Result<Vec<X509>, ConfiguredFileError> {
+        certificates(self.path).map_err(|fault| self.error(fault))
+    }
+
+    /// The octets of the file, which nobody but its owner may read.
+    pub fn secret(self) -> Result<Zeroizing<Vec<u8>>, ConfiguredFileError> {
+        read_secret(self.path).map_err(|fault| self.error(fault))
+    }
+}
+
+/// Gives a listener the certificate, with its chain, and the key that it shows to peers.
+pub fn identify(
+    acceptor: &mut SslAcceptorBuilder,
+    certificate: ConfiguredFile<'_>,
+    key: ConfiguredFile<'_>,
+) -> Result<(), ConfiguredFileError> {
+    // OpenSSL would not say that a file is missing.
+    certificate.certificates()?;
+    acceptor
+        .set_certificate_chain_file(certificate.path)
+        .map_err(|error| certificate.error(PemError::Unfit(error)))?;
+    let private = private_key(key.path, None).map_err(|fault| key.error(fault))?;
+    acceptor
+        .set_private_key(&private)
+        .and_then(|()| acceptor.check_private_key())
+        .map_err(|error| key.error(PemError::KeyMismatch(error)))
 }
 
 /// All certificates of one file, in their order: PEM, or one in DER form.
@@ -77,7 +153,7 @@ pub fn certificates_under(path: &Path) -> Result<Vec<(PathBuf, X509)>, (PathBuf,
 }
 
 /// The file itself, or the folder's files whose names end in one of `endings`, by name.
-pub(super) fn files_under(path: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, PemError> {
+pub fn files_under(path: &Path, endings: &[&str]) -> Result<Vec<PathBuf>, PemError> {
     if !fs::metadata(path)?.is_dir() {
         return Ok(vec![path.to_owned()]);
     }
@@ -116,10 +192,9 @@ pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PKey<P
 
 /// Reads a file that nobody but its owner can read; the mode is asked of the very file that is read.
 fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, PemError> {
-    const OTHERS: u32 = 0o077;
     let mut file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode() & 0o7777;
-    if mode & OTHERS != 0 {
+    if mode & MODE_OF_OTHERS != 0 {
         return Err(PemError::Permissions { mode });
     }
     read(&mut file).map(Zeroizing::new)
