@@ -2,6 +2,7 @@
 //! [`std::io::Write`]; no paths, no sockets, no clock, no async.
 
 pub mod audit;
+mod base64_blocks;
 pub mod cda;
 pub mod context;
 pub mod document;

@@ -16,7 +16,7 @@ mod tls;
 mod transaction;
 mod wire;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use lettre::{Address, transport::smtp::extension::ClientId};

@@ -6,7 +6,7 @@ use std::ops::Range;
 use mail_parser::{ContentType, HeaderName, MessageParser, MimeHeaders};
 
 use super::open::OpenError;
-use crate::formats::mime::read::Base64Blocks;
+use crate::formats::mime::read::Base64Lines;
 
 /// Largest header block of one entity, in octets (LIM-15).
 pub(super) const MAX_HEADER_BYTES: usize = 256 * 1024;
@@ -127,7 +127,7 @@ fn decode_base64(text: &[u8]) -> Result<Vec<u8>, OpenError> {
         octets.extend_from_slice(block);
         Ok(())
     };
-    let mut blocks = Base64Blocks::for_text(text.len());
+    let mut blocks = Base64Lines::for_text(text.len());
     blocks
         .feed(text, &mut out)
         .and_then(|()| blocks.finish(&mut out))

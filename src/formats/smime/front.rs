@@ -15,7 +15,7 @@ use super::{
     octets::{Level, Octets},
     open::OpenError,
 };
-use crate::formats::{limits::Limits, mime::read::Base64Blocks};
+use crate::formats::{limits::Limits, mime::read::Base64Lines};
 
 /// Most `Received` fields, that of the hop at hand among them (LOOP-3).
 const MAX_RECEIVED_FIELDS: usize = 51;
@@ -106,7 +106,7 @@ impl<R: BufRead> Front<R> {
         }
         let base64 = outer
             .is_base64()?
-            .then(|| Base64Blocks::for_text(BLOCK_BYTES));
+            .then(|| Base64Lines::for_text(BLOCK_BYTES));
         let mut cms = Octets::new(body, base64);
         let mut open = vec![cms.begin(TAG_SEQUENCE)?];
         let mut parts = CmsParts::default();

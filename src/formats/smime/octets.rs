@@ -7,7 +7,7 @@ use super::{
     entity::bad_base64,
     open::OpenError,
 };
-use crate::formats::mime::read::{Base64Blocks, DecodeError};
+use crate::formats::mime::read::{Base64Lines, DecodeError};
 
 /// Most octets that are kept of one CMS: 64 RecipientInfos with long names and wrapped keys take a third.
 const MAX_FRONT_BYTES: usize = 1024 * 1024;
@@ -28,7 +28,7 @@ pub(super) enum Level {
 pub(super) struct Octets<R> {
     source: R,
     /// `None` where the body is as it is.
-    base64: Option<Base64Blocks>,
+    base64: Option<Base64Lines>,
     is_at_end: bool,
     block: Vec<u8>,
     at: usize,
@@ -37,7 +37,7 @@ pub(super) struct Octets<R> {
 }
 
 impl<R: BufRead> Octets<R> {
-    pub(super) fn new(source: R, base64: Option<Base64Blocks>) -> Self {
+    pub(super) fn new(source: R, base64: Option<Base64Lines>) -> Self {
         Self {
             source,
             base64,

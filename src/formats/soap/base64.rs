@@ -4,89 +4,39 @@ use std::io::{self, Write};
 
 use base64_simd::{Out, STANDARD};
 
-use crate::formats::xml::chars::is_space;
+use crate::formats::{
+    base64_blocks::{Base64Blocks, Base64Error},
+    xml::chars::is_space,
+};
 
-/// Characters that are decoded at once; a multiple of four.
-const BLOCK_CHARS: usize = 32 * 1024;
 /// Octets that are encoded at once; a multiple of three.
 const BLOCK_BYTES: usize = 24 * 1024;
 
-/// Why decoding stopped.
-#[derive(Debug)]
-pub(crate) enum DecodeError {
-    /// Not base64 with valid padding.
-    NotBase64,
-    /// Whoever takes the octets failed.
-    Sink(io::Error),
-}
-
 /// Decodes text piece by piece. White space is dropped; padding is required and ends the text.
-pub(crate) struct Base64Decoder {
-    chars: Vec<u8>,
-    octets: Vec<u8>,
-    has_ended: bool,
-}
+pub(crate) struct Base64Decoder(Base64Blocks);
 
 impl Base64Decoder {
     pub(crate) fn new() -> Self {
-        Self {
-            chars: Vec::with_capacity(BLOCK_CHARS),
-            octets: vec![0; BLOCK_CHARS / 4 * 3],
-            has_ended: false,
-        }
+        Self(Base64Blocks::new())
     }
 
     /// Takes more text and passes on what it makes.
     pub(crate) fn feed(
         &mut self,
-        mut text: &[u8],
+        text: &[u8],
         out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), DecodeError> {
-        while !text.is_empty() {
-            let skipped = text
-                .iter()
-                .position(|b| !is_space(*b))
-                .unwrap_or(text.len());
-            text = text.get(skipped..).unwrap_or_default();
-            let room = BLOCK_CHARS - self.chars.len();
-            let window = text.get(..room).unwrap_or(text);
-            // Space, tab, CR and LF; lines of 76 characters make long runs.
-            let run = window
-                .iter()
-                .position(|b| is_space(*b))
-                .unwrap_or(window.len());
-            self.chars
-                .extend_from_slice(window.get(..run).unwrap_or_default());
-            text = text.get(run..).unwrap_or_default();
-            if self.chars.len() == BLOCK_CHARS {
-                self.decode(out)?;
-            }
-        }
-        Ok(())
+    ) -> Result<(), Base64Error> {
+        // Space, tab, CR and LF; lines of 76 characters make long runs.
+        text.split(|octet| is_space(*octet))
+            .try_for_each(|run| self.0.push(run, out))
     }
 
     /// The text has ended.
     pub(crate) fn finish(
         mut self,
         out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), DecodeError> {
-        self.decode(out)
-    }
-
-    fn decode(&mut self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), DecodeError> {
-        if self.chars.is_empty() {
-            return Ok(());
-        }
-        if self.has_ended {
-            return Err(DecodeError::NotBase64);
-        }
-        self.has_ended = self.chars.ends_with(b"=");
-        let octets = STANDARD
-            .decode(&self.chars, Out::from_slice(&mut self.octets))
-            .map_err(|_| DecodeError::NotBase64)?;
-        out(octets).map_err(DecodeError::Sink)?;
-        self.chars.clear();
-        Ok(())
+    ) -> Result<(), Base64Error> {
+        self.0.finish(out)
     }
 }
 
@@ -148,7 +98,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn decode(text: &[u8], cut: usize) -> Result<Vec<u8>, DecodeError> {
+    fn decode(text: &[u8], cut: usize) -> Result<Vec<u8>, Base64Error> {
         let mut octets = Vec::new();
         let mut decoder = Base64Decoder::new();
         let mut out = |piece: &[u8]| {
@@ -194,7 +144,7 @@ mod tests {
             "QQ", "QQ=", "QQ==QQ==", "Q Q = =x", "Q\u{0}Q=", "QQ-_", "====",
         ] {
             assert!(
-                matches!(decode(text.as_bytes(), 3), Err(DecodeError::NotBase64)),
+                matches!(decode(text.as_bytes(), 3), Err(Base64Error::NotBase64)),
                 "{text}"
             );
         }

@@ -2,10 +2,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::{
-    base64::{Base64Decoder, DecodeError},
-    multipart::malformed,
-};
+use super::{base64::Base64Decoder, multipart::malformed};
+use crate::formats::base64_blocks::Base64Error;
 
 /// Longest line of quoted-printable that is looked at, without its line end. RFC 2045 allows 76; the slack is for
 /// writers that do not count.
@@ -41,19 +39,19 @@ impl TransferDecoder {
         &mut self,
         octets: &[u8],
         out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Base64Error> {
         match self {
-            Self::Identity => out(octets).map_err(DecodeError::Sink),
+            Self::Identity => out(octets).map_err(Base64Error::Sink),
             Self::Base64(decoder) => decoder.feed(octets, out),
             Self::QuotedPrintable(line) => {
                 for piece in octets.split_inclusive(|b| *b == b'\n') {
                     line.extend_from_slice(piece);
                     if line.len() > MAX_LINE_BYTES {
-                        return Err(DecodeError::NotBase64);
+                        return Err(Base64Error::NotBase64);
                     }
                     if piece.ends_with(b"\n") {
                         let decoded = decode_line(line)?;
-                        out(&decoded).map_err(DecodeError::Sink)?;
+                        out(&decoded).map_err(Base64Error::Sink)?;
                         line.clear();
                     }
                 }
@@ -66,13 +64,13 @@ impl TransferDecoder {
     pub(crate) fn finish(
         self,
         out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<(), DecodeError> {
+    ) -> Result<(), Base64Error> {
         match self {
             Self::Identity => Ok(()),
             Self::Base64(decoder) => decoder.finish(out),
             Self::QuotedPrintable(line) => {
                 let decoded = decode_line(&line)?;
-                out(&decoded).map_err(DecodeError::Sink)
+                out(&decoded).map_err(Base64Error::Sink)
             }
         }
     }
@@ -148,7 +146,7 @@ pub(crate) fn undecodable() -> io::Error {
 }
 
 /// One line with its line end (RFC 2045 §6.7).
-fn decode_line(line: &[u8]) -> Result<Vec<u8>, DecodeError> {
+fn decode_line(line: &[u8]) -> Result<Vec<u8>, Base64Error> {
     let (text, line_end) = match line {
         [text @ .., b'\r', b'\n'] => (text, &b"\r\n"[..]),
         [text @ .., b'\n'] => (text, &b"\n"[..]),
@@ -169,9 +167,9 @@ fn decode_line(line: &[u8]) -> Result<Vec<u8>, DecodeError> {
         }
         let digit = |byte: Option<&u8>| byte.and_then(|b| char::from(*b).to_digit(16));
         let (Some(high), Some(low)) = (digit(bytes.next()), digit(bytes.next())) else {
-            return Err(DecodeError::NotBase64);
+            return Err(Base64Error::NotBase64);
         };
-        decoded.push(u8::try_from(high * 16 + low).map_err(|_| DecodeError::NotBase64)?);
+        decoded.push(u8::try_from(high * 16 + low).map_err(|_| Base64Error::NotBase64)?);
     }
     decoded.extend_from_slice(line_end);
     Ok(decoded)
@@ -181,7 +179,7 @@ fn decode_line(line: &[u8]) -> Result<Vec<u8>, DecodeError> {
 mod tests {
     use super::*;
 
-    fn decode(encoding: &str, text: &[u8], cut: usize) -> Result<Vec<u8>, DecodeError> {
+    fn decode(encoding: &str, text: &[u8], cut: usize) -> Result<Vec<u8>, Base64Error> {
         let mut octets = Vec::new();
         let mut out = |piece: &[u8]| {
             octets.extend_from_slice(piece);

@@ -19,7 +19,7 @@ pub use address::Mailbox;
 pub use header::MailHeader;
 pub use part::{Disposition, Part};
 pub use sniff::{SNIFFED_OCTETS, Sniffed, sniff};
-pub(in crate::formats) use transfer::Base64Blocks;
+pub(in crate::formats) use transfer::Base64Lines;
 pub use transfer::{DecodeError, TransferEncoding};
 
 use super::super::{

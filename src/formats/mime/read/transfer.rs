@@ -2,11 +2,12 @@
 
 use std::io;
 
-use base64_simd::{Out, STANDARD};
 use memchr::memchr;
 
-/// Characters that are decoded at once; a multiple of four.
-const BLOCK_CHARS: usize = 32 * 1024;
+use crate::formats::base64_blocks::{Base64Blocks, Base64Error};
+
+/// Octets of quoted-printable that are passed on at once.
+const BLOCK_BYTES: usize = 32 * 1024;
 
 /// Content-Transfer-Encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,31 +77,19 @@ fn decode_base64(
     text: &[u8],
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), DecodeError> {
-    let mut blocks = Base64Blocks::for_text(text.len());
-    blocks.feed(text, out)?;
-    blocks.finish(out)
+    let mut lines = Base64Lines::for_text(text.len());
+    lines.feed(text, out)?;
+    lines.finish(out)
 }
 
 /// Decodes base64 that comes in pieces, in lines of any length. Characters outside the alphabet are passed over (SM-55);
 /// nothing of it may follow the padding.
-pub(in crate::formats) struct Base64Blocks {
-    chars: Vec<u8>,
-    /// Characters that are decoded at once.
-    most: usize,
-    octets: Vec<u8>,
-    has_ended: bool,
-}
+pub(in crate::formats) struct Base64Lines(Base64Blocks);
 
-impl Base64Blocks {
+impl Base64Lines {
     /// A decoder for about so many characters.
     pub(in crate::formats) fn for_text(chars: usize) -> Self {
-        let most = BLOCK_CHARS.min(chars.next_multiple_of(4));
-        Self {
-            chars: Vec::with_capacity(most),
-            most,
-            octets: vec![0; most / 4 * 3],
-            has_ended: false,
-        }
+        Self(Base64Blocks::for_text(chars))
     }
 
     /// Takes more text and passes on what it makes.
@@ -110,20 +99,17 @@ impl Base64Blocks {
         out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), DecodeError> {
         while !text.is_empty() {
-            let room = self.most - self.chars.len();
-            let window = text.get(..room).unwrap_or(text);
-            let line = memchr(b'\n', window).map_or(window, |end| &window[..=end]);
-            text = text.get(line.len()..).unwrap_or_default();
+            let end = memchr(b'\n', text).map_or(text.len(), |end| end + 1);
+            let (line, rest) = text.split_at(end);
+            text = rest;
             let run = line.strip_suffix(b"\n").unwrap_or(line);
             let run = run.strip_suffix(b"\r").unwrap_or(run);
             if is_all_base64(run) {
-                self.chars.extend_from_slice(run);
+                self.0.push(run, out)?;
             } else {
-                let kept = run.iter().filter(|octet| is_base64(**octet));
-                self.chars.extend(kept);
-            }
-            if self.chars.len() == self.most {
-                self.decode(out)?;
+                for run in run.split(|octet| !is_base64(*octet)) {
+                    self.0.push(run, out)?;
+                }
             }
         }
         Ok(())
@@ -134,23 +120,16 @@ impl Base64Blocks {
         &mut self,
         out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<(), DecodeError> {
-        self.decode(out)
+        Ok(self.0.finish(out)?)
     }
+}
 
-    fn decode(&mut self, out: &mut dyn FnMut(&[u8]) -> io::Result<()>) -> Result<(), DecodeError> {
-        if self.chars.is_empty() {
-            return Ok(());
+impl From<Base64Error> for DecodeError {
+    fn from(error: Base64Error) -> Self {
+        match error {
+            Base64Error::NotBase64 => Self::Base64,
+            Base64Error::Sink(error) => Self::Io(error),
         }
-        if self.has_ended {
-            return Err(DecodeError::Base64);
-        }
-        self.has_ended = self.chars.ends_with(b"=");
-        let decoded = STANDARD
-            .decode(&self.chars, Out::from_slice(&mut self.octets))
-            .map_err(|_| DecodeError::Base64)?;
-        out(decoded)?;
-        self.chars.clear();
-        Ok(())
     }
 }
 
@@ -172,7 +151,7 @@ fn decode_quoted_printable(
     text: &[u8],
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<(), DecodeError> {
-    let mut octets = Vec::with_capacity(BLOCK_CHARS.min(text.len()));
+    let mut octets = Vec::with_capacity(BLOCK_BYTES.min(text.len()));
     for line in text.split_inclusive(|octet| *octet == b'\n') {
         let (content, end) = match line {
             [content @ .., b'\r', b'\n'] => (content, &b"\r\n"[..]),
@@ -216,7 +195,7 @@ fn push(
     out: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
     octets.extend_from_slice(more);
-    if octets.len() >= BLOCK_CHARS {
+    if octets.len() >= BLOCK_BYTES {
         out(octets)?;
         octets.clear();
     }
@@ -231,6 +210,8 @@ fn hex(digit: u8) -> Option<u8> {
 
 #[cfg(test)]
 mod tests {
+    use base64_simd::STANDARD;
+
     use super::*;
 
     fn decoded(text: &[u8], encoding: TransferEncoding) -> Result<Vec<u8>, DecodeError> {
@@ -275,20 +256,20 @@ mod tests {
     fn base64_in_pieces_of_any_size_is_the_same() {
         let octets: Vec<u8> = (0..100_000u32).map(|n| (n * 7 % 251) as u8).collect();
         let one_line = STANDARD.encode_to_string(&octets);
-        let lines: Vec<&[u8]> = one_line.as_bytes().chunks(76).collect();
+        let broken: Vec<&[u8]> = one_line.as_bytes().chunks(76).collect();
         let odd = [b" \r".as_slice(), one_line.as_bytes(), b"\r\r\n \t"].concat();
-        for text in [lines.join(&b"\r\n"[..]), lines.join(&b"\n"[..]), odd] {
+        for text in [broken.join(&b"\r\n"[..]), broken.join(&b"\n"[..]), odd] {
             for size in [1, 3, 77, 1000, 65_536] {
-                let mut blocks = Base64Blocks::for_text(usize::MAX / 2);
+                let mut lines = Base64Lines::for_text(usize::MAX);
                 let mut read = Vec::new();
                 let mut out = |block: &[u8]| {
                     read.extend_from_slice(block);
                     Ok(())
                 };
                 for piece in text.chunks(size) {
-                    blocks.feed(piece, &mut out).unwrap();
+                    lines.feed(piece, &mut out).unwrap();
                 }
-                blocks.finish(&mut out).unwrap();
+                lines.finish(&mut out).unwrap();
                 assert!(read == octets, "{size}");
             }
         }

@@ -4,14 +4,11 @@ use std::{collections::HashSet, io};
 
 use super::ReadError;
 use crate::formats::{
+    base64_blocks::Base64Error,
     document::{DocumentKey, DocumentSink},
     finding::Finding,
     limits::Limits,
-    soap::{
-        Fault,
-        addressing::percent_decode,
-        base64::{Base64Decoder, DecodeError},
-    },
+    soap::{Fault, addressing::percent_decode, base64::Base64Decoder},
     xdr::ErrorCode,
     xml::{
         chars::is_space,
@@ -522,14 +519,14 @@ impl InlineText {
         sink.write(octets)
     }
 
-    fn note(&mut self, result: Result<(), DecodeError>) -> Result<(), ReadError> {
+    fn note(&mut self, result: Result<(), Base64Error>) -> Result<(), ReadError> {
         match result {
             Ok(()) => Ok(()),
-            Err(DecodeError::NotBase64) => {
+            Err(Base64Error::NotBase64) => {
                 self.outcome = Outcome::NotBase64;
                 Ok(())
             }
-            Err(DecodeError::Sink(error)) => Err(ReadError::Sink(error)),
+            Err(Base64Error::Sink(error)) => Err(ReadError::Sink(error)),
         }
     }
 }

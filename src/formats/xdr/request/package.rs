@@ -11,11 +11,11 @@ use super::{
     read::{Envelope, Reading, Wire, from_io, is_known_charset},
 };
 use crate::formats::{
+    base64_blocks::Base64Error,
     document::DocumentKey,
     finding::Finding,
     soap::{
         Fault,
-        base64::DecodeError,
         media_type::MediaType,
         multipart::{Multipart, PartHeader, bare_content_id, malformed},
         transfer::{Decoded, TransferDecoder, undecodable},
@@ -329,9 +329,9 @@ fn decoder(header: &PartHeader) -> Result<TransferDecoder, ReadError> {
     })
 }
 
-fn from_decoder(error: DecodeError) -> ReadError {
+fn from_decoder(error: Base64Error) -> ReadError {
     match error {
-        DecodeError::NotBase64 => from_io(undecodable()),
-        DecodeError::Sink(error) => ReadError::Sink(error),
+        Base64Error::NotBase64 => from_io(undecodable()),
+        Base64Error::Sink(error) => ReadError::Sink(error),
     }
 }
