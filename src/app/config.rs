@@ -516,7 +516,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 31] = [
+        let tables: [&[&str]; 32] = [
             &[],
             &["log"],
             &["soap"],
@@ -532,6 +532,7 @@ mod tests {
             &["certificates", "domains[]", "identities[]"],
             &["store"],
             &["store", "postgres"],
+            &["store", "room"],
             &["operator"],
             &["timers"],
             &["delivery"],

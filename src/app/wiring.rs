@@ -32,10 +32,11 @@ use crate::{
         operators::Operators,
         outbox::Outbox,
         ports::{
-            Audit, Bodies, Clock, Exchanges, FindCertificates, OwnDomains, PostXdr, Readiness,
-            SendMail,
+            Audit, Bodies, Clock, Exchanges, FindCertificates, MeasureRoom, OwnDomains, PostXdr,
+            Readiness, SendMail,
         },
         report::Reports,
+        room::RoomWatch,
         to_direct::{Readings, SubmissionsUnderWay, ToDirect},
         to_xdr::ToXdr,
     },
@@ -63,6 +64,7 @@ pub struct Bridge {
     stop: watch::Sender<bool>,
     outbox: AbortOnDrop,
     _crl_watch: AbortOnDrop,
+    _room_watch: AbortOnDrop,
     drain_timeout: Duration,
     smtp: Arc<SmtpClient>,
     certificates: Arc<CertificateFiles>,
@@ -101,6 +103,13 @@ impl Bridge {
         let smtp = Arc::new(smtp_client(config, &clock)?);
         let budget = ByteBudget::new(config.limits.max_bytes_in_flight);
         let exchanges: Arc<dyn Exchanges> = store.clone();
+        let room_watch = RoomWatch::new(
+            store.clone() as Arc<dyn MeasureRoom>,
+            config.store.room.clone(),
+        );
+        // Before anybody can hand over anything.
+        room_watch.look().await;
+        let room = room_watch.room();
         let cpu = CpuPool::start().context("CPU threads")?;
         let mut to_direct = ToDirect {
             clock: Arc::clone(&clock),
@@ -148,6 +157,7 @@ impl Bridge {
                     mail: to_xdr.clone(),
                     audit: store.clone() as Arc<dyn Audit>,
                     budget: budget.clone(),
+                    room: room.clone(),
                     clock: Arc::clone(&clock),
                 };
                 Some(SmtpListener::bind(server, &config.limits, parts)?)
@@ -172,13 +182,16 @@ impl Bridge {
                 identify: by_certificate(partners),
                 audit: store.clone() as Arc<dyn Audit>,
                 budget: budget.clone(),
+                room,
                 clock: Arc::clone(&clock),
             },
         )?;
+        let mut readiness = vec![store.clone() as Arc<dyn Readiness>];
+        readiness.extend(room_watch.parts());
         let operator = OperatorListener::bind(
             &config.operator,
             OperatorParts {
-                readiness: vec![store.clone() as Arc<dyn Readiness>],
+                readiness,
                 measured,
                 budget,
                 flows: Handle::current(),
@@ -221,6 +234,7 @@ impl Bridge {
             config.certificates.crl_refresh,
         );
         let crl_watch = AbortOnDrop(tokio::spawn(crl_watch));
+        let room_watch = AbortOnDrop(tokio::spawn(room_watch.run()));
         let xdr = HttpThread::start("xdr", move || listener.into_server())?;
         let operator = HttpThread::start("operator", move || operator.into_server())?;
         let control = HttpThread::start("control", move || control.into_server())?;
@@ -244,6 +258,7 @@ impl Bridge {
             stop,
             outbox,
             _crl_watch: crl_watch,
+            _room_watch: room_watch,
             drain_timeout: config.delivery.drain_timeout,
             smtp,
             certificates,
@@ -272,12 +287,20 @@ impl Bridge {
         &self.store
     }
 
-    /// Reads keys, anchors and recipients' certificates anew. What cannot be read changes nothing: the problems are
-    /// told, and the certificates that were loaded before stay.
+    /// Reads keys, anchors and recipients' certificates anew, and what the SMTP listener shows. If any of it cannot be
+    /// read, nothing changes: the problems are told, and what was loaded before stays.
     pub fn reload_certificates(&self) -> Result<(), Vec<String>> {
+        let shown = self.mail.as_ref().map(SmtpServer::read_certificate);
+        let shown = shown
+            .transpose()
+            .map_err(|problem| vec![format!("smtp.server: {problem}")])?;
         self.certificates
             .reload(self.clock.now())
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect())
+            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
+        if let (Some(mail), Some(shown)) = (&self.mail, shown) {
+            mail.use_certificate(shown);
+        }
+        Ok(())
     }
 
     /// Takes no more requests, lets those under way and the effects under way end, and closes the store.

@@ -70,6 +70,19 @@ pub const CRL_DAYS_LEFT: &str = "xdbridge_crl_days_left";
 /// What is wrong with files of revocation lists now; 0 is well.
 pub const CRL_PROBLEMS: &str = "xdbridge_crl_problems";
 
+/// Octets free on the file system that holds the data directory (LIM-18).
+pub const FREE_BYTES: &str = "xdbridge_store_free_bytes";
+
+/// Files that can still be made there (LIM-19). Absent where the file system does not count them.
+pub const FREE_INODES: &str = "xdbridge_store_free_inodes";
+
+/// Octets of all bodies that are kept (LIM-20). Absent without `store.room.max_body_bytes`.
+pub const BODY_BYTES: &str = "xdbridge_store_body_bytes";
+
+/// 1 while a budget of room is used up and nothing more is accepted, else 0. Label: `budget` (`disk`, `inodes` or
+/// `bodies`).
+pub const ROOM_SHORT: &str = "xdbridge_room_short";
+
 /// Things that an operator must look at; each is a log line with the field `alarm` too. Label: `alarm`.
 pub const ALARMS: &str = "xdbridge_alarms_total";
 
@@ -136,6 +149,24 @@ pub fn describe() {
     describe_gauge!(
         CRL_PROBLEMS,
         "What is wrong with files of revocation lists now; 0 is well"
+    );
+    describe_gauge!(
+        FREE_BYTES,
+        Unit::Bytes,
+        "Octets free on the file system that holds the data directory"
+    );
+    describe_gauge!(
+        FREE_INODES,
+        "Files that can still be made on the file system that holds the data directory"
+    );
+    describe_gauge!(
+        BODY_BYTES,
+        Unit::Bytes,
+        "Octets of all bodies that are kept"
+    );
+    describe_gauge!(
+        ROOM_SHORT,
+        "Whether a budget of room is used up, so that nothing more is accepted"
     );
     describe_counter!(ALARMS, "Things that an operator must look at");
     describe_gauge!(

@@ -18,6 +18,7 @@ pub mod ports;
 mod posting;
 mod records;
 pub mod report;
+pub mod room;
 pub mod settings;
 pub mod to_direct;
 pub mod to_xdr;

@@ -529,6 +529,25 @@ pub trait Readiness: Send + Sync {
     async fn check(&self) -> Result<(), &'static str>;
 }
 
+/// Measures the room that is left where the store lies (T-26).
+#[async_trait]
+pub trait MeasureRoom: Send + Sync {
+    /// Of the file system that holds the data directory.
+    async fn free(&self) -> std::io::Result<FreeRoom>;
+
+    /// Octets of all bodies that are kept, as they were handed over.
+    async fn body_bytes(&self) -> Result<u64, StoreError>;
+}
+
+/// What is free on a file system for a process without privileges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FreeRoom {
+    /// Octets.
+    pub bytes: u64,
+    /// Files that can be made; `None` where the file system does not count them.
+    pub inodes: Option<u64>,
+}
+
 // --- peers -------------------------------------------------------------------------------------
 
 /// Who speaks to us over TLS, as far as the connection tells.

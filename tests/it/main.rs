@@ -3,6 +3,7 @@
 
 mod address_block;
 mod architecture;
+mod backup;
 mod bounces;
 mod canary;
 mod config;
@@ -39,6 +40,7 @@ mod own_mail;
 mod packaging;
 mod partners;
 mod postgres_nodes;
+mod postgres_operation;
 mod postgres_store;
 mod posting;
 mod postmaster;
@@ -51,10 +53,12 @@ mod receiving_inline;
 mod receiving_late;
 mod receiving_refused;
 mod recipients;
+mod recovery;
 mod responses;
 mod resubmission;
 mod revocation;
 mod revocation_hard;
+mod room;
 mod rules;
 mod schemas;
 mod schemas_refuse;

@@ -11,7 +11,11 @@ use super::support::{
 };
 
 /// A copy of the ground's configuration for one node on the shared database, with the times of a test.
-fn node(ground: &CrossingGround<'_>, server: &PostgresServer, name: &str) -> std::path::PathBuf {
+pub(crate) fn node(
+    ground: &CrossingGround<'_>,
+    server: &PostgresServer,
+    name: &str,
+) -> std::path::PathBuf {
     let folder = ground.path().with_file_name(name);
     let copied = std::process::Command::new("cp")
         .arg("-a")
@@ -39,7 +43,7 @@ fn node(ground: &CrossingGround<'_>, server: &PostgresServer, name: &str) -> std
     folder
 }
 
-fn start(folder: &std::path::Path, faults: &str) -> BridgeProcess {
+pub(crate) fn start(folder: &std::path::Path, faults: &str) -> BridgeProcess {
     let bridge = BridgeProcess::start(folder, faults);
     assert!(bridge.is_listening(), "{}", bridge.log_text());
     bridge

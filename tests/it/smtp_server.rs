@@ -279,6 +279,30 @@ fn without_room_in_the_byte_budget_a_mail_is_put_off_at_mail_at_data_and_on_its_
     assert_eq!(ground.budget.in_flight(), 0);
 }
 
+// rule: LIM-18, RX-21, T-26
+#[test]
+fn without_room_in_the_store_a_mail_is_put_off_at_mail_and_at_data() {
+    let ground = MailGround::start();
+    let leave = |bytes| ground.runtime.block_on(ground.room.leave(bytes));
+    let mut peer = ground.connect_tls();
+    leave(0);
+    assert_eq!(peer.code("MAIL FROM:<>"), "452 4.3.1");
+    leave(u64::MAX);
+    assert_eq!(peer.code("MAIL FROM:<>"), "250 2.1.0");
+    assert_eq!(peer.code(&format!("RCPT TO:<ngozi@{DOMAIN}>")), "250 2.1.5");
+    leave(0);
+    assert_eq!(peer.code("DATA"), "452 4.3.1");
+    leave(u64::MAX);
+    assert_eq!(peer.deliver("mail\r\n.\r\n"), "250 2.0.0");
+    // What is on its way already is taken to its end.
+    peer.ask(&format!("MAIL FROM:<>\r\nRCPT TO:<ngozi@{DOMAIN}>"));
+    peer.reply();
+    assert!(peer.ask("DATA").starts_with("354"));
+    leave(0);
+    peer.send("mail\r\n.\r\n");
+    assert!(peer.reply().starts_with("250 2.0.0"));
+}
+
 // --- the flow's word ----------------------------------------------------------------------------
 
 // rule: RX-47, RX-49
@@ -434,11 +458,13 @@ fn a_new_certificate_is_used_after_a_reload_and_an_unusable_one_is_not() {
     };
     let before = shown().unwrap();
     fs::write(&ground.config.certificate, "nothing").unwrap();
-    assert!(server.reload_certificate().is_err());
+    assert!(server.read_certificate().is_err());
     assert_eq!(shown().unwrap(), before);
     let renewed = ground.ca.issue("localhost");
     renewed.write(ground.folder.path(), "server");
-    server.reload_certificate().unwrap();
+    let read = server.read_certificate().unwrap();
+    assert_eq!(shown().unwrap(), before, "not used yet");
+    server.use_certificate(read);
     assert_eq!(shown().unwrap(), renewed.certificate.to_der().unwrap());
 }
 

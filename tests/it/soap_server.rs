@@ -385,6 +385,33 @@ fn over_the_byte_budget_a_sender_is_asked_to_come_again() {
     assert_eq!(ground.post(b"body").status, 200);
 }
 
+// rule: SOAP-91, LIM-18, SOAP-95
+#[test]
+fn without_room_in_the_store_a_sender_is_asked_to_come_again() {
+    const GIB: u64 = 1024 * 1024 * 1024;
+    let ground = Ground::start();
+    for (free, status) in [
+        (GIB - 1, 503),
+        (GIB, 503),
+        (GIB + GIB / 10, 200),
+        (GIB, 200),
+    ] {
+        ground.runtime.block_on(ground.room.leave(free));
+        let mut connection = ground.connect();
+        connection.send(post_head(4)).unwrap();
+        if status == 200 {
+            connection.send("body").unwrap();
+        }
+        let answer = connection.answer().unwrap();
+        assert_eq!(answer.status, status, "{free}");
+        if status == 503 {
+            assert_eq!(answer.header("retry-after"), Some("10"));
+            assert!(ground.saw_nothing());
+            assert_eq!(ground.budget.in_flight(), 0);
+        }
+    }
+}
+
 // rule: SOAP-91, LIM-17
 #[test]
 fn a_chunked_body_that_outgrows_the_budget_gets_503_and_frees_what_it_took() {

@@ -532,6 +532,7 @@ async fn bodies_have_one_owner_and_are_removed_once_for_all(ground: &dyn Ground)
     let mut second = insert(&exchange("edge", time(1)), vec![]);
     second.adopt = ids.clone();
     assert!(is_damaged(store.commit(second).await));
+    assert_eq!(store.body_bytes().await.unwrap(), 100_100);
 
     // Twice: the effect that removes bodies may be run again after a crash.
     for _ in 0..2 {
@@ -545,6 +546,9 @@ async fn bodies_have_one_owner_and_are_removed_once_for_all(ground: &dyn Ground)
         }
     }
     assert!(is_damaged(read(&store, BodyId::random()).await));
+    assert_eq!(store.body_bytes().await.unwrap(), 0);
+    let free = store.free().await.unwrap();
+    assert!(free.bytes > 0 && free.inodes != Some(0), "{free:?}");
     store.close().await;
 }
 

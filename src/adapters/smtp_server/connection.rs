@@ -90,7 +90,8 @@ struct Around<'a>(&'a Shared);
 
 impl Surroundings for Around<'_> {
     fn has_room(&self, bytes: u64) -> bool {
-        self.0.parts.budget.try_reserve(bytes).is_some()
+        let parts = &self.0.parts;
+        parts.room.is_left() && parts.budget.try_reserve(bytes).is_some()
     }
 
     fn serves(&self, domain: &DomainName) -> bool {

@@ -58,6 +58,11 @@ impl Connection {
             self.wire.say(&reply::out_of_order("MAIL comes first"));
             return Ok(());
         };
+        if !self.shared.parts.room.is_left() {
+            warn!("a budget of room is used up: a sender of mail is asked to come again");
+            self.wire.say(&reply::no_room());
+            return Ok(());
+        }
         let budget = &self.shared.parts.budget;
         let Some(reservation) = budget.try_reserve(GROWTH_STEP_BYTES) else {
             warn!(

@@ -50,6 +50,7 @@ use crate::{
         budget::ByteBudget,
         measures,
         ports::{Audit, Clock, ServeMail},
+        room::Room,
     },
     formats::limits::Limits,
 };
@@ -65,6 +66,8 @@ pub struct SmtpParts {
     pub audit: Arc<dyn Audit>,
     /// Pays for mails.
     pub budget: ByteBudget,
+    /// Whether anything may be accepted at all.
+    pub room: Room,
     /// The time of trace fields and audit records.
     pub clock: Arc<dyn Clock>,
 }
@@ -99,6 +102,9 @@ pub struct SmtpServer {
     stop: watch::Sender<bool>,
     accepting: JoinHandle<()>,
 }
+
+/// A certificate that was read and can be used.
+pub struct NewCertificate(SslAcceptor);
 
 /// What every session needs.
 struct Shared {
@@ -187,16 +193,19 @@ impl SmtpServer {
         self.address
     }
 
-    /// Reads the certificate and its key anew, for the handshakes to come. What cannot be used changes nothing.
-    pub fn reload_certificate(&self) -> Result<(), SmtpTlsError> {
-        let acceptor = tls::acceptor(&self.shared.config)?;
+    /// Reads the certificate and its key anew. That changes nothing yet.
+    pub fn read_certificate(&self) -> Result<NewCertificate, SmtpTlsError> {
+        tls::acceptor(&self.shared.config).map(NewCertificate)
+    }
+
+    /// Shows this certificate in the handshakes to come.
+    pub fn use_certificate(&self, NewCertificate(acceptor): NewCertificate) {
         let mut current = self
             .shared
             .acceptor
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         *current = acceptor;
-        Ok(())
     }
 
     /// Takes no more connections, sends idle sessions away with 421, and lets mails under way end: no longer than

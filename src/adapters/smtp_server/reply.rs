@@ -99,7 +99,7 @@ pub(super) fn unavailable() -> Reply {
     Reply::new(451, "4.3.0", "not possible now, try again later")
 }
 
-/// No room in the byte budget (LIM-17).
+/// No room in the byte budget (LIM-17), or in the store (LIM-18 to LIM-20).
 pub(super) fn no_room() -> Reply {
     Reply::new(452, "4.3.1", "no room for this mail now, try again later")
 }

@@ -29,7 +29,7 @@ pub(super) struct Rules {
 
 /// What a session asks its surroundings, and is answered at once.
 pub(super) trait Surroundings {
-    /// Whether a mail of so many octets would fit into the byte budget now.
+    /// Whether a mail of so many octets would be taken now: it fits into the byte budget, and no budget of room is used up.
     fn has_room(&self, bytes: u64) -> bool;
     /// Whether the domain is one of ours.
     fn serves(&self, domain: &DomainName) -> bool;

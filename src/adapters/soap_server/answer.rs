@@ -191,6 +191,10 @@ async fn receive(
     if declared_bytes > shared.max_message_bytes {
         return Answer::closing(StatusCode::PAYLOAD_TOO_LARGE);
     }
+    if !shared.parts.room.is_left() {
+        warn!("a budget of room is used up: a sender is asked to come again");
+        return come_again(shared);
+    }
     let Some(reservation) = shared.parts.budget.try_reserve(declared_bytes) else {
         return busy(shared);
     };
@@ -250,6 +254,11 @@ fn busy(shared: &Shared) -> Answer {
         in_flight_bytes = shared.parts.budget.in_flight(),
         "the byte budget is used up: a sender is asked to come again"
     );
+    come_again(shared)
+}
+
+/// Nothing of the request is read (SOAP-91).
+fn come_again(shared: &Shared) -> Answer {
     Answer::closing(StatusCode::SERVICE_UNAVAILABLE).retry_after(shared.config.retry_after)
 }
 

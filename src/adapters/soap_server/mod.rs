@@ -37,6 +37,7 @@ use crate::{
     flows::{
         budget::ByteBudget,
         ports::{Audit, Clock, ServeXdr, TlsPeer},
+        room::Room,
     },
     formats::limits::Limits,
 };
@@ -64,6 +65,8 @@ pub struct Parts {
     pub audit: Arc<dyn Audit>,
     /// Pays for bodies.
     pub budget: ByteBudget,
+    /// Whether anything may be accepted at all.
+    pub room: Room,
     /// The time of audit records.
     pub clock: Arc<dyn Clock>,
 }

@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::units::duration_text;
+use crate::{flows::room::RoomConfig, formats::units::duration_text};
 
 /// Where exchanges, bodies and the audit are kept: `[store]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,6 +35,8 @@ pub struct StoreConfig {
     pub max_units_per_commit: usize,
     /// Connections for reading that SQLite keeps open; more are opened while more are needed. Default 2.
     pub read_connections: u32,
+    /// When the store counts as full.
+    pub room: RoomConfig,
     /// The database that nodes share, with `kind = "postgres"`.
     pub postgres: PostgresConfig,
 }
@@ -214,6 +216,7 @@ impl Default for StoreConfig {
             sweep_interval: Duration::from_secs(60 * 60),
             max_units_per_commit: 64,
             read_connections: 2,
+            room: RoomConfig::default(),
             postgres: PostgresConfig::default(),
         }
     }
@@ -241,6 +244,7 @@ impl StoreConfig {
         if self.read_connections == 0 {
             problems.push("store.read_connections: 1 or more".to_owned());
         }
+        problems.extend(self.room.problems());
         if self.kind == StoreKind::Postgres {
             problems.extend(self.postgres.problems());
         }

@@ -54,7 +54,7 @@ const LOCK_FILE: &str = "lock";
 const PROBE_FILE: &str = "owner-probe";
 const DATABASE_FILE: &str = "xdbridge.db";
 const BODIES_FOLDER: &str = "bodies";
-const FOLDER_MODE: u32 = 0o700;
+pub(super) const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 
 impl DataDir {
@@ -98,12 +98,16 @@ impl DataDir {
         Ok(dir)
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     pub(super) fn database(&self) -> PathBuf {
-        self.path.join(DATABASE_FILE)
+        database_in(&self.path)
     }
 
     pub(super) fn bodies(&self) -> PathBuf {
-        self.path.join(BODIES_FOLDER)
+        bodies_in(&self.path)
     }
 
     /// Lets another process in.
@@ -118,6 +122,16 @@ impl DataDir {
         make_folder(&self.bodies(), false)?;
         sync_folder(&self.path)
     }
+}
+
+/// The database of a data directory.
+pub(super) fn database_in(folder: &Path) -> PathBuf {
+    folder.join(DATABASE_FILE)
+}
+
+/// The folder of body files of a data directory.
+pub(super) fn bodies_in(folder: &Path) -> PathBuf {
+    folder.join(BODIES_FOLDER)
 }
 
 /// A file that is created with mode 0600.

@@ -14,6 +14,7 @@ mod outbox_row;
 mod postgres;
 mod postmaster;
 mod postmaster_uses;
+mod room;
 mod sqlite;
 
 pub use self::{
@@ -24,7 +25,7 @@ pub use self::{
     postgres::{ConnectError, PostgresOpenError, PostgresStore},
     postmaster::{KeptMail, PostmasterBox, PostmasterError, PostmasterKeeper, PostmasterLimits},
     postmaster_uses::PostmasterAction,
-    sqlite::{SqliteStore, StoreOpenError},
+    sqlite::{BackedUp, BackupError, SqliteStore, StoreOpenError, back_up},
 };
 
 use std::sync::Arc;
@@ -32,13 +33,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::{
-    flows::ports::{Audit, Bodies, Clock, Exchanges, ReadAudit, Readiness, StoreError},
+    flows::ports::{
+        Audit, Bodies, Clock, Exchanges, MeasureRoom, ReadAudit, Readiness, StoreError,
+    },
     formats::{audit::AuditRecord, ids::ExchangeId, keyed_hash::KeyedHash},
 };
 
 /// The store of a node, wherever it lies.
 #[async_trait]
-pub trait Store: Exchanges + Bodies + Audit + ReadAudit + Readiness {
+pub trait Store: Exchanges + Bodies + Audit + ReadAudit + Readiness + MeasureRoom {
     /// Writes what is queued and closes the store. Every later call fails.
     async fn close(&self);
 

@@ -113,11 +113,22 @@ struct Keeper {
     adding: Mutex<()>,
 }
 
+/// The folder of a data directory.
+pub(super) fn folder_in(data: &Path) -> PathBuf {
+    data.join(FOLDER)
+}
+
+/// Whether a file of the folder is written to its end.
+pub(super) fn is_whole(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| !name.ends_with(PART_ENDING))
+}
+
 impl PostmasterBox {
     /// The folder of this data directory, which need not be there yet.
     pub fn new(config: &StoreConfig) -> Result<Self, PostmasterError> {
         Ok(Self {
-            folder: config.path.join(FOLDER),
+            folder: folder_in(&config.path),
             keys: KeyRing::read(&config.key_files)?,
         })
     }

@@ -1,6 +1,7 @@
 //! One file for each subcommand. A command writes its result to the output it is given; what went wrong is its error,
 //! which the caller prints.
 
+pub mod backup;
 pub mod config;
 pub mod convert;
 #[cfg(feature = "demo")]
@@ -45,6 +46,8 @@ pub enum Command {
     /// Turn a request into an XDM package or a plain mail, a package into a request or a mail, a mail into a request or
     /// a package.
     Convert(convert::ConvertArgs),
+    /// Copy the store on SQLite, beside a running bridge or without one, to where another bridge can be started on it.
+    Backup(backup::BackupArgs),
     /// Look at exchanges, and try again, hold, release or end one.
     Exchange(exchange::ExchangeArgs),
     /// Read and remove mail that came for whoever runs this bridge.
@@ -64,6 +67,7 @@ impl Cli {
             Command::Config(args) => config::run(&args, out),
             Command::Inspect(args) => inspect::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
+            Command::Backup(args) => backup::run(&args, out),
             Command::Exchange(args) => exchange::run(args, out),
             Command::Postmaster(args) => postmaster::run(&args, out),
             Command::Smime(args) => smime::run(&args, out),

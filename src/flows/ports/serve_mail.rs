@@ -133,7 +133,7 @@ pub enum MailAnswer {
 }
 
 impl MailAnswer {
-    /// The disk is full, or the byte budget is used up (LIM-17).
+    /// The disk is full, or a budget is used up (LIM-17 to LIM-20).
     pub const NO_ROOM: Self = Self::Deferred {
         code: 452,
         enhanced: "4.3.1",

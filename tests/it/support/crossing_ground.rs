@@ -226,7 +226,6 @@ impl CrossingGround<'_> {
     }
 
     /// Adds tables to the settings.
-    #[cfg(feature = "fault-points")]
     pub(crate) fn add_settings(&self, tables: &str) {
         let path = self.path().join("xdbridge.toml");
         let text = fs::read_to_string(&path).unwrap();

@@ -33,6 +33,7 @@ pub(crate) mod process;
 pub(crate) mod raw_zip;
 pub(crate) mod receiving_ground;
 pub(crate) mod request;
+pub(crate) mod room;
 pub(crate) mod saved;
 #[cfg_attr(
     not(feature = "fault-points"),

@@ -129,6 +129,18 @@ impl PostgresServer {
         }
     }
 
+    /// A tool of the server's, such as `pg_dump`, that finds the server by itself.
+    pub(crate) fn tool(&self, name: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(program(name));
+        command
+            .args(arguments)
+            .env("PGHOST", self.folder.path())
+            .env("PGPORT", PORT.to_string())
+            .env("PGUSER", USER)
+            .env("PGPASSWORD", PASSWORD);
+        output(&mut command)
+    }
+
     /// Runs statements as their owner; gives what the last one says, each row's columns joined by `|`.
     pub(crate) async fn sql(&self, statements: &str) -> Vec<String> {
         let mut config = tokio_postgres::Config::new();

@@ -23,6 +23,7 @@ use xdbridge::{
             Audit, BodyInterrupted, MailAnswer, MailRecipient, MailTransaction, RecipientAnswer,
             ServeMail, SmtpPeer, StoreError,
         },
+        room::Room,
     },
     formats::{
         audit::AuditRecord,
@@ -33,6 +34,7 @@ use xdbridge::{
 
 use super::{
     folder::TestFolder,
+    room::TestRoom,
     smtp_ground::HOST,
     tls::{Identity, connect_plain},
 };
@@ -55,6 +57,7 @@ pub(crate) struct MailGround {
     pub(crate) address: SocketAddr,
     pub(crate) server: Option<SmtpServer>,
     pub(crate) budget: ByteBudget,
+    pub(crate) room: TestRoom,
     pub(crate) audit: Arc<MailNotebook>,
     pub(crate) seen: mpsc::Receiver<Seen>,
     pub(crate) config: SmtpServerConfig,
@@ -158,6 +161,7 @@ impl MailGround {
         let (tell, seen) = mpsc::channel();
         let audit = Arc::new(MailNotebook::default());
         let budget = ByteBudget::new(BUDGET_BYTES);
+        let room = TestRoom::new();
         let parts = SmtpParts {
             mail: Arc::new(Flow {
                 conduct: Box::new(conduct),
@@ -165,6 +169,7 @@ impl MailGround {
             }),
             audit: audit.clone(),
             budget: budget.clone(),
+            room: room.room(),
             clock: Arc::new(SystemClock),
         };
         let listener = SmtpListener::bind(&config, &limits, parts).unwrap();
@@ -176,6 +181,7 @@ impl MailGround {
             address,
             server: Some(server),
             budget,
+            room,
             audit,
             seen,
             config,
@@ -285,6 +291,7 @@ pub(crate) fn bind_error(config: &SmtpServerConfig) -> SmtpServerError {
         }),
         audit: Arc::new(MailNotebook::default()),
         budget: ByteBudget::new(BUDGET_BYTES),
+        room: Room::default(),
         clock: Arc::new(SystemClock),
     };
     SmtpListener::bind(config, &Limits::default(), parts)

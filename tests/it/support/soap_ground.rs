@@ -23,12 +23,14 @@ use xdbridge::{
     flows::{
         budget::ByteBudget,
         ports::{Audit, BodyInterrupted, ServeXdr, StoreError, TlsPeer, XdrAnswer, XdrRequest},
+        room::Room,
     },
     formats::{audit::AuditRecord, ids::CertificateFingerprint, limits::Limits},
 };
 
 use super::{
     folder::TestFolder,
+    room::TestRoom,
     tls::{Client, Connection, HttpAnswer, Identity},
 };
 
@@ -48,6 +50,7 @@ pub(crate) struct Ground {
     pub(crate) address: SocketAddr,
     pub(crate) server: Option<HttpThread>,
     pub(crate) budget: ByteBudget,
+    pub(crate) room: TestRoom,
     pub(crate) audit: Arc<Notebook>,
     pub(crate) seen: mpsc::Receiver<Seen>,
     pub(crate) runtime: Runtime,
@@ -163,6 +166,7 @@ impl Ground {
         let (tell, seen) = mpsc::channel();
         let audit = Arc::new(Notebook::default());
         let budget = ByteBudget::new(BUDGET_BYTES);
+        let room = TestRoom::new();
         let partners = Partners::read(&[
             known_as(
                 "elm",
@@ -189,6 +193,7 @@ impl Ground {
             identify: by_certificate(Arc::new(partners.unwrap())),
             audit: audit.clone(),
             budget: budget.clone(),
+            room: room.room(),
             clock: Arc::new(SystemClock),
         };
         let listener = SoapListener::bind(&config, &bounds, parts).unwrap();
@@ -200,6 +205,7 @@ impl Ground {
             address,
             server: Some(server),
             budget,
+            room,
             audit,
             seen,
             runtime,
@@ -286,6 +292,7 @@ pub(crate) fn bind_error(config: &SoapServerConfig) -> SoapServerError {
         identify: Arc::new(|_| None),
         audit: Arc::new(Notebook::default()),
         budget: ByteBudget::new(BUDGET_BYTES),
+        room: Room::default(),
         clock: Arc::new(SystemClock),
     };
     SoapListener::bind(config, &Limits::default(), parts)

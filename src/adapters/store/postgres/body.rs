@@ -41,6 +41,7 @@ pub(super) const FINISH: &str = "UPDATE body SET size = $2, sealed_bytes = $3 \
 pub(super) const OPEN: &str = "SELECT content, sealed_bytes FROM body \
      WHERE id = $1 AND sealed_bytes IS NOT NULL AND (staged_by IS NULL OR $2)";
 pub(super) const CHUNK: &str = "SELECT content FROM body_chunk WHERE body = $1 AND position = $2";
+pub(super) const SUM: &str = "SELECT coalesce(sum(size), 0)::bigint FROM body";
 pub(super) const GIVE_UP: &str = "DELETE FROM body WHERE id = $1 AND staged_by = $2";
 pub(super) const STAGED: &str = "SELECT id FROM body WHERE staged_by = $1";
 pub(super) const GIVE_UP_ALL: &str = "DELETE FROM body WHERE staged_by = $1";

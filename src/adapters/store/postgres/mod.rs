@@ -24,6 +24,7 @@ mod writer;
 use std::{
     collections::HashMap,
     io::Read,
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -142,6 +143,8 @@ pub struct PostgresStore {
     shared: Arc<Shared>,
     clock: Arc<dyn Clock>,
     node: String,
+    /// What this node keeps beside the database.
+    folder: PathBuf,
     exchange_retention: Duration,
     audit_retention: Duration,
     tasks: Mutex<Tasks>,
@@ -239,6 +242,7 @@ impl PostgresStore {
             shared,
             clock,
             node: node.to_owned(),
+            folder: config.path.clone(),
             exchange_retention: config.exchange_retention,
             audit_retention: config.audit_retention,
             tasks: Mutex::default(),
@@ -355,6 +359,17 @@ impl PostgresStore {
             tracing::info!(count, "removed bodies that nobody adopted");
         }
         Ok(())
+    }
+
+    /// What this node keeps beside the database.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Octets of all bodies of all nodes.
+    pub(super) async fn sum_of_bodies(&self) -> Result<i64, StoreError> {
+        let row = self.pool.query_opt(body::SUM, &[]).await?;
+        Ok(row.map_or(0, |row| row.get(0)))
     }
 
     /// Checks the audit of all nodes from end to end: whether a record was changed, removed or put in.

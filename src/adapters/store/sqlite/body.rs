@@ -20,6 +20,8 @@ pub(super) const INSERT: &str =
 pub(super) const CONTENT: &str = "SELECT content FROM body WHERE id = ?1";
 pub(super) const EXISTS: &str = "SELECT EXISTS (SELECT 1 FROM body WHERE id = ?1)";
 pub(super) const DELETE: &str = "DELETE FROM body WHERE id = ?1 RETURNING content IS NULL";
+pub(super) const SUM: &str = "SELECT coalesce(sum(size), 0) FROM body";
+pub(super) const IN_FILES: &str = "SELECT id, exchange FROM body WHERE content IS NULL";
 pub(super) const OF_EXCHANGE: &str = "SELECT id FROM body WHERE exchange = ?1";
 
 pub(super) fn insert(
@@ -55,6 +57,28 @@ pub(super) fn of_exchange(
         .query_map([RowId(exchange.0)], |row| row.get(0))?
         .map(|id| id.map(|RowId(id)| BodyId(id)))
         .collect()
+}
+
+/// Every adopted body that lies in a file, with the exchange that owns it.
+pub(super) fn in_files(
+    connection: &Connection,
+) -> rusqlite::Result<Vec<(BodyId, Option<ExchangeId>)>> {
+    let owned = |row: &rusqlite::Row<'_>| {
+        let exchange: Option<RowId> = row.get(1)?;
+        let RowId(id) = row.get(0)?;
+        Ok((BodyId(id), exchange.map(|RowId(id)| ExchangeId(id))))
+    };
+    connection
+        .prepare_cached(IN_FILES)?
+        .query_map([], owned)?
+        .collect()
+}
+
+/// Octets of all adopted bodies, as they were handed over.
+pub(super) fn sum(connection: &Connection) -> rusqlite::Result<i64> {
+    connection
+        .prepare_cached(SUM)?
+        .query_row([], |row| row.get(0))
 }
 
 /// The sealed octets of a small adopted body.

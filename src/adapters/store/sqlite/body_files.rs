@@ -61,6 +61,12 @@ impl BodyFiles {
         Ok(files)
     }
 
+    /// Whether the body's file is there, whole or not.
+    pub(super) fn is_there(&self, id: BodyId) -> bool {
+        // What cannot be told is not called lost.
+        self.path_of(id).try_exists().unwrap_or(true)
+    }
+
     pub(super) fn unlink_path(&self, path: &Path) {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -72,27 +78,32 @@ impl BodyFiles {
     }
 
     fn path_of(&self, id: BodyId) -> PathBuf {
-        self.folder_of(first_octet(id)).join(id.to_string())
-    }
-
-    fn folder_of(&self, first_octet: u8) -> PathBuf {
-        self.folder.join(format!("{first_octet:02x}"))
+        path_in(&self.folder, id)
     }
 
     /// Makes the folder that the body's file goes into, and its name durable, unless that was done before.
     fn ensure_folder(&self, id: BodyId) -> io::Result<()> {
-        let first_octet = first_octet(id);
         // Whoever finds it known must find it durable, so it is held until it is.
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = &mut known[usize::from(first_octet)];
+        let known = &mut known[usize::from(first_octet(id))];
         if !*known {
             // It may be there from a process that died before it was durable.
-            make_folder(&self.folder_of(first_octet), false)?;
+            make_folder(&folder_in(&self.folder, id), false)?;
             sync_folder(&self.folder)?;
             *known = true;
         }
         Ok(())
     }
+}
+
+/// The file of a body below `folder`.
+pub(super) fn path_in(folder: &Path, id: BodyId) -> PathBuf {
+    folder_in(folder, id).join(id.to_string())
+}
+
+/// The folder of that file.
+pub(super) fn folder_in(folder: &Path, id: BodyId) -> PathBuf {
+    folder.join(format!("{:02x}", first_octet(id)))
 }
 
 fn first_octet(id: BodyId) -> u8 {

@@ -15,7 +15,10 @@ use super::failure::read_failed;
 use crate::flows::ports::StoreError;
 
 /// What makes the tables, in the order in which releases brought it. `PRAGMA user_version` counts those that were run.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_exchanges.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_exchanges.sql"),
+    include_str!("migrations/0002_bodies.sql"),
+];
 const VERSION: u32 = MIGRATIONS.len() as u32;
 
 /// Longest wait for another connection's lock. The writer is alone, so only a checkpoint can hold it up.
@@ -69,10 +72,19 @@ impl Database {
     }
 }
 
+/// Whether this release knows the form of the tables, or an earlier form of them.
+pub(super) fn is_known(connection: &Connection) -> rusqlite::Result<bool> {
+    Ok(run(connection)? <= VERSION)
+}
+
+fn run(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.query_row("PRAGMA user_version", [], |row| row.get(0))
+}
+
 /// Brings the tables to this release's form, all or nothing. False if a later release made them.
 pub(super) fn migrate(connection: &mut Connection) -> rusqlite::Result<bool> {
     let transaction = connection.transaction()?;
-    let run: u32 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let run = run(&transaction)?;
     if run > VERSION {
         return Ok(false);
     }

@@ -10,6 +10,7 @@
 //!   ciphertext already, under GMAC (`chunks`).
 
 mod audit;
+mod backup;
 mod body;
 mod body_files;
 mod connection;
@@ -25,8 +26,11 @@ mod row_id;
 mod statements;
 mod writer;
 
+pub use self::backup::{BackedUp, BackupError, back_up};
+
 use std::{
     io::Read,
+    path::Path,
     sync::{Arc, Mutex, PoisonError, Weak},
     time::Duration,
 };
@@ -249,6 +253,17 @@ impl SqliteStore {
         self.remove_orphans().await
     }
 
+    /// The data directory.
+    pub(super) fn folder(&self) -> &Path {
+        self.data_dir.path()
+    }
+
+    /// Octets of all adopted bodies.
+    pub(super) async fn sum_of_bodies(&self) -> Result<i64, StoreError> {
+        self.ask_long(|connection| body::sum(connection).map_err(read_failed))
+            .await
+    }
+
     /// Checks the audit from end to end: whether a record was changed, removed or put in.
     pub async fn verify_audit_chain(&self) -> Result<ChainVerdict, StoreError> {
         let keys = Arc::clone(&self.keys);
@@ -399,6 +414,35 @@ impl SqliteStore {
         .map_err(failed)
     }
 
+    /// Alarms each adopted body whose file is gone. Whatever needs it fails when its turn comes, and its sender is told;
+    /// an operator should know before.
+    async fn tell_of_lost_bodies(&self) -> Result<(), StoreError> {
+        let files = self.files.clone();
+        let looked = self.ask_long(move |connection| {
+            let owned = body::in_files(connection).map_err(read_failed)?;
+            let mut gone: Vec<_> = owned
+                .into_iter()
+                .filter(|(id, _)| !files.is_there(*id))
+                .collect();
+            // The file of one that was removed meanwhile went after its row.
+            let ids = gone.iter().map(|(id, _)| *id).collect();
+            let adopted = body::adopted(connection, ids).map_err(read_failed)?;
+            gone.retain(|(id, _)| adopted.contains(id));
+            Ok(gone)
+        });
+        for (body, exchange) in looked.await? {
+            let exchange = exchange.map_or_else(String::new, |id| id.to_string());
+            crate::flows::measures::count_alarm("body_lost");
+            tracing::error!(
+                alarm = "body_lost",
+                body.id = %body,
+                exchange.id = exchange,
+                "the file of a body of exchange {exchange} is gone"
+            );
+        }
+        Ok(())
+    }
+
     fn tasks(&self) -> std::sync::MutexGuard<'_, Tasks> {
         self.tasks.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -529,6 +573,11 @@ impl Bodies for SqliteStore {
 }
 
 async fn sweep_every(interval: Duration, store: Weak<SqliteStore>) {
+    if let Some(open) = store.upgrade()
+        && let Err(error) = open.tell_of_lost_bodies().await
+    {
+        tracing::warn!(%error, "the store could not be searched for bodies that are lost");
+    }
     loop {
         let Some(open) = store.upgrade() else { return };
         if let Err(error) = open.sweep().await {

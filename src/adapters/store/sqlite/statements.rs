@@ -77,6 +77,18 @@ fn no_statement_of_a_flow_reads_a_whole_table() {
 }
 
 #[test]
+fn what_is_told_of_all_bodies_is_told_without_reading_one() {
+    let database = database();
+    for (statement, index) in [
+        (body::SUM, "body_by_size"),
+        (body::IN_FILES, "body_in_file"),
+    ] {
+        let expected = format!("SCAN body USING COVERING INDEX {index}");
+        assert_eq!(plan(&database, statement), [expected]);
+    }
+}
+
+#[test]
 fn a_claim_and_a_page_are_read_in_order_without_sorting() {
     let database = database();
     for statement in [

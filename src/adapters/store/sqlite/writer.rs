@@ -556,7 +556,9 @@ impl Command {
 mod tests {
     use std::{io::Read, path::PathBuf};
 
-    use super::*;
+    use rusqlite::params;
+
+    use super::{super::row_id::RowId, *};
     use crate::{
         adapters::store::{SqliteStore, StoreConfig, create_key_file},
         flows::ports::{Bodies, Clock, Exchanges, StagedBody, UnitOfWork},
@@ -572,6 +574,24 @@ mod tests {
     }
 
     struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let name = format!("xdbridge-writer-{}", uuid::Uuid::new_v4());
+            let folder = Self(std::env::temp_dir().join(name));
+            std::fs::create_dir_all(&folder.0).unwrap();
+            create_key_file(&folder.0.join("store.key")).unwrap();
+            folder
+        }
+
+        fn config(&self) -> StoreConfig {
+            StoreConfig {
+                path: self.0.join("data"),
+                key_files: vec![self.0.join("store.key")],
+                ..StoreConfig::default()
+            }
+        }
+    }
 
     impl Drop for Folder {
         fn drop(&mut self) {
@@ -608,18 +628,83 @@ mod tests {
         reading.await.unwrap()
     }
 
+    async fn expire(store: &SqliteStore, before: Timestamp) -> bool {
+        let ended = store.ask(|answer| Command::Expire {
+            final_before: before,
+            audit_before: before,
+            answer,
+        });
+        ended.await.unwrap()
+    }
+
+    fn count(folder: &Folder, statement: &str) -> i64 {
+        let database = Connection::open(folder.0.join("data/xdbridge.db")).unwrap();
+        database.query_row(statement, [], |row| row.get(0)).unwrap()
+    }
+
+    // rule: T-34
+    #[tokio::test(flavor = "multi_thread")]
+    async fn one_transaction_removes_so_many_exchanges_and_records_and_no_more() {
+        let folder = Folder::new();
+        let store = SqliteStore::open(&folder.config(), Arc::new(Midnight), "node-a")
+            .await
+            .unwrap();
+        let exchanges = EXPIRED_AT_ONCE + 50;
+        let mut database = Connection::open(folder.0.join("data/xdbridge.db")).unwrap();
+        database.busy_timeout(Duration::from_secs(60)).unwrap();
+        let filling = database.transaction().unwrap();
+        for number in 0..exchanges {
+            let values = params![RowId(uuid::Uuid::new_v4()), number];
+            let fill = "INSERT INTO exchange VALUES (?1, 1, NULL, ?2, 1, ?2, x'00')";
+            filling.execute(fill, values).unwrap();
+        }
+        filling.commit().unwrap();
+        let records = audit_chain::PAGE + 500;
+        for _ in 0..records / 500 {
+            let record = AuditRecord::new(
+                Timestamp::UNIX_EPOCH,
+                AuditKind::Secure,
+                AuditOutcome::Success,
+            );
+            let unit = UnitOfWork {
+                audit: vec![record; 500],
+                ..UnitOfWork::default()
+            };
+            store.commit(unit).await.unwrap();
+        }
+        let left = || {
+            (
+                count(&folder, "SELECT count(*) FROM exchange"),
+                count(&folder, "SELECT count(*) FROM audit"),
+            )
+        };
+        let later = Timestamp::UNIX_EPOCH + Duration::from_secs(1);
+        assert_eq!(left(), (exchanges, records));
+        assert!(!expire(&store, Timestamp::UNIX_EPOCH).await);
+        assert_eq!(left(), (exchanges, records), "nothing is so old");
+        assert!(expire(&store, later).await, "there is more");
+        assert_eq!(left(), (50, 500));
+        let verdict = store.verify_audit_chain().await.unwrap();
+        let records = 500;
+        assert_eq!(
+            verdict,
+            crate::adapters::store::ChainVerdict::Intact { records }
+        );
+        while expire(&store, later).await {}
+        assert_eq!(left(), (0, 0));
+        let verdict = store.verify_audit_chain().await.unwrap();
+        let records = 0;
+        assert_eq!(
+            verdict,
+            crate::adapters::store::ChainVerdict::Intact { records }
+        );
+        store.close().await;
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_full_disk_fails_what_comes_and_harms_nothing_and_passes() {
-        let folder = std::env::temp_dir().join(format!("xdbridge-full-{}", uuid::Uuid::new_v4()));
-        let folder = Folder(folder);
-        std::fs::create_dir_all(&folder.0).unwrap();
-        let key = folder.0.join("store.key");
-        create_key_file(&key).unwrap();
-        let config = StoreConfig {
-            path: folder.0.join("data"),
-            key_files: vec![key],
-            ..StoreConfig::default()
-        };
+        let folder = Folder::new();
+        let config = folder.config();
         // Some 800 kB: SQLite itself answers SQLITE_FULL beyond.
         let store = SqliteStore::open_with(&config, Arc::new(Midnight), "node-a", Some(200))
             .await
