@@ -2,8 +2,8 @@
 //! file. Without the feature `fault-points` every call is nothing at all.
 //!
 //! A test sets `XDBRIDGE_FAULTS` to a comma-separated list of `name=action` or `name@n=action` (the n-th passage,
-//! counted from 1). Actions: `kill` (SIGKILL to ourselves), `enospc`, `eio`, and `tear` (the file at hand loses its
-//! last octets, as after a lost page).
+//! counted from 1). Actions: `kill` (SIGKILL to ourselves), `stop` (SIGSTOP, as a host that hangs: the test continues
+//! us), `enospc`, `eio`, and `tear` (the file at hand loses its last octets, as after a lost page).
 
 #[cfg(not(feature = "fault-points"))]
 use std::io;
@@ -116,6 +116,7 @@ mod armed {
     #[derive(Clone, Copy)]
     enum Action {
         Kill,
+        Stop,
         Fail(i32),
         Tear,
     }
@@ -151,6 +152,7 @@ mod armed {
         assert!(super::is_known(name), "there is no fault point {name}");
         let action = match action {
             "kill" => Action::Kill,
+            "stop" => Action::Stop,
             "enospc" => Action::Fail(Errno::NOSPC.raw_os_error()),
             "eio" => Action::Fail(Errno::IO.raw_os_error()),
             "tear" => Action::Tear,
@@ -180,6 +182,10 @@ mod armed {
         match due(name) {
             None | Some(Action::Tear) => Ok(()),
             Some(Action::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Action::Stop) => {
+                stop();
+                Ok(())
+            }
             Some(Action::Kill) => kill(),
         }
     }
@@ -193,8 +199,18 @@ mod armed {
                 file.set_len(length.saturating_sub(TORN_BYTES))
             }
             Some(Action::Fail(errno)) => Err(io::Error::from_raw_os_error(errno)),
+            Some(Action::Stop) => {
+                stop();
+                Ok(())
+            }
             Some(Action::Kill) => kill(),
         }
+    }
+
+    fn stop() {
+        let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
+        // Another thread may have been given the signal: this one is stopped before this is over.
+        std::thread::sleep(std::time::Duration::from_millis(200));
     }
 
     fn kill() -> ! {

@@ -226,6 +226,10 @@ pub trait Exchanges: Send + Sync {
     /// Gives a claimed effect back, due again at `at`: the attempt could not be made.
     async fn give_back(&self, claim: &Claim, at: Timestamp) -> Result<(), StoreError>;
 
+    /// Asks whether a claim still stands, right before what cannot be taken back: [`StoreError::LeaseLost`] if another
+    /// worker may have the effect by now. A node that the others may have taken for dead must not begin.
+    async fn confirm(&self, claim: &Claim) -> Result<(), StoreError>;
+
     /// What is in the outbox for one exchange, first due first: what waits, and what is under way.
     async fn outstanding(&self, id: ExchangeId) -> Result<Vec<Outstanding>, StoreError>;
 
@@ -247,11 +251,27 @@ pub struct UnitOfWork {
     pub effects: Vec<(ExchangeId, Scheduled)>,
     /// The claimed effect that this unit completes.
     pub done: Option<Claim>,
+    /// The claim that this unit is a step of, without completing it: the unit is refused with
+    /// [`StoreError::LeaseLost`] unless the claim still stands.
+    pub under: Option<Claim>,
     /// Effects that wait and get another time. If one of them does not wait any more, the unit is refused with
     /// [`StoreError::Conflict`]: whoever decided about it decides again.
     pub reschedule: Vec<Reschedule>,
+    /// What was known of a key when the unit was decided on. If another exchange carries that key by now, the unit is
+    /// refused with [`StoreError::Overtaken`]: whoever decided looks again and decides again. So two nodes that decide
+    /// about the same at the same moment do not both take it for the first.
+    pub decided_on: Option<Found>,
     /// Records for the audit.
     pub audit: Vec<AuditRecord>,
+}
+
+/// What [`Exchanges::find`] gave for a key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The key: one that finds all exchanges that carry it.
+    pub key: LookupKey,
+    /// What was found.
+    pub exchanges: Vec<ExchangeId>,
 }
 
 /// How an exchange is written.
@@ -399,6 +419,9 @@ pub enum StoreError {
         /// Which.
         exchange: ExchangeId,
     },
+    /// Another exchange came by the key that the unit was decided on: look again and decide again.
+    #[error("another exchange was recorded under the same key meanwhile")]
+    Overtaken,
     /// The lease of the claimed effect has lapsed and another worker has it, or has completed it: that one's result
     /// stands, and nothing of this unit is written.
     #[error("the lease of the claimed effect is lost")]

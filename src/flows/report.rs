@@ -84,6 +84,7 @@ impl Reports {
                     done: Some(claim.clone()),
                     adopt: vec![staged.id],
                     audit: vec![record],
+                    ..Extras::default()
                 };
                 transition::apply(&self.store, exchange.id, &[event], extras).await?;
                 // What is recorded stays so: only a kill means anything here.

@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-use super::ports::{Claim, ExchangeWrite, Exchanges, LookupKey, StoreError, UnitOfWork};
+use super::ports::{Claim, ExchangeWrite, Exchanges, Found, LookupKey, StoreError, UnitOfWork};
 
 /// How often a transition is tried again because another worker changed the exchange meanwhile. Each conflict means
 /// that another one went through, and an exchange has fewer effects than this.
@@ -23,9 +23,13 @@ const MAX_CONFLICTS: u32 = 10_000;
 pub struct Extras {
     /// The effect that the transition completes.
     pub done: Option<Claim>,
+    /// The claim that the transition is a step of: see [`UnitOfWork::under`].
+    pub under: Option<Claim>,
     /// Bodies that the exchange owns from now on, if its new state names them. A sealed mail that came too late for its
     /// leg is not named, and is swept.
     pub adopt: Vec<BodyId>,
+    /// What was known of a key when the events were decided on: see [`UnitOfWork::decided_on`].
+    pub decided_on: Option<Found>,
     /// What the audit learns.
     pub audit: Vec<AuditRecord>,
 }
@@ -79,6 +83,8 @@ pub async fn apply_telling(
                 .collect(),
             effects: effects.into_iter().map(|effect| (id, effect)).collect(),
             done: extras.done.clone(),
+            under: extras.under.clone(),
+            decided_on: extras.decided_on.clone(),
             audit,
             ..UnitOfWork::default()
         };

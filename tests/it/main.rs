@@ -39,6 +39,7 @@ mod operator;
 mod own_mail;
 mod packaging;
 mod partners;
+mod postgres_limits;
 mod postgres_nodes;
 mod postgres_operation;
 mod postgres_store;

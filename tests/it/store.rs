@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use xdbridge::{
     adapters::store::{ChainVerdict, Store},
     flows::ports::{
-        ExchangeFilter, LookupKey, Reschedule, StoreError, UnitOfWork, VersionedExchange,
+        Claim, ExchangeFilter, Found, LookupKey, Reschedule, StoreError, UnitOfWork,
+        VersionedExchange,
     },
     formats::{
         audit::{AuditKind, AuditOutcome, AuditRecord},
@@ -188,6 +189,72 @@ async fn keys_lead_to_their_exchanges(ground: &dyn Ground) {
     store.close().await;
 }
 
+async fn what_was_decided_without_another_is_refused(ground: &dyn Ground) {
+    let store = ground.open().await;
+    let submission = |digest| LookupKey::Submission {
+        partner: "edge".into(),
+        digest,
+    };
+    let key = submission([7; 32]);
+    let decided = |key: &LookupKey, known: &[ExchangeId]| {
+        let fresh = exchange("edge", time(0));
+        let mut unit = insert(&fresh, vec![key.clone()]);
+        unit.audit = vec![record()];
+        unit.decided_on = Some(Found {
+            key: key.clone(),
+            exchanges: known.to_vec(),
+        });
+        (fresh.id, unit)
+    };
+    // Many at once, each of which takes itself for the first; one of another key among them.
+    let units = (0..40).map(|_| decided(&key, &[]).1);
+    let committing: Vec<_> = units
+        .chain([decided(&submission([8; 32]), &[]).1])
+        .map(|unit| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.commit(unit).await })
+        })
+        .collect();
+    let mut written = 0;
+    for unit in committing {
+        match unit.await.unwrap() {
+            Ok(()) => written += 1,
+            Err(error) => assert!(matches!(error, StoreError::Overtaken), "{error}"),
+        }
+    }
+    assert_eq!(written, 2);
+    assert_eq!(audit_records(&store).await, 2);
+    let first = store.find(&key).await.unwrap();
+    assert_eq!(first.len(), 1);
+
+    // Whoever knows of it may record another; what is gone by now changes nothing.
+    let (second, unit) = decided(&key, &[first[0], ExchangeId::random()]);
+    store.commit(unit).await.unwrap();
+    let late = store.commit(decided(&key, &first).1).await;
+    assert!(matches!(late, Err(StoreError::Overtaken)), "{late:?}");
+    store.close().await;
+
+    // After a start as well, and for a change as well as for a new one.
+    let store = ground.open().await;
+    let version = loaded(&store, second).await;
+    let mut change = update(&version.exchange, version.version);
+    change.decided_on = decided(&key, &[second]).1.decided_on;
+    let refused = store.commit(change).await;
+    assert!(matches!(refused, Err(StoreError::Overtaken)), "{refused:?}");
+    assert_eq!(loaded(&store, second).await.version, version.version);
+    let mut change = update(&version.exchange, version.version);
+    change.decided_on = decided(&key, &[first[0], second]).1.decided_on;
+    store.commit(change).await.unwrap();
+
+    // Of what its sender chose only some are found: nothing can be decided on that.
+    let some = LookupKey::SubmissionSet {
+        partner: "edge".into(),
+        id: "2.999.5".into(),
+    };
+    assert!(store.commit(decided(&some, &[]).1).await.is_err());
+    store.close().await;
+}
+
 async fn lists_are_cut_and_filtered(ground: &dyn Ground) {
     let store = ground.open().await;
     let mut all = Vec::new();
@@ -295,6 +362,42 @@ async fn lapsed_leases_are_claimed_again(ground: &dyn Ground) {
     assert_eq!(audit_records(&store).await, 0);
     store.commit(done(&quick)).await.unwrap();
     assert_eq!(store.next_due().await.unwrap(), None);
+    store.close().await;
+}
+
+async fn a_claim_stands_until_it_is_anothers(ground: &dyn Ground) {
+    let store = ground.open().await;
+    let written = exchange("edge", time(0));
+    let mut unit = insert(&written, vec![]);
+    unit.effects = vec![look_up(&written, 0, time(0))];
+    store.commit(unit).await.unwrap();
+    let step = async |claim: &Claim| {
+        let version = loaded(&store, written.id).await.version;
+        let mut unit = update(&written, version);
+        unit.under = Some(claim.clone());
+        unit.audit = vec![record()];
+        store.commit(unit).await
+    };
+
+    let slow = store.claim(time(0), LEASE, 1).await.unwrap().remove(0);
+    store.confirm(&slow).await.unwrap();
+    step(&slow).await.unwrap();
+    assert_eq!(audit_records(&store).await, 1);
+    let outstanding = store.outstanding(written.id).await.unwrap();
+    assert!(outstanding[0].is_under_way, "a step completes nothing");
+
+    let quick = store.claim(time(60), LEASE, 1).await.unwrap().remove(0);
+    let before = loaded(&store, written.id).await.version;
+    for result in [store.confirm(&slow).await, step(&slow).await] {
+        assert!(matches!(result, Err(StoreError::LeaseLost)), "{result:?}");
+    }
+    assert_eq!(loaded(&store, written.id).await.version, before);
+    assert_eq!(audit_records(&store).await, 1);
+    step(&quick).await.unwrap();
+    store.give_back(&quick, time(99)).await.unwrap();
+    for result in [store.confirm(&quick).await, step(&quick).await] {
+        assert!(matches!(result, Err(StoreError::LeaseLost)), "{result:?}");
+    }
     store.close().await;
 }
 
@@ -590,6 +693,12 @@ mod sqlite {
         keys_lead_to_their_exchanges(&SqliteGround::new()).await;
     }
 
+    // rule: XDR-50, DST-6
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_those_that_each_take_themselves_for_the_first_under_a_key_one_is_written() {
+        what_was_decided_without_another_is_refused(&SqliteGround::new()).await;
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn lists_page_through_every_exchange_that_fits_the_filter() {
         lists_are_cut_and_filtered(&SqliteGround::new()).await;
@@ -605,6 +714,12 @@ mod sqlite {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_lapsed_lease_is_claimed_again_and_its_late_worker_changes_nothing() {
         lapsed_leases_are_claimed_again(&SqliteGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_step_of_a_claim_that_is_another_s_by_now_is_refused() {
+        a_claim_stands_until_it_is_anothers(&SqliteGround::new()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -696,6 +811,12 @@ mod postgres {
         keys_lead_to_their_exchanges(&PostgresGround::new()).await;
     }
 
+    // rule: XDR-50, DST-6
+    #[tokio::test(flavor = "multi_thread")]
+    async fn of_those_that_each_take_themselves_for_the_first_under_a_key_one_is_written() {
+        what_was_decided_without_another_is_refused(&PostgresGround::new()).await;
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn lists_page_through_every_exchange_that_fits_the_filter() {
         lists_are_cut_and_filtered(&PostgresGround::new()).await;
@@ -711,6 +832,12 @@ mod postgres {
     #[tokio::test(flavor = "multi_thread")]
     async fn a_lapsed_lease_is_claimed_again_and_its_late_worker_changes_nothing() {
         lapsed_leases_are_claimed_again(&PostgresGround::new()).await;
+    }
+
+    // rule: Q-1
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_step_of_a_claim_that_is_another_s_by_now_is_refused() {
+        a_claim_stands_until_it_is_anothers(&PostgresGround::new()).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

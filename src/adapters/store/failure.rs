@@ -23,6 +23,13 @@ impl UnitError {
     pub(super) fn conflict(exchange: ExchangeId) -> Self {
         Self::Refused(StoreError::Conflict { exchange })
     }
+
+    pub(super) fn into_store_error(self) -> StoreError {
+        match self {
+            Self::Refused(refusal) => refusal,
+            Self::Broken(failure) => failure.to_store_error(),
+        }
+    }
 }
 
 impl From<Failure> for UnitError {

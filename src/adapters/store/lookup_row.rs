@@ -2,8 +2,14 @@
 
 use std::borrow::Cow;
 
-use super::keys::{Key, KeyRing};
-use crate::{flows::ports::LookupKey, formats::document::hex};
+use super::{
+    failure::failed,
+    keys::{Key, KeyRing},
+};
+use crate::{
+    flows::ports::{Found, LookupKey, StoreError},
+    formats::{document::hex, ids::ExchangeId},
+};
 
 /// How many exchanges a key leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,6 +36,25 @@ impl Row {
             hash: hash(current, key),
             any_hash: any_hash(current, &bare_text(key)),
         }
+    }
+}
+
+/// What a unit was decided on, as rows tell it: no exchange but those `known` may carry one of the hashes.
+pub(super) struct Decided {
+    /// The key's hash under every key of the store: nodes may differ in which of them is current.
+    pub(super) hashes: Vec<[u8; 32]>,
+    pub(super) known: Vec<ExchangeId>,
+}
+
+impl Decided {
+    pub(super) fn of(keys: &KeyRing, found: &Found) -> Result<Self, StoreError> {
+        if Reach::of(&found.key) != Reach::All {
+            return Err(failed("a unit was decided on a key that finds only some"));
+        }
+        Ok(Self {
+            hashes: hashes(keys, &found.key),
+            known: found.exchanges.clone(),
+        })
     }
 }
 

@@ -80,6 +80,7 @@ impl Reports {
         };
         let report = attempt.report;
         fault_points::pass("status.before_post").map_err(store_error)?;
+        self.store.confirm(claim).await?;
         let (posts, bodies) = (&self.posts, &self.bodies);
         let target = status::target_of(attempt.partner);
         let posting = posting::attempt(posts, bodies, &target, &report.request, report.until);

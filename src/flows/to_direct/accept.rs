@@ -28,11 +28,12 @@ use crate::{
         fault_points,
         intake::{self, IntakeError, store_error},
         measures,
-        ports::{ServeXdr, TlsPeer, XdrAnswer, XdrRequest},
+        ports::{ServeXdr, StoreError, TlsPeer, XdrAnswer, XdrRequest},
     },
     formats::{
         audit::{AuditOutcome, AuditRecord},
         finding::{self, Finding, Severity},
+        ids::DirectAddress,
         soap::{Fault, Packaging},
         xdr::request::ReadError,
     },
@@ -43,6 +44,16 @@ pub(super) struct Caller {
     pub(super) partner: Arc<Partner>,
     pub(super) peer: TlsPeer,
     pub(super) content_type: String,
+}
+
+/// How often a submission is decided anew because another node recorded the same meanwhile. The second time finds that
+/// one; more would need a failed recipient that every node serves again at once.
+const MAX_OVERTAKEN: u32 = 8;
+
+/// Whom a submission is from.
+struct Sender {
+    from: DirectAddress,
+    own: Arc<OwnDomain>,
 }
 
 #[async_trait]
@@ -112,6 +123,30 @@ impl ToDirect {
         };
 
         let _under_way = self.under_way.enter(&understood.digest).await;
+        let sender = Sender { from, own };
+        for _ in 0..MAX_OVERTAKEN {
+            match self
+                .decide_once(caller, understood, reply, &sender, recipients.clone())
+                .await
+            {
+                // Another node recorded the same at this moment: it is an earlier one now.
+                Err(Stop::Store(StoreError::Overtaken)) => {}
+                decided => return decided,
+            }
+        }
+        Err(Stop::Store(StoreError::Overtaken))
+    }
+
+    /// Decides and records what holds unless another node records the same submission meanwhile.
+    async fn decide_once(
+        &self,
+        caller: &Caller,
+        understood: &Understood,
+        reply: &ReplyTo,
+        sender: &Sender,
+        recipients: Recipients,
+    ) -> Result<XdrAnswer, Stop> {
+        let Sender { from, own } = sender;
         let keys = lookup_keys(caller, understood);
         let now = self.clock.now();
         let window = self.settings.resubmission_window;
@@ -119,7 +154,7 @@ impl ToDirect {
             Earlier::find(self.store.as_ref(), &keys, &understood.digest, now, window).await?;
         self.check_message_id(caller, reply, &earlier)?;
 
-        let decided = self.decide_all(caller, &own, recipients, &earlier).await;
+        let decided = self.decide_all(caller, own, recipients, &earlier).await;
         let refused = decided
             .iter()
             .filter(|recipient| recipient.refusal().is_some())
@@ -129,7 +164,7 @@ impl ToDirect {
         let is_refused = refused == decided.len()
             || (refused > 0 && is_first && caller.partner.partial == Partial::Atomic);
         if is_refused {
-            return Err(self.refuse_recipients(caller, understood, reply, &from, &decided));
+            return Err(self.refuse_recipients(caller, understood, reply, from, &decided));
         }
         let mut errors = answer::errors_of(&understood.findings);
         errors.extend(refusals(&decided, Severity::Warning));
@@ -142,7 +177,7 @@ impl ToDirect {
         // Before the commit: its seal may be under way as soon as that is done.
         self.readings.keep(understood.body.id, &understood.reading);
         let exchange = self
-            .record(caller, understood, &from, &decided, keys)
+            .record(caller, understood, from, &decided, keys, earlier.found)
             .await?;
         // The exchange is ours from the commit on, whatever happens: only a kill means anything here.
         let _ = fault_points::pass("accept.before_answer");

@@ -16,7 +16,7 @@ use crate::{
     bridge::exchange::{Event, EventKind, Exchange, Leg, Origin, Reason, Recipient, step},
     flows::{
         measures,
-        ports::{ExchangeWrite, LookupKey, UnitOfWork, XdrAnswer},
+        ports::{ExchangeWrite, Found, LookupKey, UnitOfWork, XdrAnswer},
         records::doubted,
     },
     formats::{
@@ -109,6 +109,7 @@ impl ToDirect {
         from: &DirectAddress,
         decided: &[Decided],
         keys: Vec<LookupKey>,
+        earlier: Vec<ExchangeId>,
     ) -> Result<ExchangeId, Stop> {
         let now = self.clock.now();
         let new: Vec<(&DirectAddress, &Decision)> =
@@ -148,6 +149,11 @@ impl ToDirect {
                 kind: EventKind::Accepted,
             },
         );
+        let of_submission = |key: &&LookupKey| matches!(key, LookupKey::Submission { .. });
+        let decided_on = keys.iter().find(of_submission).map(|key| Found {
+            key: key.clone(),
+            exchanges: earlier,
+        });
         let mut keys = keys;
         keys.extend(exchange.legs.iter().filter_map(|leg| {
             let mail = exchange.mail_leg(leg.id)?;
@@ -172,6 +178,7 @@ impl ToDirect {
                 adopt: vec![understood.body.id],
                 effects: effects.into_iter().map(|effect| (id, effect)).collect(),
                 audit,
+                decided_on,
                 ..UnitOfWork::default()
             })
             .await?;

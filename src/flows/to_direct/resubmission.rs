@@ -15,7 +15,8 @@ use crate::{
 };
 
 /// Lets one request at a time decide about one submission, known by its digest: a repetition that overtakes the first
-/// answer waits for it.
+/// answer waits for it, and does nothing twice. It spares work and is no safeguard: another node does not know of it,
+/// so the commit itself refuses what was decided without the other.
 pub type SubmissionsUnderWay = KeyedPlaces<[u8; 32]>;
 
 /// What earlier submissions say about this one.
@@ -23,6 +24,8 @@ pub type SubmissionsUnderWay = KeyedPlaces<[u8; 32]>;
 pub(super) struct Earlier {
     /// Exchanges of the same submission, oldest first.
     same: Vec<Exchange>,
+    /// Every exchange of this partner that carries this submission, whenever it was.
+    pub(super) found: Vec<ExchangeId>,
     /// Whether its wsa:MessageID or its SubmissionSet.uniqueId was used for another submission.
     pub(super) id_was_used_otherwise: bool,
     /// Whether its wsa:MessageID was.
@@ -45,7 +48,11 @@ impl Earlier {
             final_at.is_none_or(|at| is_within(at, now, window))
         };
         for key in keys {
-            for id in store.find(key).await? {
+            let found = store.find(key).await?;
+            if matches!(key, LookupKey::Submission { .. }) {
+                earlier.found.clone_from(&found);
+            }
+            for id in found {
                 if earlier.same.iter().any(|exchange| exchange.id == id) {
                     continue;
                 }

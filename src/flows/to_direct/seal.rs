@@ -108,6 +108,7 @@ impl ToDirect {
                     done: Some(claim.clone()),
                     adopt: vec![staged.id],
                     audit: vec![audit],
+                    ..Extras::default()
                 };
                 transition::apply(&self.store, claim.exchange, &events, extras).await?;
                 fault_points::pass("deliver.seal_recorded").map_err(store_error)?;

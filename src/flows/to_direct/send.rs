@@ -75,6 +75,7 @@ impl ToDirect {
             return Ok(());
         };
         fault_points::pass("deliver.before_send").map_err(store_error)?;
+        self.store.confirm(claim).await?;
         let results = self.mail.send(&mail).await;
         fault_points::pass("deliver.sent").map_err(store_error)?;
         if results.iter().any(is_damaged) {

@@ -10,6 +10,8 @@ use crate::{
 
 /// What earlier exchanges have of a mail.
 pub(super) struct Earlier {
+    /// All exchanges that carry its key.
+    pub(super) found: Vec<ExchangeId>,
     /// The exchanges that hold it, each with those of its recipients who get it again.
     pub(super) repeated: Vec<(ExchangeId, Vec<DirectAddress>)>,
     /// Whether another mail had the same Message-ID.
@@ -33,11 +35,13 @@ impl ToXdr {
         digest: &[u8; 32],
         recipients: &[DirectAddress],
     ) -> Result<Earlier, StoreError> {
+        let found = self.store.find(key).await?;
         let mut earlier = Earlier {
+            found: found.clone(),
             repeated: Vec::new(),
             is_id_taken: false,
         };
-        for id in self.store.find(key).await? {
+        for id in found {
             let Some(found) = self.store.load(id).await? else {
                 continue;
             };

@@ -286,6 +286,7 @@ impl ToXdr {
             },
         };
         fault_points::pass("notify.before_send").map_err(store_error)?;
+        self.store.confirm(claim).await?;
         let results = SendMail::send(self, &mail).await;
         fault_points::pass("notify.sent").map_err(store_error)?;
         match results.into_iter().next() {

@@ -24,7 +24,7 @@ use crate::{
         deadlines, fault_points,
         intake::store_error,
         measures,
-        ports::{Claim, LookupKey, StoreError},
+        ports::{Claim, Found, LookupKey, StoreError},
         records::{alarm_damaged_body, alarm_revocation_unknown},
         transition::{self, Extras},
     },
@@ -69,7 +69,11 @@ impl ToXdr {
             now: self.clock.now(),
         };
         match self.cpu.run(Urgency::CanWait, move || job.run()).await {
-            Ok(Ok(opened)) => self.go_on(claim, &exchange, opened).await,
+            Ok(Ok(opened)) => match self.go_on(claim, &exchange, opened).await {
+                // Another node opened the same mail at this moment: opened again, it is the one that came before.
+                Err(StoreError::Overtaken) => self.store.give_back(claim, self.clock.now()).await,
+                gone_on => gone_on,
+            },
             Ok(Err(NotOpened::Store(StoreError::DamagedBody { .. }))) => {
                 alarm_damaged_body(claim, "recorded");
                 let cause = "the recorded mail is damaged";
@@ -164,7 +168,11 @@ impl ToXdr {
             info!(exchange.id = %claim.exchange, "the mail of exchange {} came before", claim.exchange);
             return Ok(());
         }
-        self.prepare(claim, opened, fresh, audit).await
+        let decided_on = Found {
+            key,
+            exchanges: earlier.found,
+        };
+        self.prepare(claim, opened, fresh, decided_on, audit).await
     }
 
     /// A mail of which one recipient's domain cannot say whether its signer is revoked, and must, is opened again later,
@@ -238,6 +246,7 @@ impl ToXdr {
         claim: &Claim,
         opened: OpenedMail,
         recipients: Vec<DirectAddress>,
+        decided_on: Found,
         mut audit: Vec<AuditRecord>,
     ) -> Result<(), StoreError> {
         let at = self.clock.now();
@@ -284,7 +293,9 @@ impl ToXdr {
             done: Some(claim.clone()),
             // Held until the transition has adopted them.
             adopt: prepared.bodies.iter().map(|body| body.id).collect(),
+            decided_on: Some(decided_on),
             audit,
+            ..Extras::default()
         };
         transition::apply(&self.store, claim.exchange, &[Event { at, kind }], extras).await?;
         fault_points::pass("open.recorded").map_err(store_error)?;

@@ -84,13 +84,18 @@ impl ToXdr {
             .await
     }
 
-    /// Recorded before the first octet leaves: after a crash nobody would know otherwise.
+    /// Recorded before the first octet leaves: after a crash nobody would know otherwise. Only while the claim stands:
+    /// otherwise another node may be posting, or find a start that nobody follows up.
     async fn begin(&self, claim: &Claim, leg: LegId) -> Result<Exchange, StoreError> {
         let event = Event {
             at: self.clock.now(),
             kind: EventKind::PostStarted { leg },
         };
-        transition::apply(&self.store, claim.exchange, &[event], Extras::default()).await
+        let extras = Extras {
+            under: Some(claim.clone()),
+            ..Extras::default()
+        };
+        transition::apply(&self.store, claim.exchange, &[event], extras).await
     }
 
     async fn conclude(

@@ -1,5 +1,5 @@
 //! A PostgreSQL server of a test's own: a cluster in a temporary folder, run by an unprivileged user, reached by a Unix
-//! socket only, gone with the test.
+//! socket, or by a loopback address of its own, gone with the test.
 
 use std::{
     fs::{self, File, Permissions},
@@ -16,7 +16,7 @@ use xdbridge::adapters::store::{
     PostgresConfig, PostgresStore, StoreConfig, StoreKind, create_key_file,
 };
 
-use super::{folder::TestFolder, store::StandingClock};
+use super::{folder::TestFolder, store::StandingClock, tls::Identity};
 
 /// Longest wait for the server to start: only a test that fails gets there.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -36,6 +36,7 @@ const SETTINGS: &str = "listen_addresses = ''\n\
 /// A running server. Dropped, it is ended and its files are removed.
 pub(crate) struct PostgresServer {
     folder: TestFolder,
+    address: Option<String>,
     server: Option<Child>,
 }
 
@@ -43,6 +44,32 @@ impl PostgresServer {
     /// Starts one with `settings` beside the usual ones. To be called on the thread that the test ends on: the server is
     /// killed with the thread that started it, so it never outlives a test that is killed.
     pub(crate) fn start(settings: &str) -> Self {
+        Self::start_prepared(settings, |_| {})
+    }
+
+    /// Starts one that also listens on a loopback address, with TLS by the certificate that `identify` gives for it.
+    pub(crate) fn start_over_tcp(identify: impl FnOnce(&str) -> Option<Identity>) -> Self {
+        // All of 127.0.0.0/8 is this host's, so the usual port is free.
+        let [a, b, c, ..] = *uuid::Uuid::new_v4().as_bytes();
+        let address = format!("127.{}.{b}.{}", a.max(1), c.clamp(1, 254));
+        let identity = identify(&address);
+        let ssl = if identity.is_some() { "on" } else { "off" };
+        let settings = format!("listen_addresses = '{address}'\nssl = {ssl}\n");
+        let mut server = Self::start_prepared(&settings, |data| {
+            let hba = data.join("pg_hba.conf");
+            let rules = fs::read_to_string(&hba).unwrap();
+            fs::write(hba, rules + "host all all 127.0.0.0/8 scram-sha-256\n").unwrap();
+            let Some(identity) = identity else { return };
+            let (user, group) = owner(data);
+            let (certificate, key) = identity.write(data, "server");
+            fs::rename(certificate, data.join("server.crt")).unwrap();
+            chown(key, Some(user), Some(group)).unwrap();
+        });
+        server.address = Some(address);
+        server
+    }
+
+    fn start_prepared(settings: &str, prepare: impl FnOnce(&Path)) -> Self {
         let folder = TestFolder::new();
         let data = folder.path().join("data");
         let model = model();
@@ -50,6 +77,7 @@ impl PostgresServer {
         let configuration = data.join("postgresql.conf");
         let socket = format!("unix_socket_directories = '{}'\n", folder.path().display());
         fs::write(&configuration, [SETTINGS, &socket, settings].concat()).unwrap();
+        prepare(&data);
         let owner = owner(&data);
         chown(folder.path(), Some(owner.0), Some(owner.1)).unwrap();
         fs::set_permissions(folder.path(), Permissions::from_mode(0o711)).unwrap();
@@ -58,6 +86,7 @@ impl PostgresServer {
         fs::set_permissions(&password, Permissions::from_mode(0o600)).unwrap();
         let mut server = Self {
             folder,
+            address: None,
             server: None,
         };
         server.start_again();
@@ -117,10 +146,11 @@ impl PostgresServer {
         self.folder.path().join("data")
     }
 
-    /// How a bridge gets to it.
+    /// How a bridge gets to it: by its address, if it has one.
     pub(crate) fn settings(&self) -> PostgresConfig {
+        let socket = self.folder.path().to_str().unwrap();
         PostgresConfig {
-            host: self.folder.path().to_str().unwrap().to_owned(),
+            host: self.address.as_deref().unwrap_or(socket).to_owned(),
             port: PORT,
             database: "postgres".to_owned(),
             user: USER.to_owned(),
@@ -143,16 +173,7 @@ impl PostgresServer {
 
     /// Runs statements as their owner; gives what the last one says, each row's columns joined by `|`.
     pub(crate) async fn sql(&self, statements: &str) -> Vec<String> {
-        let mut config = tokio_postgres::Config::new();
-        config
-            .host_path(self.folder.path())
-            .port(PORT)
-            .user(USER)
-            .password(PASSWORD)
-            .dbname("postgres")
-            .application_name("test");
-        let (client, connection) = config.connect(NoTls).await.unwrap();
-        let driver = tokio::spawn(connection);
+        let (client, driver) = self.session().await;
         let mut rows = Vec::new();
         for message in client.simple_query(statements).await.unwrap() {
             match message {
@@ -167,8 +188,23 @@ impl PostgresServer {
             }
         }
         drop(client);
-        driver.await.unwrap().unwrap();
+        driver.await.unwrap();
         rows
+    }
+
+    /// A session of their owner that stays, with the task that drives it.
+    pub(crate) async fn session(&self) -> (tokio_postgres::Client, tokio::task::JoinHandle<()>) {
+        let mut config = tokio_postgres::Config::new();
+        config
+            .host_path(self.folder.path())
+            .port(PORT)
+            .user(USER)
+            .password(PASSWORD)
+            .dbname("postgres")
+            .application_name("test");
+        let (client, connection) = config.connect(NoTls).await.unwrap();
+        let driver = tokio::spawn(async move { connection.await.unwrap() });
+        (client, driver)
     }
 }
 
@@ -319,7 +355,11 @@ impl PostgresGround {
 
     /// With settings of the server.
     pub(crate) fn with(settings: &str) -> Self {
-        let server = PostgresServer::start(settings);
+        Self::on(PostgresServer::start(settings))
+    }
+
+    /// On this server.
+    pub(crate) fn on(server: PostgresServer) -> Self {
         let keys = TestFolder::new();
         let key = keys.path().join("store.key");
         create_key_file(&key).unwrap();

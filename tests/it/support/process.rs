@@ -58,6 +58,11 @@ impl BridgeProcess {
     /// Starts it with `faults` in `XDBRIDGE_FAULTS`, with `folder/tmp` as its folder for temporary files, and appends
     /// its log to `folder/log`. Returns once it listens, or has ended: see [`BridgeProcess::is_listening`].
     pub(crate) fn start(folder: &Path, faults: &str) -> Self {
+        Self::start_in(folder, &[("XDBRIDGE_FAULTS", faults)])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_in(folder: &Path, variables: &[(&str, &str)]) -> Self {
         let temporary = folder.join("tmp");
         fs::create_dir_all(&temporary).unwrap();
         // One CA in place of the machine's: no peer of a test has a certificate of theirs, and reading them all takes
@@ -68,7 +73,7 @@ impl BridgeProcess {
             .arg("serve")
             .arg("--config")
             .arg(folder.join("xdbridge.toml"))
-            .env("XDBRIDGE_FAULTS", faults)
+            .envs(variables.iter().copied())
             .env("TMPDIR", &temporary)
             .env("SSL_CERT_FILE", &public_cas)
             .env("RUST_BACKTRACE", "1")

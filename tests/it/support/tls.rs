@@ -40,7 +40,7 @@ impl Identity {
         issue(name, None, true)
     }
 
-    /// A certificate of this CA for `name`, which is also its DNS name; loopback addresses are added.
+    /// A certificate of this CA for `name`, a DNS name or an address; `localhost` and 127.0.0.1 are added.
     pub(crate) fn issue(&self, name: &str) -> Self {
         issue(name, Some(self), false)
     }
@@ -96,7 +96,12 @@ fn issue(name: &str, issuer: Option<&Identity>, is_ca: bool) -> Identity {
         builder.append_extension(constraints).unwrap();
     } else {
         let mut names = SubjectAlternativeName::new();
-        names.dns(name).dns("localhost").ip("127.0.0.1");
+        if name.parse::<std::net::IpAddr>().is_ok() {
+            names.ip(name);
+        } else {
+            names.dns(name);
+        }
+        names.dns("localhost").ip("127.0.0.1");
         let names = names.build(&builder.x509v3_context(None, None)).unwrap();
         builder.append_extension(names).unwrap();
     }

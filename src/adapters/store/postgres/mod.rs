@@ -42,6 +42,7 @@ use self::{
     body::BodyRows,
     connection::{Database, Durability, Link, Pool},
     failure::{read_failed, told},
+    outbox::Claimant,
     session::{Session, Shared, Standing},
     state::Queue,
     writer::{Command, Prepared, PreparedExchange, Writer},
@@ -421,6 +422,14 @@ impl PostgresStore {
         .await
     }
 
+    /// The tenure that the node has now; refused while it has none, or its clock is wrong.
+    fn stands(&self) -> Result<i64, StoreError> {
+        match self.shared.tenure() {
+            (Standing::Good, tenure) => Ok(tenure),
+            (standing, _) => Err(failed(told_of(standing))),
+        }
+    }
+
     fn prepare(&self, unit: UnitOfWork) -> Result<Prepared, StoreError> {
         let exchange = unit
             .exchange
@@ -438,7 +447,12 @@ impl PostgresStore {
             exchange,
             remove: unit.remove,
             done: unit.done,
+            under: unit.under,
             reschedule: unit.reschedule,
+            decided_on: unit
+                .decided_on
+                .map(|found| lookup_row::Decided::of(&self.keys, &found))
+                .transpose()?,
             // Last: what is taken here is given back only when the unit is dropped.
             adoption: self.bodies.begin_adoption(&unit.adopt)?,
         })
@@ -489,6 +503,9 @@ async fn check_server(link: &Link) -> Result<(), PostgresOpenError> {
 #[async_trait]
 impl Exchanges for PostgresStore {
     async fn commit(&self, unit: UnitOfWork) -> Result<(), StoreError> {
+        if unit.under.is_some() {
+            self.stands()?;
+        }
         // A place in the queue first: from the adoption to the hand-over nothing can be interrupted.
         let place = self.commands.reserve().await.map_err(|_| closed())?;
         let unit = self.prepare(unit)?;
@@ -524,18 +541,19 @@ impl Exchanges for PostgresStore {
         if self.pool.is_closed() {
             return Err(closed());
         }
+        // A node that has lost its name may be taken for dead, and one with a wrong clock would take leases that have
+        // not lapsed: others do the work. What it has leased already waits for it, or for its end.
+        let tenure = self.stands()?;
         let mut claims = self.queue.take(now, limit);
         if claims.len() == limit {
             return Ok(claims);
         }
         let limit = limit - claims.len();
-        // A node that has lost its name may be taken for dead, and one with a wrong clock would take leases that have
-        // not lapsed: others do the work.
-        let asked = match self.shared.standing() {
-            Standing::Good => outbox::claim(&self.pool, &self.node, now, lease, limit).await,
-            standing => Err(failed(told_of(standing))),
+        let by = Claimant {
+            node: &self.node,
+            tenure,
         };
-        match asked {
+        match outbox::claim(&self.pool, by, now, lease, limit).await {
             Ok(more) => claims.extend(more),
             // What is taken already must be worked on: the failure shows at the next call.
             Err(error) if claims.is_empty() => return Err(error),
@@ -563,6 +581,12 @@ impl Exchanges for PostgresStore {
         outbox::give_back(&self.pool, &self.node, claim, at).await?;
         self.shared.due.notify_one();
         Ok(())
+    }
+
+    async fn confirm(&self, claim: &Claim) -> Result<(), StoreError> {
+        // A node without its name will be taken for dead before long: it begins nothing any more.
+        self.stands()?;
+        outbox::confirm(&self.pool, &self.node, claim).await
     }
 
     async fn outstanding(&self, id: ExchangeId) -> Result<Vec<Outstanding>, StoreError> {

@@ -6,6 +6,9 @@
 //! - **A node is dead** when its lock is free at two looks that lie `node_timeout` apart and at every one between: one
 //!   that only lost its connection has it again by then. No clock of any node is asked. What the dead one had leased is
 //!   due at once, and bodies that it staged are removed.
+//! - **A tenure** is the time for which a node has its name without a break: the node's row says when it began. Leases
+//!   are written under a lock on that row, and whoever buries a node removes the row first: so no lease is written
+//!   after the dead one's leases were ended, whatever is left of it. The row of a node that comes back begins another.
 //! - **Rings** (`NOTIFY`) are sent on this connection after the commit: sent in the transaction itself they would let
 //!   commits pass one at a time. A ring that is lost is made up for by the next look.
 //! - **Leases** that lapse are compared by the nodes' own clocks, so each look compares the node's clock with the
@@ -15,7 +18,7 @@ use std::{
     collections::HashMap,
     sync::{
         Arc,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicI64, AtomicU8, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -36,9 +39,9 @@ const TRY_LOCK: &str = "SELECT pg_try_advisory_lock($1)";
 const UNLOCK: &str = "SELECT pg_advisory_unlock($1)";
 const RING: &str = "SELECT pg_notify('xdbridge_due', $1)";
 const BEAT: &str = "INSERT INTO node (name, started_at, beat_at) VALUES ($1, now(), now()) \
-     ON CONFLICT (name) DO UPDATE SET beat_at = now(), \
-     started_at = CASE WHEN $2 THEN now() ELSE node.started_at END \
-     RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint";
+     ON CONFLICT (name) DO UPDATE SET beat_at = now() \
+     RETURNING (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, \
+     (extract(epoch FROM started_at) * 1000000)::bigint";
 const OTHERS: &str = "SELECT name FROM node WHERE name <> $1";
 const FORGET: &str = "DELETE FROM node WHERE name = $1";
 /// Between two tries to connect again, or to have the name.
@@ -65,6 +68,8 @@ pub(super) struct Shared {
     /// Asks the session to ring the other nodes.
     pub(super) ring: Notify,
     standing: AtomicU8,
+    /// When the tenure began, in microseconds by the database's clock.
+    tenure: AtomicI64,
 }
 
 impl Shared {
@@ -73,6 +78,7 @@ impl Shared {
             due: Arc::default(),
             ring: Notify::new(),
             standing: AtomicU8::new(Standing::Apart as u8),
+            tenure: AtomicI64::new(0),
         }
     }
 
@@ -83,6 +89,12 @@ impl Shared {
             2 => Standing::NameTaken,
             _ => Standing::ClockOff,
         }
+    }
+
+    /// The standing, and the tenure that leases are written under while it is good.
+    pub(super) fn tenure(&self) -> (Standing, i64) {
+        let standing = self.standing();
+        (standing, self.tenure.load(Ordering::Acquire))
     }
 
     fn set(&self, standing: Standing) {
@@ -164,7 +176,9 @@ impl Session {
         if !try_lock(link, &self.node).await? {
             return Ok(false);
         }
-        self.beat(link, true).await?;
+        // Removed and written anew: whatever leases under the tenure before has to end first, and a beat has not.
+        link.execute(FORGET, &[&self.node]).await?;
+        self.beat(link).await?;
         link.client
             .batch_execute(&format!("LISTEN {CHANNEL}"))
             .await?;
@@ -219,7 +233,7 @@ impl Session {
     }
 
     async fn look(&mut self, link: &Link) -> Result<(), tokio_postgres::Error> {
-        self.beat(link, false).await?;
+        self.beat(link).await?;
         let others = link.query(OTHERS, &[&self.node]).await?;
         let others: Vec<String> = others.iter().map(|row| row.get(0)).collect();
         self.silent.retain(|name, _| others.contains(name));
@@ -245,10 +259,14 @@ impl Session {
     }
 
     /// Says that the node is at work, and compares the clocks.
-    async fn beat(&self, link: &Link, is_start: bool) -> Result<(), tokio_postgres::Error> {
+    async fn beat(&self, link: &Link) -> Result<(), tokio_postgres::Error> {
         let asked = self.clock.now();
-        let row = link.query_opt(BEAT, &[&self.node, &is_start]).await?;
+        let row = link.query_opt(BEAT, &[&self.node]).await?;
         let answered = self.clock.now();
+        if let Some(row) = &row {
+            // Before the standing: whoever finds that good has this tenure.
+            self.shared.tenure.store(row.get(1), Ordering::Release);
+        }
         let database = row.and_then(|row| Timestamp::from_microsecond(row.get(0)).ok());
         // The database's clock was read at some moment between the two.
         let is_right = database.is_some_and(|there| {
@@ -268,11 +286,12 @@ impl Session {
     /// Takes over what a dead node left.
     async fn bury(&self, link: &Link, node: &str) -> Result<(), tokio_postgres::Error> {
         let now = self.clock.now().as_microsecond();
-        // All at once: whoever claims its work finds nothing else of it.
+        // All at once: whoever claims its work finds nothing else of it. First the end of its tenure, which waits for
+        // what is left of it to lease or not: no lease comes after those that are ended here.
         link.client.batch_execute("BEGIN").await?;
+        link.execute(FORGET, &[&node]).await?;
         let leases = link.execute(outbox::RELEASE_ALL, &[&node, &now]).await?;
         let bodies = link.execute(body::GIVE_UP_ALL, &[&node]).await?;
-        link.execute(FORGET, &[&node]).await?;
         link.client.batch_execute("COMMIT").await?;
         crate::flows::measures::count_alarm("node");
         tracing::warn!(

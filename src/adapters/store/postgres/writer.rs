@@ -24,8 +24,9 @@ use super::{
     connection::{Database, Durability, Link, Values},
     exchange,
     failure::is_deadlock,
-    lookup_key, outbox,
-    session::Shared,
+    lookup_key,
+    outbox::{self, NO_TENURE},
+    session::{Shared, Standing},
     state::Queue,
 };
 use crate::{
@@ -59,7 +60,9 @@ pub(super) struct Prepared {
     pub(super) remove: Vec<BodyId>,
     pub(super) effects: Vec<outbox_row::Row>,
     pub(super) done: Option<Claim>,
+    pub(super) under: Option<Claim>,
     pub(super) reschedule: Vec<Reschedule>,
+    pub(super) decided_on: Option<lookup_row::Decided>,
     pub(super) audit: Vec<audit_chain::Row>,
 }
 
@@ -134,7 +137,8 @@ impl Writer {
                         let _ = answer.send(Err(refusal));
                     }
                 }
-                Err(Trouble::Broken(failure) | Trouble::Deadlock(failure)) => {
+                Err(trouble) => {
+                    let failure = trouble.into_failure();
                     // The connection may be gone: what else waits is not tried on it one by one.
                     for (unit, answer) in group.into_iter().chain(groups.drain(..).flatten()) {
                         drop(unit);
@@ -168,7 +172,15 @@ impl Writer {
             return Err(Failure::Other("the store is not connected".to_owned()).into());
         };
         let units: Vec<&Prepared> = units.iter().map(|(unit, _)| unit.as_ref()).collect();
-        match self.write_on(&link, &units).await {
+        let mut written = self.write_on(&link, &units, self.tenure()).await;
+        if matches!(written, Err(Trouble::NoTenure)) {
+            // What is written stays due for everybody.
+            written = match link.client.batch_execute(ROLLBACK).await {
+                Ok(()) => self.write_on(&link, &units, None).await,
+                Err(error) => Err(error.into()),
+            };
+        }
+        match written {
             Ok(written) => {
                 // The transaction is committed, whatever happens: only a kill means anything here.
                 let _ = fault_points::pass("store.after_commit");
@@ -206,16 +218,28 @@ impl Writer {
         Ok(())
     }
 
-    async fn write_on(&self, link: &Link, units: &[&Prepared]) -> Result<Written, Trouble> {
+    /// The tenure under which effects may be leased as they are committed; none while others may take the node for dead,
+    /// or its clock is wrong.
+    fn tenure(&self) -> Option<i64> {
+        let (standing, tenure) = self.shared.tenure();
+        (standing == Standing::Good).then_some(tenure)
+    }
+
+    async fn write_on(
+        &self,
+        link: &Link,
+        units: &[&Prepared],
+        tenure: Option<i64>,
+    ) -> Result<Written, Trouble> {
         let now = self.clock.now();
-        let rows = Rows::of(self, units, now)?;
+        let rows = Rows::of(self, units, tenure, now)?;
         let mut steps = rows.steps(link).await?;
         link.client.batch_execute(BEGIN).await?;
         let sent = steps.iter_mut().map(|step| step.run(link));
         let answers = join_all(sent).await;
         let mut ids = Vec::new();
         for (step, answer) in steps.iter().zip(answers) {
-            ids.extend(step.judge(answer?, units)?);
+            ids.extend(step.judge(answer?, &rows, units)?);
         }
         drop(steps);
         let ready = rows.ready(&ids)?;
@@ -268,10 +292,22 @@ const TORN_CHAIN: &str = "another process writes to the audit under this node's 
 enum Trouble {
     /// One of the units cannot be written.
     Refused(StoreError),
+    /// The node's tenure ended meanwhile: it may write, but lease nothing.
+    NoTenure,
     /// Other transactions were in the way; alone each unit may pass.
     Deadlock(Failure),
     /// Nothing could have been written.
     Broken(Failure),
+}
+
+impl Trouble {
+    fn into_failure(self) -> Failure {
+        match self {
+            Self::Refused(refusal) => Failure::Other(refusal.to_string()),
+            Self::NoTenure => Failure::Other(NO_TENURE.to_owned()),
+            Self::Deadlock(failure) | Self::Broken(failure) => failure,
+        }
+    }
 }
 
 impl From<tokio_postgres::Error> for Trouble {
@@ -348,7 +384,9 @@ struct Rows<'a> {
     known: &'a Chain,
     chain: Chain,
     keys: &'a KeyRing,
+    decided: Vec<&'a lookup_row::Decided>,
     done: Vec<&'a Claim>,
+    under: Vec<&'a Claim>,
     reschedule: Vec<&'a Reschedule>,
     inserts: Vec<&'a exchange_row::Row>,
     updates: Vec<&'a exchange_row::Row>,
@@ -357,18 +395,28 @@ struct Rows<'a> {
     large: Vec<(BodyId, Option<ExchangeId>)>,
     remove: Vec<BodyId>,
     effects: Vec<NewEffect<'a>>,
+    /// The tenure that effects are leased under, if any is.
+    tenure: Option<i64>,
     is_left_to_others: bool,
     audit: Vec<Stored>,
 }
 
 impl<'a> Rows<'a> {
-    fn of(writer: &'a Writer, units: &[&'a Prepared], now: Timestamp) -> Result<Self, Trouble> {
+    /// Without a `tenure` no effect is leased.
+    fn of(
+        writer: &'a Writer,
+        units: &[&'a Prepared],
+        tenure: Option<i64>,
+        now: Timestamp,
+    ) -> Result<Self, Trouble> {
         let mut rows = Self {
             node: &writer.node,
             known: &writer.chain,
             chain: writer.chain.clone(),
             keys: &writer.keys,
+            decided: Vec::new(),
             done: Vec::new(),
+            under: Vec::new(),
             reschedule: Vec::new(),
             inserts: Vec::new(),
             updates: Vec::new(),
@@ -377,13 +425,19 @@ impl<'a> Rows<'a> {
             large: Vec::new(),
             remove: Vec::new(),
             effects: Vec::new(),
+            tenure: None,
             is_left_to_others: false,
             audit: Vec::new(),
         };
-        let mut terms = writer.queue.terms();
+        let mut terms = match tenure {
+            Some(_) => writer.queue.terms(),
+            None => Terms::default(),
+        };
         for unit in units {
             rows.add(unit, now, &mut terms)?;
         }
+        let leases = |effect: &NewEffect<'_>| effect.leased_until.is_some();
+        rows.tenure = tenure.filter(|_| rows.effects.iter().any(leases));
         Ok(rows)
     }
 
@@ -393,7 +447,15 @@ impl<'a> Rows<'a> {
         now: Timestamp,
         terms: &mut Terms,
     ) -> Result<(), Trouble> {
+        if let Some(decided) = &unit.decided_on {
+            // Of two units about the same key the second must see the first: they cannot be written together.
+            if self.hashes().any(|hash| decided.hashes.contains(hash)) {
+                return Err(Trouble::Refused(StoreError::Overtaken));
+            }
+            self.decided.push(decided);
+        }
         self.done.extend(&unit.done);
+        self.under.extend(&unit.under);
         self.reschedule.extend(&unit.reschedule);
         self.is_left_to_others |= unit.reschedule.iter().any(|to| to.at <= now);
         if let Some(exchange) = &unit.exchange {
@@ -432,14 +494,46 @@ impl<'a> Rows<'a> {
         Ok(())
     }
 
+    /// The hashes of all keys that units were decided on.
+    fn hashes(&self) -> impl Iterator<Item = &'a [u8; 32]> {
+        self.decided.iter().flat_map(|decided| &decided.hashes)
+    }
+
+    /// Whether no exchange carries a key that the unit decided on it did not know of.
+    fn is_known(&self, hash: &[u8], carrier: ExchangeId) -> bool {
+        self.decided
+            .iter()
+            .filter(|decided| decided.hashes.iter().any(|own| own == hash))
+            .all(|decided| decided.known.contains(&carrier))
+    }
+
     /// The statements, in the order in which they must come.
     async fn steps(&self, link: &Link) -> Result<Vec<Step<'_>>, Trouble> {
         let mut steps = Unprepared(Vec::new());
+        if let Some(tenure) = self.tenure {
+            let values: Columns = vec![Box::new(self.node), Box::new(tenure)];
+            steps.add(outbox::TENURE, Kind::Tenure, values);
+        }
+        if !self.decided.is_empty() {
+            let mut locks: Vec<i64> = self.hashes().map(lookup_key::lock_of).collect();
+            locks.sort_unstable();
+            steps.add(lookup_key::LOCK, Kind::Other, vec![Box::new(locks)]);
+            let hashes: Vec<&[u8]> = self.hashes().map(<[u8; 32]>::as_slice).collect();
+            steps.add(lookup_key::CARRIERS, Kind::Carriers, vec![Box::new(hashes)]);
+        }
+        if !self.under.is_empty() {
+            steps.add(
+                outbox::HOLD,
+                Kind::Claims(self.under.len()),
+                self.claims(&self.under),
+            );
+        }
         if !self.done.is_empty() {
-            let ids: Vec<i64> = self.done.iter().map(|claim| claim.id).collect();
-            let attempts: Vec<i32> = self.done.iter().map(|c| outbox::attempts(c)).collect();
-            let values: Columns = vec![Box::new(ids), Box::new(attempts), Box::new(self.node)];
-            steps.add(outbox::COMPLETE, Kind::Done(self.done.len()), values);
+            steps.add(
+                outbox::COMPLETE,
+                Kind::Claims(self.done.len()),
+                self.claims(&self.done),
+            );
         }
         if !self.reschedule.is_empty() {
             let all = || self.reschedule.iter();
@@ -523,6 +617,12 @@ impl<'a> Rows<'a> {
             });
         }
         Ok(ready)
+    }
+
+    fn claims(&self, claims: &[&Claim]) -> Columns<'_> {
+        let ids: Vec<i64> = claims.iter().map(|claim| claim.id).collect();
+        let attempts: Vec<i32> = claims.iter().map(|claim| outbox::attempts(claim)).collect();
+        vec![Box::new(ids), Box::new(attempts), Box::new(self.node)]
     }
 
     fn scheduled(&self) -> Columns<'_> {
@@ -633,8 +733,12 @@ impl<'a> Unprepared<'a> {
 /// What the answer to a statement must be.
 #[derive(Clone, Copy)]
 enum Kind {
+    /// Rows tell who carries the keys that were decided on.
+    Carriers,
+    /// The node still has the tenure that it leases under.
+    Tenure,
     /// So many claims were still ours.
-    Done(usize),
+    Claims(usize),
     /// So many effects still waited.
     Rescheduled(usize),
     /// So many exchanges were written.
@@ -673,7 +777,7 @@ impl Step<'_> {
                 .map(|column| column.as_ref() as &(dyn ToSql + Sync))
                 .collect();
             let values: Values<'_> = &values;
-            if matches!(self.kind, Kind::Effects) {
+            if matches!(self.kind, Kind::Effects | Kind::Carriers) {
                 let rows = link.client.query(&self.statement, values).await?;
                 return Ok(Answer::Rows(rows));
             }
@@ -688,16 +792,25 @@ impl Step<'_> {
     fn judge(
         &self,
         answer: Answer,
+        batch: &Rows<'_>,
         units: &[&Prepared],
     ) -> Result<Vec<(i64, uuid::Uuid)>, Trouble> {
         let count = match answer {
+            Answer::Rows(rows) if matches!(self.kind, Kind::Carriers) => {
+                let mut rows = rows.iter();
+                if rows.all(|row| batch.is_known(row.get(0), ExchangeId(row.get(1)))) {
+                    return Ok(Vec::new());
+                }
+                return Err(Trouble::Refused(StoreError::Overtaken));
+            }
             Answer::Rows(rows) => {
                 return Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect());
             }
             Answer::Count(count) => usize::try_from(count).unwrap_or(usize::MAX),
         };
         let refusal = match self.kind {
-            Kind::Done(expected) if count != expected => StoreError::LeaseLost,
+            Kind::Tenure if count != 1 => return Err(Trouble::NoTenure),
+            Kind::Claims(expected) if count != expected => StoreError::LeaseLost,
             Kind::Rescheduled(expected) if count != expected => {
                 let to = units.iter().find_map(|unit| unit.reschedule.first());
                 let exchange = to.map_or(ExchangeId(uuid::Uuid::nil()), |to| to.exchange);

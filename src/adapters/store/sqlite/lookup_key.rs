@@ -3,7 +3,7 @@
 use rusqlite::{Connection, params};
 
 use super::{
-    super::lookup_row::{Reach, Row, hashes},
+    super::lookup_row::{Decided, Reach, Row, hashes},
     failure::{UnitError, read_failed},
     keys::KeyRing,
     row_id::RowId,
@@ -23,6 +23,8 @@ pub(super) const FIND: &str = "SELECT exchange.id FROM lookup_key \
 pub(super) const FIND_SOME: &str = "SELECT exchange.id FROM \
      (SELECT exchange FROM lookup_key WHERE hash = ?1 LIMIT 16) AS found \
      JOIN exchange ON exchange.id = found.exchange ORDER BY exchange.accepted_at, exchange.id";
+/// Alone on its index: whether others carry a key is asked before every unit that was decided on one.
+pub(super) const CARRIERS: &str = "SELECT exchange FROM lookup_key WHERE hash = ?1";
 pub(super) const FIND_ANY: &str = "SELECT DISTINCT exchange.id, exchange.accepted_at \
      FROM lookup_key JOIN exchange ON exchange.id = lookup_key.exchange \
      WHERE lookup_key.any_hash = ?1 ORDER BY exchange.accepted_at, exchange.id";
@@ -36,6 +38,22 @@ pub(super) fn insert(
     let mut insert = connection.prepare_cached(INSERT)?;
     for row in rows {
         insert.execute(params![row.hash, RowId(exchange.0), row.any_hash])?;
+    }
+    Ok(())
+}
+
+/// Refuses a unit that was decided on less than what there is. The writer alone adds keys, so this stands until the
+/// transaction ends.
+pub(super) fn check(connection: &Connection, decided: &Decided) -> Result<(), UnitError> {
+    let mut carriers = connection.prepare_cached(CARRIERS)?;
+    for hash in &decided.hashes {
+        let mut rows = carriers.query([hash.as_slice()])?;
+        while let Some(row) = rows.next()? {
+            let carrier: RowId = row.get(0)?;
+            if !decided.known.contains(&ExchangeId(carrier.0)) {
+                return Err(UnitError::Refused(StoreError::Overtaken));
+            }
+        }
     }
     Ok(())
 }

@@ -45,7 +45,7 @@ use tokio::{
 use self::{
     body_files::BodyFiles,
     connection::{Database, Readers},
-    failure::{failed, read_failed},
+    failure::{UnitError, failed, read_failed},
     queue::Queue,
     recent::Recent,
     writer::{Command, Prepared, PreparedExchange, Writer},
@@ -361,7 +361,12 @@ impl SqliteStore {
             exchange,
             remove: unit.remove,
             done: unit.done,
+            under: unit.under,
             reschedule: unit.reschedule,
+            decided_on: unit
+                .decided_on
+                .map(|found| lookup_row::Decided::of(&self.keys, &found))
+                .transpose()?,
             // Last: what is taken here is given back only when the unit is dropped.
             adoption: self.bodies.begin_adoption(&unit.adopt)?,
         })
@@ -535,6 +540,12 @@ impl Exchanges for SqliteStore {
         let claim = claim.clone();
         self.ask(|answer| Command::GiveBack { claim, at, answer })
             .await
+    }
+
+    async fn confirm(&self, claim: &Claim) -> Result<(), StoreError> {
+        self.readers.ask(|connection| {
+            outbox::check_held(connection, &self.node, claim).map_err(UnitError::into_store_error)
+        })
     }
 
     async fn outstanding(&self, id: ExchangeId) -> Result<Vec<Outstanding>, StoreError> {

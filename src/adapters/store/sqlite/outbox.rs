@@ -31,6 +31,8 @@ pub(super) const COMPLETE: &str =
     "DELETE FROM outbox WHERE id = ?1 AND state = 1 AND owner = ?2 AND attempts = ?3";
 pub(super) const GIVE_BACK: &str = "UPDATE outbox SET state = 0, owner = NULL, next_at = ?4 \
      WHERE id = ?1 AND state = 1 AND owner = ?2 AND attempts = ?3";
+pub(super) const HELD: &str =
+    "SELECT 1 FROM outbox WHERE id = ?1 AND state = 1 AND owner = ?2 AND attempts = ?3";
 pub(super) const RELEASE_ALL: &str =
     "UPDATE outbox SET state = 0, owner = NULL, next_at = ?1 WHERE state = 1";
 pub(super) const RESCHEDULE: &str =
@@ -148,6 +150,17 @@ pub(super) fn complete(
         .execute(params![claim.id, owner, attempts])?;
     changes.push(ended(claim));
     held(deleted == 1)
+}
+
+/// Whether a claim still stands. Refused if the lease is another one's by now.
+pub(super) fn check_held(
+    connection: &Connection,
+    owner: &str,
+    claim: &Claim,
+) -> Result<(), UnitError> {
+    let attempts = i64::from(claim.attempts) + 1;
+    let mut statement = connection.prepare_cached(HELD)?;
+    held(statement.exists(params![claim.id, owner, attempts])?)
 }
 
 /// Lets a claimed effect wait until `at`. Refused if the lease is another one's by now.

@@ -76,7 +76,9 @@ pub(super) struct Prepared {
     pub(super) remove: Vec<BodyId>,
     pub(super) effects: Vec<outbox_row::Row>,
     pub(super) done: Option<Claim>,
+    pub(super) under: Option<Claim>,
     pub(super) reschedule: Vec<Reschedule>,
+    pub(super) decided_on: Option<lookup_row::Decided>,
     pub(super) audit: Vec<audit_chain::Row>,
 }
 
@@ -296,8 +298,14 @@ impl Writer {
     fn write(&mut self, unit: Prepared, open: &mut Batch) -> Result<Written, UnitError> {
         let mut chain = self.chain.clone();
         let connection = self.connection()?;
+        if let Some(decided) = &unit.decided_on {
+            lookup_key::check(connection, decided)?;
+        }
         if let Some(claim) = &unit.done {
             outbox::complete(connection, &self.node, claim, &mut open.changes)?;
+        }
+        if let Some(claim) = &unit.under {
+            outbox::check_held(connection, &self.node, claim)?;
         }
         let mut committed = None;
         if let Some(exchange) = unit.exchange {
