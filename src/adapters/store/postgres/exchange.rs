@@ -30,19 +30,25 @@ pub(super) const UPDATE: &str = "UPDATE exchange SET version = new.version, \
      AS new (id, version, is_final, final_at, sealed) \
      WHERE exchange.id = new.id AND exchange.version = new.version - 1";
 pub(super) const LOAD: &str = "SELECT id, version, sealed FROM exchange WHERE id = $1";
-// A page ends before the pair ($1, $2). $3: final ones only. One statement for each index.
+// A page of $3 ends before the pair ($1, $2). One statement for each index: a page never passes over what it does not
+// show.
 pub(super) const LIST: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE (accepted_at, id) < ($1, $2) AND is_final >= $3 \
-     ORDER BY accepted_at DESC, id DESC LIMIT $4";
+     WHERE (accepted_at, id) < ($1, $2) ORDER BY accepted_at DESC, id DESC LIMIT $3";
 pub(super) const LIST_OPEN: &str = "SELECT id, version, sealed FROM exchange \
      WHERE (accepted_at, id) < ($1, $2) AND NOT is_final \
      ORDER BY accepted_at DESC, id DESC LIMIT $3";
+pub(super) const LIST_FINAL: &str = "SELECT id, version, sealed FROM exchange \
+     WHERE (accepted_at, id) < ($1, $2) AND is_final \
+     ORDER BY accepted_at DESC, id DESC LIMIT $3";
 pub(super) const LIST_OF_PARTNER: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE partner = $4 AND (accepted_at, id) < ($1, $2) AND is_final >= $3 \
-     ORDER BY accepted_at DESC, id DESC LIMIT $5";
+     WHERE partner = $4 AND (accepted_at, id) < ($1, $2) \
+     ORDER BY accepted_at DESC, id DESC LIMIT $3";
 pub(super) const LIST_OPEN_OF_PARTNER: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE partner = $3 AND (accepted_at, id) < ($1, $2) AND NOT is_final \
-     ORDER BY accepted_at DESC, id DESC LIMIT $4";
+     WHERE partner = $4 AND (accepted_at, id) < ($1, $2) AND NOT is_final \
+     ORDER BY accepted_at DESC, id DESC LIMIT $3";
+pub(super) const LIST_FINAL_OF_PARTNER: &str = "SELECT id, version, sealed FROM exchange \
+     WHERE partner = $4 AND (accepted_at, id) < ($1, $2) AND is_final \
+     ORDER BY accepted_at DESC, id DESC LIMIT $3";
 // What still waits in the outbox keeps its exchange: a report to its sender may be under way. Keys and bodies go with
 // it. What another node removes at this moment is left to it.
 pub(super) const EXPIRE: &str = "DELETE FROM exchange WHERE id = ANY (ARRAY ( \
@@ -71,25 +77,18 @@ pub(super) async fn list(
     // Without an id, nothing of that very time belongs to the page: no id is less than none.
     let before_id = filter.before_id.map_or(Uuid::nil(), |id| id.0);
     let limit = i64::try_from(filter.limit.min(MAX_LIST)).map_err(failed)?;
-    let is_final = filter.is_final.unwrap_or(false);
-    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&before, &before_id];
+    let mut values: Vec<&(dyn ToSql + Sync)> = vec![&before, &before_id, &limit];
+    if let Some(partner) = &filter.partner {
+        values.push(partner);
+    }
     let statement = match (&filter.partner, filter.is_final) {
+        (None, None) => LIST,
         (None, Some(false)) => LIST_OPEN,
-        (Some(partner), Some(false)) => {
-            values.push(partner);
-            LIST_OPEN_OF_PARTNER
-        }
-        (None, _) => {
-            values.push(&is_final);
-            LIST
-        }
-        (Some(partner), _) => {
-            values.push(&is_final);
-            values.push(partner);
-            LIST_OF_PARTNER
-        }
+        (None, Some(true)) => LIST_FINAL,
+        (Some(_), None) => LIST_OF_PARTNER,
+        (Some(_), Some(false)) => LIST_OPEN_OF_PARTNER,
+        (Some(_), Some(true)) => LIST_FINAL_OF_PARTNER,
     };
-    values.push(&limit);
     let rows = pool.query(statement, &values).await?;
     rows.iter()
         .map(|row| unseal(keys, row.get(0), row.get(1), row.get(2)).map(|found| found.exchange))

@@ -3,7 +3,10 @@
 use tokio_postgres::Client;
 
 /// What makes the tables, in the order in which releases brought it. `xdbridge_schema` counts those that were run.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_exchanges.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_exchanges.sql"),
+    include_str!("migrations/0002_lists.sql"),
+];
 const VERSION: i32 = MIGRATIONS.len() as i32;
 /// The advisory lock that one node at a time migrates under: "xdbridge" in ASCII.
 const LOCK: i64 = 0x7864_6272_6964_6765;

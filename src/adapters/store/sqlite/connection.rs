@@ -15,9 +15,10 @@ use super::failure::read_failed;
 use crate::flows::ports::StoreError;
 
 /// What makes the tables, in the order in which releases brought it. `PRAGMA user_version` counts those that were run.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0001_exchanges.sql"),
     include_str!("migrations/0002_bodies.sql"),
+    include_str!("migrations/0003_lists.sql"),
 ];
 const VERSION: u32 = MIGRATIONS.len() as u32;
 

@@ -20,19 +20,28 @@ pub(super) const INSERT: &str = "INSERT INTO exchange (id, version, partner, acc
 pub(super) const UPDATE: &str = "UPDATE exchange SET version = ?2, is_final = ?3, final_at = ?4, sealed = ?5 \
      WHERE id = ?1 AND version = ?6";
 pub(super) const LOAD: &str = "SELECT id, version, sealed FROM exchange WHERE id = ?1";
-// A page ends before the pair (?1, ?2). ?3: final ones only. One statement for each index.
+// A page of ?3 ends before the pair (?1, ?2). One statement for each index: a page never passes over what it does not
+// show.
 pub(super) const LIST: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE (accepted_at, id) < (?1, ?2) AND is_final >= ?3 \
-     ORDER BY accepted_at DESC, id DESC LIMIT ?4";
+     WHERE (accepted_at, id) < (?1, ?2) ORDER BY accepted_at DESC, id DESC LIMIT ?3";
 pub(super) const LIST_OPEN: &str = "SELECT id, version, sealed FROM exchange \
      WHERE (accepted_at, id) < (?1, ?2) AND is_final = 0 \
      ORDER BY accepted_at DESC, id DESC LIMIT ?3";
+pub(super) const LIST_FINAL: &str = "SELECT id, version, sealed FROM exchange \
+     WHERE (accepted_at, id) < (?1, ?2) AND is_final = 1 \
+     ORDER BY accepted_at DESC, id DESC LIMIT ?3";
 pub(super) const LIST_OF_PARTNER: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE partner = ?4 AND (accepted_at, id) < (?1, ?2) AND is_final >= ?3 \
-     ORDER BY accepted_at DESC, id DESC LIMIT ?5";
+     WHERE partner = ?4 AND (accepted_at, id) < (?1, ?2) \
+     ORDER BY accepted_at DESC, id DESC LIMIT ?3";
+// The index is named: without statistics SQLite takes the one over all partners.
 pub(super) const LIST_OPEN_OF_PARTNER: &str = "SELECT id, version, sealed FROM exchange \
-     WHERE +partner = ?3 AND (accepted_at, id) < (?1, ?2) AND is_final = 0 \
-     ORDER BY accepted_at DESC, id DESC LIMIT ?4";
+     INDEXED BY exchange_open_of_partner \
+     WHERE partner = ?4 AND (accepted_at, id) < (?1, ?2) AND is_final = 0 \
+     ORDER BY accepted_at DESC, id DESC LIMIT ?3";
+pub(super) const LIST_FINAL_OF_PARTNER: &str = "SELECT id, version, sealed FROM exchange \
+     INDEXED BY exchange_final_of_partner \
+     WHERE partner = ?4 AND (accepted_at, id) < (?1, ?2) AND is_final = 1 \
+     ORDER BY accepted_at DESC, id DESC LIMIT ?3";
 // What still waits in the outbox keeps its exchange: a report to its sender may be under way.
 pub(super) const EXPIRED: &str = "SELECT id FROM exchange \
      WHERE is_final = 1 AND final_at < ?1 \
@@ -103,20 +112,19 @@ pub(super) fn list(
     // Without an id, nothing of that very time belongs to the page: no id is less than none.
     let before_id = RowId(filter.before_id.map_or(uuid::Uuid::nil(), |id| id.0));
     let limit = i64::try_from(filter.limit.min(MAX_LIST)).map_err(failed)?;
-    let is_final = filter.is_final.unwrap_or(false);
-    let rows = match (&filter.partner, filter.is_final) {
-        (None, Some(false)) => rows(connection, LIST_OPEN, params![before, before_id, limit]),
-        (Some(partner), Some(false)) => {
-            let values = params![before, before_id, partner, limit];
-            rows(connection, LIST_OPEN_OF_PARTNER, values)
-        }
-        (None, _) => {
-            let values = params![before, before_id, is_final, limit];
-            rows(connection, LIST, values)
-        }
-        (Some(partner), _) => {
-            let values = params![before, before_id, is_final, partner, limit];
-            rows(connection, LIST_OF_PARTNER, values)
+    let statement = match (&filter.partner, filter.is_final) {
+        (None, None) => LIST,
+        (None, Some(false)) => LIST_OPEN,
+        (None, Some(true)) => LIST_FINAL,
+        (Some(_), None) => LIST_OF_PARTNER,
+        (Some(_), Some(false)) => LIST_OPEN_OF_PARTNER,
+        (Some(_), Some(true)) => LIST_FINAL_OF_PARTNER,
+    };
+    let rows = match &filter.partner {
+        None => rows(connection, statement, params![before, before_id, limit]),
+        Some(partner) => {
+            let values = params![before, before_id, limit, partner];
+            rows(connection, statement, values)
         }
     };
     let rows = rows.map_err(read_failed)?;
