@@ -258,6 +258,8 @@ impl Config {
         paths.extend(&mut self.operator.certificate);
         paths.extend(&mut self.operator.key);
         paths.extend(&mut self.operator.token_file);
+        let tokens = self.operator.partner_tokens.iter_mut();
+        paths.extend(tokens.map(|token| &mut token.file));
         paths.extend(&mut self.control.socket);
         paths
     }
@@ -388,6 +390,12 @@ impl Config {
                 "operator.certificate",
                 "together with operator.key, or neither",
             );
+        }
+        for (index, token) in operator.partner_tokens.iter().enumerate() {
+            if !self.partner.iter().any(|one| one.name == token.partner) {
+                let key = format!("operator.partner_tokens[{index}].partner");
+                problem(&key, "the name of one of the [[partner]] tables");
+            }
         }
         let is_protected = operator.certificate.is_some() && operator.token_file.is_some();
         if !operator.bind.ip().is_loopback() && !is_protected {

@@ -186,25 +186,26 @@ impl Bridge {
                 clock: Arc::clone(&clock),
             },
         )?;
+        let operators = Arc::new(Operators {
+            store: Arc::clone(&exchanges),
+            audit: store.clone(),
+            clock: Arc::clone(&clock),
+        });
         let mut readiness = vec![store.clone() as Arc<dyn Readiness>];
         readiness.extend(room_watch.parts());
         let operator = OperatorListener::bind(
             &config.operator,
             OperatorParts {
+                operators: operators.clone(),
                 readiness,
                 measured,
                 budget,
                 flows: Handle::current(),
             },
         )?;
-        let operators = Operators {
-            store: Arc::clone(&exchanges),
-            audit: store.clone(),
-            clock: Arc::clone(&clock),
-        };
         let control = config.control.path(&config.store.path);
         let (control, control_path) =
-            ControlListener::bind(&control, Arc::new(operators), Handle::current())?;
+            ControlListener::bind(&control, operators, Handle::current())?;
         let (xdr_address, operator_address) = (listener.address(), operator.address());
 
         let (stop, stopping) = watch::channel(false);

@@ -1,5 +1,5 @@
 //! What an operator sees of an exchange: its state, each leg and recipient, what was tried and what comes next, and why
-//! what failed did. Two views: a line of a list, which names no person, and the whole, which does. Their JSON form is a
+//! what failed did; and what of it the partner sees that submitted it. Two views: a line of a list, which names no person, and the whole, which does. Their JSON form is a
 //! contract with scripts (docs/operators.md).
 
 use jiff::Timestamp;
@@ -393,6 +393,20 @@ impl Overview {
             causes: audit.iter().filter_map(cause).collect(),
             history: audit.iter().map(history).collect(),
         }
+    }
+}
+
+impl Overview {
+    /// What the partner that submitted it sees: its recipients, what was tried, what came back and why they failed; not what
+    /// the bridge will do, nor what it noted of others.
+    #[must_use]
+    pub fn for_partner(mut self) -> Self {
+        self.next.clear();
+        self.history.clear();
+        self.causes
+            .retain(|cause| cause.kind == AuditKind::Recipient || cause.kind == AuditKind::Timeout);
+        self.notices.retain(|notice| notice.is_success);
+        self
     }
 }
 

@@ -15,6 +15,9 @@ pub const XDR_REQUEST_BYTES: &str = "xdbridge_xdr_request_bytes";
 /// Requests whose client certificate belongs to no partner.
 pub const XDR_STRANGERS: &str = "xdbridge_xdr_strangers_total";
 
+/// Requests to `/api/v1` without a known token.
+pub const API_STRANGERS: &str = "xdbridge_api_strangers_total";
+
 /// Client certificates that no configured CA vouches for, refused in the handshake.
 pub const CLIENT_CERTIFICATES_REFUSED: &str = "xdbridge_client_certificates_refused_total";
 
@@ -113,6 +116,7 @@ pub fn describe() {
         XDR_STRANGERS,
         "Requests whose client certificate belongs to no partner"
     );
+    describe_counter!(API_STRANGERS, "Requests to /api/v1 without a known token");
     describe_counter!(
         CLIENT_CERTIFICATES_REFUSED,
         "Client certificates refused in the handshake"

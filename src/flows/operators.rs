@@ -1,5 +1,6 @@
 //! What operators ask for: they look at exchanges, and try again, hold, release or end one. Each deed is one unit of
 //! work with its audit record; what makes no sense in the state that the exchange is in is refused with the reason.
+//! Partners look, too, at what they submitted; to them, whatever is not theirs is not there.
 
 use std::sync::Arc;
 
@@ -8,13 +9,13 @@ use jiff::Timestamp;
 use tracing::{error, info};
 
 use super::ports::{
-    Clock, Done, ExchangeFilter, ExchangeWrite, Exchanges, ListOrder, LookupKey, NotDone, Operator,
-    Order, OrderId, Outstanding, Page, PageEnd, ReadAudit, Reschedule, ServeOperators, StoreError,
-    Told, UnitOfWork, VersionedExchange,
+    Asker, Clock, Done, ExchangeFilter, ExchangeWrite, Exchanges, ListOrder, LookupKey, MAX_PAGE,
+    NotDone, Order, OrderId, Outstanding, Page, PageEnd, ReadAudit, Reschedule, ServeOperators,
+    StoreError, Told, UnitOfWork, VersionedExchange,
 };
 use crate::{
     bridge::{
-        exchange::{Event, EventKind, Exchange, InOutbox, NotNow, Scheduled, step},
+        exchange::{Event, EventKind, Exchange, InOutbox, NotNow, Origin, Scheduled, step},
         overview::{Overview, Summary},
     },
     formats::{
@@ -25,8 +26,6 @@ use crate::{
 
 /// Exchanges of a page, where nobody says how many.
 const DEFAULT_PAGE: usize = 50;
-/// Most exchanges of a page.
-const MAX_PAGE: usize = 1_000;
 /// Most exchanges that are looked at for one page: what the store cannot filter is filtered here. A page that ends by it
 /// says where the next one begins, like every other.
 const MAX_LOOKED_AT: usize = 20_000;
@@ -47,19 +46,24 @@ pub struct Operators {
 
 #[async_trait]
 impl ServeOperators for Operators {
-    async fn serve(&self, operator: Operator, order: Order) -> Result<Told, NotDone> {
+    async fn serve(&self, asker: &Asker, order: Order) -> Result<Told, NotDone> {
+        let is_a_deed = !matches!(order, Order::List(_) | Order::Show { .. });
+        if is_a_deed && matches!(asker, Asker::Partner { .. }) {
+            let text = "only operators do something to an exchange".to_owned();
+            return Err(NotDone::BadOrder { text });
+        }
         match order {
-            Order::List(list) => self.list(operator, &list).await.map(Told::Page),
+            Order::List(list) => self.list(asker, list).await.map(Told::Page),
             Order::Show { id } => {
-                let shown = self.show(operator, &id).await?;
+                let shown = self.show(asker, &id).await?;
                 Ok(Told::Exchange(Box::new(shown)))
             }
-            Order::Retry { id } => self.act(operator, &id, &Deed::Retry).await,
+            Order::Retry { id } => self.act(asker, &id, &Deed::Retry).await,
             Order::Hold { id, reason } => {
                 let reason = reason.map(String::from);
-                self.act(operator, &id, &Deed::Hold { reason }).await
+                self.act(asker, &id, &Deed::Hold { reason }).await
             }
-            Order::Release { id } => self.act(operator, &id, &Deed::Release).await,
+            Order::Release { id } => self.act(asker, &id, &Deed::Release).await,
             Order::Fail {
                 id,
                 reason,
@@ -67,7 +71,7 @@ impl ServeOperators for Operators {
             } => {
                 let reason = String::from(reason);
                 let deed = Deed::Fail { reason, recipients };
-                self.act(operator, &id, &deed).await
+                self.act(asker, &id, &deed).await
             }
         }
     }
@@ -94,14 +98,23 @@ struct Plan {
 }
 
 impl Operators {
-    async fn list(&self, operator: Operator, order: &ListOrder) -> Result<Page, NotDone> {
-        let record = self.record(operator, "list", AuditOutcome::Success);
+    async fn list(&self, asker: &Asker, mut order: ListOrder) -> Result<Page, NotDone> {
+        let record = self.record(asker, "list", AuditOutcome::Success);
         let unit = UnitOfWork {
-            audit: vec![record.with("filter", described(order))],
+            audit: vec![record.with("filter", described(&order))],
             ..UnitOfWork::default()
         };
         self.store.commit(unit).await.map_err(store_failed)?;
 
+        if let Asker::Partner { name, .. } = asker {
+            let asked_for = order.partner.replace(name.clone());
+            if asked_for.is_some_and(|other| other != *name) {
+                return Ok(Page {
+                    exchanges: Vec::new(),
+                    next: None,
+                });
+            }
+        }
         let limit = match order.limit {
             0 => DEFAULT_PAGE,
             limit => limit.min(MAX_PAGE),
@@ -130,7 +143,7 @@ impl Operators {
                     });
                 }
                 let summary = Summary::of(&exchange);
-                if fits(&summary, order) {
+                if fits(&summary, &order) {
                     if exchanges.len() == limit {
                         return Ok(Page {
                             exchanges,
@@ -160,32 +173,35 @@ impl Operators {
         }
     }
 
-    async fn show(&self, operator: Operator, id: &OrderId) -> Result<Overview, NotDone> {
-        let id = self.find(id).await?;
-        let reader = format!("exchange show, {}", named(operator));
+    async fn show(&self, asker: &Asker, id: &OrderId) -> Result<Overview, NotDone> {
+        let id = self.find(asker, id).await?;
+        let reader = format!("exchange show, {asker}");
         let audit = self.audit.read_audit_of(&reader, id).await;
         let audit = audit.map_err(store_failed)?;
         let outbox = self.store.outstanding(id).await.map_err(store_failed)?;
         let loaded = self.load(id).await?;
-        Ok(Overview::of(&loaded.exchange, &seen(&outbox), &audit))
+        let overview = Overview::of(&loaded.exchange, &seen(&outbox), &audit);
+        Ok(match asker {
+            Asker::Partner { .. } => overview.for_partner(),
+            Asker::Local(_) | Asker::TokenOperator { .. } => overview,
+        })
     }
 
-    async fn act(&self, operator: Operator, id: &OrderId, deed: &Deed) -> Result<Told, NotDone> {
-        let id = self.find(id).await?;
+    async fn act(&self, asker: &Asker, id: &OrderId, deed: &Deed) -> Result<Told, NotDone> {
+        let id = self.find(asker, id).await?;
         for _ in 0..MAX_CONFLICTS {
             let loaded = self.load(id).await?;
             let outbox = self.store.outstanding(id).await.map_err(store_failed)?;
             let now = self.clock.now();
             let plan = match deed.plan(&loaded.exchange, &outbox, now) {
                 Ok(plan) => plan,
-                Err(refusal) => return Err(self.refuse(operator, id, deed, &refusal).await),
+                Err(refusal) => return Err(self.refuse(asker, id, deed, &refusal).await),
             };
-            let unit = self.unit(operator, deed, &loaded, &plan, now);
+            let unit = self.unit(asker, deed, &loaded, &plan, now);
             match self.store.commit(unit).await {
                 Ok(()) => {
                     let what = deed.name();
-                    let uid = operator.uid;
-                    info!(exchange.id = %id, operator.uid = uid, deed = what, is_changed = plan.done.is_changed, "an operator's {what} of exchange {id}: {}", plan.done.text);
+                    info!(exchange.id = %id, %asker, deed = what, is_changed = plan.done.is_changed, "an operator's {what} of exchange {id}: {}", plan.done.text);
                     return Ok(Told::Done(plan.done));
                 }
                 // A worker was faster: what it left is looked at anew.
@@ -200,7 +216,7 @@ impl Operators {
 
     fn unit(
         &self,
-        operator: Operator,
+        asker: &Asker,
         deed: &Deed,
         loaded: &VersionedExchange,
         plan: &Plan,
@@ -208,7 +224,7 @@ impl Operators {
     ) -> UnitOfWork {
         let id = loaded.exchange.id;
         let (exchange, effects) = stepped(&loaded.exchange, &plan.events, now);
-        let mut record = self.record(operator, deed.name(), AuditOutcome::Success);
+        let mut record = self.record(asker, deed.name(), AuditOutcome::Success);
         record = record.of(id).with("result", &plan.done.text);
         if let Some(reason) = deed.reason() {
             record = record.with("reason", reason);
@@ -233,12 +249,12 @@ impl Operators {
     /// What was asked for and refused is audited, too.
     async fn refuse(
         &self,
-        operator: Operator,
+        asker: &Asker,
         id: ExchangeId,
         deed: &Deed,
         refusal: &NotNow,
     ) -> NotDone {
-        let record = self.record(operator, deed.name(), AuditOutcome::Minor);
+        let record = self.record(asker, deed.name(), AuditOutcome::Minor);
         let mut record = record.of(id).with("error", refusal.to_string());
         if let Some(reason) = deed.reason() {
             record = record.with("reason", reason);
@@ -255,9 +271,13 @@ impl Operators {
         }
     }
 
-    async fn find(&self, id: &OrderId) -> Result<ExchangeId, NotDone> {
+    /// The one exchange of this id that `asker` may know of.
+    async fn find(&self, asker: &Asker, id: &OrderId) -> Result<ExchangeId, NotDone> {
         let key = LookupKey::Any(id.as_str().to_owned());
-        let found = self.store.find(&key).await.map_err(store_failed)?;
+        let mut found = self.store.find(&key).await.map_err(store_failed)?;
+        if let Asker::Partner { name, .. } = asker {
+            found = self.only_of(name, found, asker).await?;
+        }
         match found.as_slice() {
             [] => Err(NotDone::Unknown),
             [id] => Ok(*id),
@@ -265,14 +285,43 @@ impl Operators {
         }
     }
 
+    /// Those of `found` that partner `name` submitted. That it asked for others is audited: to it they are unknown.
+    async fn only_of(
+        &self,
+        name: &str,
+        found: Vec<ExchangeId>,
+        asker: &Asker,
+    ) -> Result<Vec<ExchangeId>, NotDone> {
+        let (mut own, mut foreign) = (Vec::new(), Vec::new());
+        for id in found {
+            let loaded = self.store.load(id).await.map_err(store_failed)?;
+            let is_own = loaded.is_some_and(|loaded| {
+                matches!(&loaded.exchange.origin, Origin::Xdr { partner, .. } if partner == name)
+            });
+            if is_own { &mut own } else { &mut foreign }.push(id);
+        }
+        let record = |id: &ExchangeId| {
+            let record = self.record(asker, "show", AuditOutcome::Minor).of(*id);
+            record.with("error", "it is not this partner's")
+        };
+        if own.is_empty() && !foreign.is_empty() {
+            let unit = UnitOfWork {
+                audit: foreign.iter().map(record).collect(),
+                ..UnitOfWork::default()
+            };
+            self.store.commit(unit).await.map_err(store_failed)?;
+        }
+        Ok(own)
+    }
+
     async fn load(&self, id: ExchangeId) -> Result<VersionedExchange, NotDone> {
         let loaded = self.store.load(id).await.map_err(store_failed)?;
         loaded.ok_or(NotDone::Unknown)
     }
 
-    fn record(&self, operator: Operator, what: &str, outcome: AuditOutcome) -> AuditRecord {
+    fn record(&self, asker: &Asker, what: &str, outcome: AuditOutcome) -> AuditRecord {
         AuditRecord::new(self.clock.now(), AuditKind::Operator, outcome)
-            .with("operator", named(operator))
+            .with("operator", asker.to_string())
             .with("deed", what)
     }
 }
@@ -409,13 +458,6 @@ fn fits(summary: &Summary, order: &ListOrder) -> bool {
             .endpoint
             .as_ref()
             .is_none_or(|name| summary.endpoints.contains(name))
-}
-
-fn named(operator: Operator) -> String {
-    match operator.pid {
-        Some(pid) => format!("uid {} pid {pid}", operator.uid),
-        None => format!("uid {}", operator.uid),
-    }
 }
 
 /// The filter for the audit: as it was asked for.

@@ -13,8 +13,8 @@ use tokio::sync::Notify;
 
 pub use self::{
     control::{
-        Done, ListOrder, NotDone, Operator, Order, OrderId, OrderText, Page, PageEnd, ReadAudit,
-        ServeOperators, Told,
+        Asker, Done, ListOrder, MAX_PAGE, NotDone, Operator, Order, OrderId, OrderText, Page,
+        PageEnd, ReadAudit, ServeOperators, Told,
     },
     postmaster::{KeepPostmasterMail, NotKept},
     serve_mail::{

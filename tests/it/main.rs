@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot unwrap has failed")]
 
 mod address_block;
+mod api;
 mod architecture;
 mod backup;
 mod bounces;

@@ -16,7 +16,11 @@ use xdbridge::{
         OperatorConfig, OperatorError, OperatorFileError, OperatorListener, OperatorParts,
     },
     app::http_thread::HttpThread,
-    flows::{budget::ByteBudget, measures, ports::Readiness},
+    flows::{
+        budget::ByteBudget,
+        measures,
+        ports::{Asker, NotDone, Order, Readiness, ServeOperators, Told},
+    },
 };
 
 use crate::support::{
@@ -256,6 +260,7 @@ fn parts(runtime: &Runtime, readiness: Vec<Arc<dyn Readiness>>) -> OperatorParts
     static BUDGET: OnceLock<ByteBudget> = OnceLock::new();
     OperatorParts {
         readiness,
+        operators: Arc::new(NoExchanges),
         measured: crate::support::measured().clone(),
         budget: BUDGET.get_or_init(|| ByteBudget::new(1024 * 1024)).clone(),
         flows: runtime.handle().clone(),
@@ -277,11 +282,20 @@ fn protected(ca: &Identity, folder: &TestFolder) -> OperatorConfig {
     }
 }
 
-fn bind_error(config: &OperatorConfig) -> OperatorError {
-    let runtime = Runtime::new().unwrap();
-    OperatorListener::bind(config, parts(&runtime, Vec::new()))
+pub(crate) fn bind_error(config: &OperatorConfig) -> OperatorError {
+    OperatorListener::bind(config, parts(&Runtime::new().unwrap(), Vec::new()))
         .err()
         .unwrap()
+}
+
+/// Nobody asks for exchanges here.
+struct NoExchanges;
+
+#[async_trait]
+impl ServeOperators for NoExchanges {
+    async fn serve(&self, _: &Asker, _: Order) -> Result<Told, NotDone> {
+        Err(NotDone::Unknown)
+    }
 }
 
 struct Part<F>(&'static str, F);

@@ -35,7 +35,7 @@ pub use self::{
     client::{Asked, ask},
     settings::ControlConfig,
 };
-use crate::flows::ports::{NotDone, Operator, Order, ServeOperators};
+use crate::flows::ports::{Asker, NotDone, Operator, Order, ServeOperators};
 
 /// The one thing that can be asked for, by POST with an [`Order`] in JSON.
 const PATH: &str = "/v1/exchange";
@@ -256,7 +256,7 @@ async fn answer(request: HttpRequest, body: web::Payload, shared: Data<Shared>) 
     // A task of its own: what is begun is not broken off when the operator hangs up.
     let doing = shared
         .flows
-        .spawn(async move { operators.serve(operator, order).await });
+        .spawn(async move { operators.serve(&Asker::Local(operator), order).await });
     match timeout(ANSWER_TIMEOUT, doing).await {
         Ok(Ok(Ok(told))) => HttpResponse::Ok().json(told),
         Ok(Ok(Err(refused))) => refusal(&refused),

@@ -1,15 +1,18 @@
-//! The operators' listener: whether the process lives (`/healthz`), whether it can work (`/readyz`), and what it
-//! measures (`/metrics`). On loopback it speaks plain HTTP by default; on any other address only TLS, and only to
+//! The operators' listener: whether the process lives (`/healthz`), whether it can work (`/readyz`), what it measures
+//! (`/metrics`), and how exchanges stand (`/api/v1/exchanges`), for those who have a token. On loopback it speaks plain HTTP by default; on any other address only TLS, and only to
 //! those who know the token (T-35).
 
 mod answer;
+mod api;
 mod measured;
 mod settings;
 mod tls;
+mod tokens;
 
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    path::PathBuf,
     sync::Arc,
     time::Duration,
 };
@@ -20,15 +23,18 @@ use actix_web::{
     web::{self, Data},
 };
 use openssl::ssl::SslAcceptorBuilder;
-use secrecy::SecretString;
 use tokio::{runtime::Handle, task::AbortHandle, time};
 
+use self::tokens::Tokens;
 pub use self::{
     measured::{Measured, MeasuredError},
-    settings::OperatorConfig,
+    settings::{OperatorConfig, PartnerTokenConfig},
     tls::OperatorFileError,
 };
-use crate::flows::{budget::ByteBudget, ports::Readiness};
+use crate::flows::{
+    budget::ByteBudget,
+    ports::{Readiness, ServeOperators},
+};
 
 /// How often histograms are folded, so that they take no more room when nobody asks for them.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
@@ -43,11 +49,13 @@ const DRAIN_SECONDS: u64 = 2;
 pub struct OperatorParts {
     /// What `/readyz` asks.
     pub readiness: Vec<Arc<dyn Readiness>>,
+    /// What `/api/v1/exchanges` asks.
+    pub operators: Arc<dyn ServeOperators>,
     /// What `/metrics` shows.
     pub measured: Measured,
     /// The byte budget, whose use is measured.
     pub budget: ByteBudget,
-    /// Where the questions of `/readyz` run.
+    /// Where the questions of `/readyz` and `/api/v1` run.
     pub flows: Handle,
 }
 
@@ -69,6 +77,16 @@ pub enum OperatorError {
     /// A file cannot be used.
     #[error(transparent)]
     File(#[from] OperatorFileError),
+    /// Two files hold the same token.
+    #[error(
+        "operator.partner_tokens: {} holds the token of another file too; what would be accepted: a token of its own \
+         for each partner and for the operators",
+        path.display()
+    )]
+    SharedToken {
+        /// The file.
+        path: PathBuf,
+    },
     /// The address is taken, or not ours.
     #[error("operator.bind: cannot listen on {address}")]
     Bind {
@@ -89,7 +107,7 @@ pub struct OperatorListener {
 
 /// What the one worker needs.
 struct Shared {
-    token: Option<SecretString>,
+    tokens: Tokens,
     readiness_timeout: Duration,
     parts: OperatorParts,
     upkeep: AbortHandle,
@@ -112,7 +130,7 @@ impl OperatorListener {
         let acceptor = identity
             .map(|(certificate, key)| tls::acceptor(certificate, key))
             .transpose()?;
-        let token = config.token_file.as_deref().map(tls::token).transpose()?;
+        let tokens = Tokens::read(config)?;
         let bind_error = |source| OperatorError::Bind {
             address: config.bind,
             source,
@@ -125,7 +143,7 @@ impl OperatorListener {
             address,
             acceptor,
             shared: Data::new(Shared {
-                token,
+                tokens,
                 readiness_timeout: config.readiness_timeout,
                 parts,
                 upkeep,

@@ -25,12 +25,26 @@ pub struct OperatorConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
     /// File with the token that must be sent as `Authorization: Bearer ..`, at least 32 characters, readable by its
-    /// owner alone. `/healthz` and `/readyz` are answered without it. Default none.
+    /// owner alone. `/healthz` and `/readyz` are answered without it; `/api/v1/exchanges` never is. Default none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
+    /// Tokens by which partners ask at `/api/v1/exchanges` for what they submitted, such as
+    /// `[{ partner = "harbor", file = "harbor.token" }]`; each of at least 32 characters, in a file of its own that its
+    /// owner alone may read. Default: none.
+    pub partner_tokens: Vec<PartnerTokenConfig>,
     /// Longest wait for one part's answer to `/readyz`. Default `"5s"`.
     #[serde(with = "duration_text")]
     pub readiness_timeout: Duration,
+}
+
+/// The token of a partner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PartnerTokenConfig {
+    /// The partner's name.
+    pub partner: String,
+    /// The file that holds the token.
+    pub file: PathBuf,
 }
 
 impl Default for OperatorConfig {
@@ -40,6 +54,7 @@ impl Default for OperatorConfig {
             certificate: None,
             key: None,
             token_file: None,
+            partner_tokens: Vec::new(),
             readiness_timeout: Duration::from_secs(5),
         }
     }

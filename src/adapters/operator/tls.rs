@@ -24,11 +24,13 @@ pub enum OperatorFileError {
     Setup(#[from] ErrorStack),
     /// The token could be guessed.
     #[error(
-        "operator.token_file: the token in {} is too weak; what would be accepted: at least \
+        "{setting}: the token in {} is too weak; what would be accepted: at least \
          {MIN_TOKEN_CHARACTERS} visible ASCII characters on one line",
         path.display()
     )]
     WeakToken {
+        /// The setting that names the file.
+        setting: &'static str,
         /// The file.
         path: PathBuf,
     },
@@ -51,8 +53,7 @@ pub(super) fn acceptor(
 }
 
 /// The token in `path`, without the white space around it.
-pub(super) fn token(path: &Path) -> Result<SecretString, OperatorFileError> {
-    let setting = "operator.token_file";
+pub(super) fn token(setting: &'static str, path: &Path) -> Result<SecretString, OperatorFileError> {
     let octets = ConfiguredFile { setting, path }.secret()?;
     let text = octets.trim_ascii();
     let token = str::from_utf8(text).ok().filter(|token| {
@@ -61,6 +62,7 @@ pub(super) fn token(path: &Path) -> Result<SecretString, OperatorFileError> {
     token
         .map(SecretString::from)
         .ok_or_else(|| OperatorFileError::WeakToken {
+            setting,
             path: path.to_owned(),
         })
 }

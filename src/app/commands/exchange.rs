@@ -28,7 +28,7 @@ use crate::{
     flows::{
         operators::Operators,
         ports::{
-            Clock, ListOrder, NotDone, Operator, Order, OrderId, OrderText, PageEnd,
+            Asker, Clock, ListOrder, NotDone, Operator, Order, OrderId, OrderText, PageEnd,
             ServeOperators, Told,
         },
     },
@@ -263,7 +263,7 @@ async fn by_itself(
         uid: rustix::process::getuid().as_raw(),
         pid: i32::try_from(std::process::id()).ok(),
     };
-    let told = operators.serve(operator, order).await;
+    let told = operators.serve(&Asker::Local(operator), order).await;
     store.close().await;
     Ok(told)
 }

@@ -61,6 +61,12 @@ pub(super) fn problems(config: &Config, now: Timestamp) -> Vec<String> {
     if let Some(token) = &operator.token_file {
         check.token("operator.token_file", token);
     }
+    for (index, token) in operator.partner_tokens.iter().enumerate() {
+        check.token(
+            &format!("operator.partner_tokens[{index}].file"),
+            &token.file,
+        );
+    }
     for (index, path) in config.store.key_files.iter().enumerate() {
         check.store_key(&format!("store.key_files[{index}]"), path);
     }

@@ -1,4 +1,6 @@
-//! What operators ask of a running bridge, and what they are told.
+//! What operators, and partners about their own, ask of a running bridge, and what they are told.
+
+use std::{fmt, net::IpAddr};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -13,8 +15,8 @@ use crate::{
 /// Serves operators: [`crate::flows::operators`].
 #[async_trait]
 pub trait ServeOperators: Send + Sync {
-    /// Does what `operator` asks for.
-    async fn serve(&self, operator: Operator, order: Order) -> Result<Told, NotDone>;
+    /// Does what `asker` asks for, as far as they may.
+    async fn serve(&self, asker: &Asker, order: Order) -> Result<Told, NotDone>;
 }
 
 /// Reads the audit of one exchange.
@@ -29,7 +31,41 @@ pub trait ReadAudit: Send + Sync {
     ) -> Result<Vec<AuditRecord>, StoreError>;
 }
 
-/// Who asks: as the kernel tells, not as anybody says.
+/// Who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// A user of this host.
+    Local(Operator),
+    /// Whoever has the operators' token.
+    TokenOperator {
+        /// The address that the request came from, where it is known.
+        address: Option<IpAddr>,
+    },
+    /// Whoever has this partner's token: they see what the partner submitted, and do nothing to it.
+    Partner {
+        /// The partner's name.
+        name: String,
+        /// The address that the request came from, where it is known.
+        address: Option<IpAddr>,
+    },
+}
+
+impl fmt::Display for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (who, address) = match self {
+            Self::Local(Operator { uid, pid }) => {
+                write!(f, "uid {uid}")?;
+                return pid.map_or(Ok(()), |pid| write!(f, " pid {pid}"));
+            }
+            Self::TokenOperator { address } => ("the operators' token".to_owned(), address),
+            Self::Partner { name, address } => (format!("the token of partner {name}"), address),
+        };
+        f.write_str(&who)?;
+        address.map_or(Ok(()), |address| write!(f, " from {address}"))
+    }
+}
+
+/// A user of this host: as the kernel tells, not as anybody says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Operator {
     /// The user's id.
@@ -95,6 +131,9 @@ pub struct OrderText(String);
 /// Longest reason, in characters: what the audit keeps of one (PHI-3).
 const MAX_TEXT_CHARACTERS: usize = 256;
 
+/// Most exchanges of a page.
+pub const MAX_PAGE: usize = 1_000;
+
 /// Which exchanges to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -113,7 +152,7 @@ pub struct ListOrder {
     pub since: Option<Timestamp>,
     /// The page after this one.
     pub after: Option<PageEnd>,
-    /// How many at the most; 0 is the default, 50.
+    /// How many at the most, up to [`MAX_PAGE`]; 0 is the default, 50.
     pub limit: usize,
 }
 

@@ -266,10 +266,14 @@ impl TestBridge {
         value.map_or(0, |value| value.parse().unwrap())
     }
 
+    /// Where operators ask.
+    pub(crate) fn operator(&self) -> SocketAddr {
+        self.bridge.as_ref().unwrap().operator_address()
+    }
+
     /// What `/metrics` tells.
     pub(crate) fn measures(&self) -> String {
-        let operator = self.bridge.as_ref().unwrap().operator_address();
-        let mut connection = Connection::plain(operator);
+        let mut connection = Connection::plain(self.operator());
         let request = "GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         connection.send(request).unwrap();
         String::from_utf8(connection.rest().unwrap()).unwrap()

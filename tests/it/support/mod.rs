@@ -15,6 +15,7 @@ pub(crate) mod crossing_ground;
 pub(crate) mod dns_server;
 pub(crate) mod envelopes;
 pub(crate) mod folder;
+pub(crate) mod json_schema;
 pub(crate) mod keys;
 pub(crate) mod mail;
 pub(crate) mod mailbox;
