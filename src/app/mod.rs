@@ -6,6 +6,7 @@ mod crl_watch;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod exit;
+mod expiry_watch;
 pub mod http_thread;
 pub mod logging;
 mod new_files;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::{runtime::Handle, sync::watch, task::JoinHandle};
 use tracing::{error, info, warn};
 
-use super::{config::Config, crl_watch, http_thread::HttpThread};
+use super::{config::Config, crl_watch, expiry_watch, http_thread::HttpThread};
 use crate::{
     adapters::{
         certificates::CertificateFiles,
@@ -65,6 +65,7 @@ pub struct Bridge {
     outbox: AbortOnDrop,
     _crl_watch: AbortOnDrop,
     _room_watch: AbortOnDrop,
+    _expiry_watch: AbortOnDrop,
     drain_timeout: Duration,
     smtp: Arc<SmtpClient>,
     certificates: Arc<CertificateFiles>,
@@ -236,6 +237,8 @@ impl Bridge {
         );
         let crl_watch = AbortOnDrop(tokio::spawn(crl_watch));
         let room_watch = AbortOnDrop(tokio::spawn(room_watch.run()));
+        let expiry_watch = expiry_watch::run(expiry_watch::files(config), Arc::clone(&clock));
+        let expiry_watch = AbortOnDrop(tokio::spawn(expiry_watch));
         let xdr = HttpThread::start("xdr", move || listener.into_server())?;
         let operator = HttpThread::start("operator", move || operator.into_server())?;
         let control = HttpThread::start("control", move || control.into_server())?;
@@ -260,6 +263,7 @@ impl Bridge {
             outbox,
             _crl_watch: crl_watch,
             _room_watch: room_watch,
+            _expiry_watch: expiry_watch,
             drain_timeout: config.delivery.drain_timeout,
             smtp,
             certificates,

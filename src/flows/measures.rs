@@ -70,6 +70,9 @@ pub const SMTP_MESSAGE_BYTES: &str = "xdbridge_smtp_message_bytes";
 /// Days until a file of revocation lists is stale; below 0 it is. Label: `file`, its path.
 pub const CRL_DAYS_LEFT: &str = "xdbridge_crl_days_left";
 
+/// Days until a certificate of our own ends; below 0 it has. Label: `file`, its path.
+pub const CERTIFICATE_DAYS_LEFT: &str = "xdbridge_certificate_days_left";
+
 /// What is wrong with files of revocation lists now; 0 is well.
 pub const CRL_PROBLEMS: &str = "xdbridge_crl_problems";
 
@@ -149,6 +152,10 @@ pub fn describe() {
     describe_gauge!(
         CRL_DAYS_LEFT,
         "Days until a file of revocation lists is stale; below 0 it is"
+    );
+    describe_gauge!(
+        CERTIFICATE_DAYS_LEFT,
+        "Days until a certificate of our own ends; below 0 it has"
     );
     describe_gauge!(
         CRL_PROBLEMS,

@@ -25,6 +25,7 @@ mod dialects;
 mod dns_mail_hosts;
 mod edge_reports;
 mod exchange_commands;
+mod expiry;
 mod faults;
 mod fidelity;
 mod gate;

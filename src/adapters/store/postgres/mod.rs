@@ -626,7 +626,10 @@ impl Readiness for PostgresStore {
     async fn check(&self) -> Result<(), &'static str> {
         self.commit(UnitOfWork::default())
             .await
-            .map_err(|_| "the store cannot be written")?;
+            .map_err(|failure| match failure {
+                StoreError::NoSpace => "no space is left for the store",
+                _ => "the store cannot be written",
+            })?;
         self.load(ExchangeId(uuid::Uuid::nil()))
             .await
             .map_err(|_| "the store cannot be read")?;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 
 use super::SqliteStore;
 use crate::{
-    flows::ports::{Exchanges, Readiness, UnitOfWork},
+    flows::ports::{Exchanges, Readiness, StoreError, UnitOfWork},
     formats::ids::ExchangeId,
 };
 
@@ -18,7 +18,10 @@ impl Readiness for SqliteStore {
     async fn check(&self) -> Result<(), &'static str> {
         self.commit(UnitOfWork::default())
             .await
-            .map_err(|_| "the store cannot be written")?;
+            .map_err(|failure| match failure {
+                StoreError::NoSpace => "no space is left for the store",
+                _ => "the store cannot be written",
+            })?;
         self.load(ExchangeId(uuid::Uuid::nil()))
             .await
             .map_err(|_| "the store cannot be read")?;
