@@ -27,7 +27,8 @@ use crate::{
         routing::{RouteConfig, Routes},
     },
     flows::settings::{
-        AuditSettings, DeliverySettings, NodeSettings, NotificationSettings, ReceivingSettings,
+        AuditSettings, DeliverySettings, DiscoverySettings, NodeSettings, NotificationSettings,
+        ReceivingSettings,
     },
     formats::{limits::Limits, xdm::Institution},
 };
@@ -47,6 +48,8 @@ pub struct Config {
     pub smtp: SmtpConfig,
     /// `[dns]`.
     pub dns: DnsConfig,
+    /// `[discovery]`.
+    pub discovery: DiscoverySettings,
     /// `[certificates]`.
     pub certificates: CertificatesConfig,
     /// `[store]`.
@@ -351,6 +354,9 @@ impl Config {
         if self.certificates.crl_refresh.is_zero() {
             problem("certificates.crl_refresh", "longer than 0s");
         }
+        if self.discovery.dns_timeout.is_zero() {
+            problem("discovery.dns_timeout", "longer than 0s");
+        }
         if self.node.name.trim().is_empty() {
             problem("node.name", "a name that no other node has");
         }
@@ -524,7 +530,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 32] = [
+        let tables: [&[&str]; 33] = [
             &[],
             &["log"],
             &["soap"],
@@ -535,6 +541,7 @@ mod tests {
             &["smtp", "client"],
             &["smtp", "client", "domains", "hisp.example"],
             &["dns"],
+            &["discovery"],
             &["certificates"],
             &["certificates", "domains[]"],
             &["certificates", "domains[]", "identities[]"],

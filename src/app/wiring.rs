@@ -11,7 +11,7 @@ use crate::{
     adapters::{
         certificates::CertificateFiles,
         control::{ControlListener, ControlPath},
-        dns::{self, DnsMailHosts},
+        dns::{self, CertQuestions, DnsCertificates, DnsMailHosts, config::DnsConfig},
         operator::{Measured, OperatorListener, OperatorParts},
         smtp_client::SmtpClient,
         smtp_server::{SmtpListener, SmtpParts, SmtpServer, SmtpServerConfig},
@@ -26,6 +26,7 @@ use crate::{
     flows::{
         budget::ByteBudget,
         cpu::CpuPool,
+        directory::Directory,
         edge_reports::EdgeReports,
         effects::Effects,
         keyed::KeyedPlaces,
@@ -37,7 +38,7 @@ use crate::{
         },
         report::Reports,
         room::RoomWatch,
-        to_direct::{Readings, SubmissionsUnderWay, ToDirect},
+        to_direct::{LookUps, Readings, SubmissionsUnderWay, ToDirect},
         to_xdr::ToXdr,
     },
     formats::audit::{AuditKind, AuditOutcome, AuditRecord},
@@ -116,7 +117,7 @@ impl Bridge {
             clock: Arc::clone(&clock),
             store: Arc::clone(&exchanges),
             bodies: store.clone() as Arc<dyn Bodies>,
-            certificates: certificates.clone() as Arc<dyn FindCertificates>,
+            directory: directory(config, &certificates, &cpu, &clock)?,
             own_domains: certificates.clone() as Arc<dyn OwnDomains>,
             endpoints: Arc::clone(&endpoints),
             mail: smtp.clone() as Arc<dyn SendMail>,
@@ -135,6 +136,7 @@ impl Bridge {
                 endpoints: Arc::clone(&endpoints),
                 limits: Arc::new(config.limits.clone()),
             }),
+            look_ups: LookUps::default(),
             under_way: SubmissionsUnderWay::new(1),
             readings: Readings::default(),
         };
@@ -346,6 +348,28 @@ impl Bridge {
     }
 }
 
+/// Where certificates are looked for: files, then the DNS, the address before the domain (DISC-1, DISC-4).
+pub(in crate::app) fn directory(
+    config: &Config,
+    files: &Arc<CertificateFiles>,
+    cpu: &CpuPool,
+    clock: &Arc<dyn Clock>,
+) -> anyhow::Result<Directory> {
+    let mut sources = vec![Arc::clone(files) as Arc<dyn FindCertificates>];
+    if config.discovery.dns {
+        let settings = DnsConfig {
+            servers: config.dns.servers.clone(),
+            timeout: config.discovery.dns_timeout,
+            attempts: config.discovery.dns_attempts,
+        };
+        let questions = CertQuestions::new(&settings, Arc::clone(clock)).context("dns")?;
+        let questions = Arc::new(questions);
+        sources.push(Arc::new(DnsCertificates::of_addresses(questions.clone())));
+        sources.push(Arc::new(DnsCertificates::of_domains(questions)));
+    }
+    Ok(Directory::new(sources, cpu.clone(), Arc::clone(clock)))
+}
+
 /// Posts to the endpoints, and to where partners take outcomes.
 fn soap_client(
     config: &Config,
@@ -399,7 +423,7 @@ fn to_xdr(
         store: Arc::clone(&to_direct.store),
         bodies: Arc::clone(&to_direct.bodies),
         own_domains: Arc::clone(&to_direct.own_domains),
-        certificates: Arc::clone(&to_direct.certificates),
+        directory: to_direct.directory.clone(),
         endpoints: Arc::clone(&to_direct.endpoints),
         partners: Arc::clone(partners),
         sources: Arc::new(config.sources.clone()),

@@ -2,6 +2,7 @@
 
 pub mod bounce;
 pub mod destination;
+pub mod discovery;
 pub mod endpoint;
 pub mod exchange;
 pub mod judge;

@@ -82,19 +82,50 @@ impl OwnDomain {
         purpose: Purpose,
         now: Timestamp,
     ) -> Result<Chosen, Judgement> {
-        let question = Question::of(candidates, brought, address, purpose);
-        if let Some(chosen) = self.judged.find(question, now) {
-            return Ok(chosen);
+        let mut judgement = self.examine(candidates, brought, address, purpose, now);
+        judgement.chosen.take().ok_or(judgement)
+    }
+
+    /// The same with what became of each candidate, whatever was chosen. Of a judgement that stands from a moment ago
+    /// only the chosen one is known: it has no verdicts.
+    pub fn examine(
+        &self,
+        candidates: &[CertificateCandidate],
+        brought: &[X509],
+        address: &DirectAddress,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Judgement {
+        if let Some(judgement) = self.recall(candidates, brought, address, purpose, now) {
+            return judgement;
         }
         let intermediates: Vec<X509> = self.intermediates.iter().chain(brought).cloned().collect();
         let terms = self.terms(&intermediates);
-        let mut judgement = trust::judge(candidates, address, purpose, &terms, now);
-        let Some(chosen) = judgement.chosen.take() else {
-            return Err(judgement);
-        };
-        let change = self.revocation.next_change(now);
-        self.judged.keep(question, now, change, &chosen);
-        Ok(chosen)
+        let judgement = trust::judge(candidates, address, purpose, &terms, now);
+        if let Some(chosen) = &judgement.chosen {
+            let question = Question::of(candidates, brought, address, purpose);
+            let change = self.revocation.next_change(now);
+            self.judged.keep(question, now, change, chosen);
+        }
+        judgement
+    }
+
+    /// The judgement that stands from a moment ago, if one does.
+    pub fn recall(
+        &self,
+        candidates: &[CertificateCandidate],
+        brought: &[X509],
+        address: &DirectAddress,
+        purpose: Purpose,
+        now: Timestamp,
+    ) -> Option<Judgement> {
+        let question = Question::of(candidates, brought, address, purpose);
+        let chosen = self.judged.find(question, now)?;
+        Some(Judgement {
+            chosen: Some(chosen),
+            verdicts: Vec::new(),
+            refusal: None,
+        })
     }
 
     /// What it judges certificates by; `intermediates` complete the paths.

@@ -1,6 +1,7 @@
 //! Is this certificate acceptable for this address at this time? (certificates.md sections 1, 2, 6.) The one judgement
 //! for recipients' certificates before encrypting and for signers' certificates after verifying (BIND-4).
 
+mod checks;
 mod path;
 mod recent;
 mod revocation;
@@ -25,12 +26,13 @@ use crate::formats::{
 
 use path::{Path, Search};
 
+pub use checks::Check;
 pub use path::PathFault;
 pub use recent::{Question, RecentJudgements};
 pub use revocation::{Doubt, Revocation, WhenUnknown, has_begun, is_crl_of};
 
 /// One certificate as it was found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CertificateCandidate {
     /// Its DER form, not yet parsed: garbage beside a good certificate must not spoil it (DNS-7).
     pub der: Vec<u8>,
@@ -241,6 +243,17 @@ pub struct Judgement {
     pub refusal: Option<Refusal>,
 }
 
+impl Judgement {
+    /// The judgement over no candidate at all.
+    pub fn of_nothing() -> Self {
+        Self {
+            chosen: None,
+            verdicts: Vec::new(),
+            refusal: Some(Reason::NoCertificate.into()),
+        }
+    }
+}
+
 /// What a path to trust is made of.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms<'a> {
@@ -290,30 +303,22 @@ pub fn judge(
     }
 }
 
-/// Table RT over all candidates: `certificateRevoked` when one is revoked (REV-5), `untrusted` when one would serve but
-/// for its path, else `noCertificate`.
-fn refusal(verdicts: &[Verdict]) -> Refusal {
-    let mut faults = verdicts.iter().filter_map(|verdict| verdict.fault.as_ref());
-    Refusal {
-        is_temporary: faults.any(Fault::is_temporary),
-        reason: reason(verdicts),
+/// Table RT over all candidates, of one source or of several: `certificateRevoked` when one is revoked (REV-5),
+/// `untrusted` when one would serve but for its path, else `noCertificate`.
+pub fn refusal<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Refusal {
+    let faults = verdicts.into_iter().filter_map(|it| it.fault.as_ref());
+    let mut refusal = Refusal::from(Reason::NoCertificate);
+    for fault in faults {
+        refusal.is_temporary |= fault.is_temporary();
+        refusal.reason = match (fault, refusal.reason) {
+            (Fault::Path(PathFault::Revoked { .. }), _) | (_, Reason::CertificateRevoked) => {
+                Reason::CertificateRevoked
+            }
+            (Fault::Path(_), _) => Reason::Untrusted,
+            (_, reason) => reason,
+        };
     }
-}
-
-fn reason(verdicts: &[Verdict]) -> Reason {
-    let is_revoked = |verdict: &Verdict| {
-        let fault = verdict.fault.as_ref();
-        matches!(fault, Some(Fault::Path(PathFault::Revoked { .. })))
-    };
-    if verdicts.iter().any(is_revoked) {
-        return Reason::CertificateRevoked;
-    }
-    let fell_at_path = |verdict: &Verdict| matches!(verdict.fault, Some(Fault::Path(_)));
-    if verdicts.iter().any(fell_at_path) {
-        Reason::Untrusted
-    } else {
-        Reason::NoCertificate
-    }
+    refusal
 }
 
 fn is_better(new: &Chosen, best: &Chosen) -> bool {

@@ -51,6 +51,14 @@ pub const NOTICES_RECEIVED: &str = "xdbridge_received_notices_total";
 /// Recipients that were settled. Label: `outcome` (`success`, or the token of mdn.md table RT).
 pub const RECIPIENT_OUTCOMES: &str = "xdbridge_recipient_outcomes_total";
 
+/// Searches for a certificate of a recipient, or of the sender whom a notice goes to. Label: `result` (`found`,
+/// `pending`: to be asked again, or the token of mdn.md table RT).
+pub const CERTIFICATE_SEARCHES: &str = "xdbridge_certificate_searches_total";
+
+/// Questions for CERT records. Labels: `name` (`address` or `domain`), `answer` (`certificates`, `none`, or `failed`:
+/// no answer, or one that may pass), `from` (`cache` or `servers`).
+pub const CERT_QUERIES: &str = "xdbridge_cert_queries_total";
+
 /// SMTP sessions that ended. Label: `end` (`quit`, `broken`, `timeout`, `errors`, `tls`, `injection`, `pipelining`,
 /// `early`, `size` or `stop`).
 pub const SMTP_SESSIONS: &str = "xdbridge_smtp_sessions_total";
@@ -137,6 +145,11 @@ pub fn describe() {
         "What received MDNs and DSNs said of single recipients"
     );
     describe_counter!(RECIPIENT_OUTCOMES, "Recipients that were settled");
+    describe_counter!(
+        CERTIFICATE_SEARCHES,
+        "Searches for a certificate of a recipient or of a notice's receiver"
+    );
+    describe_counter!(CERT_QUERIES, "Questions for CERT records");
     describe_counter!(SMTP_SESSIONS, "SMTP sessions that ended");
     describe_gauge!(SMTP_CONNECTIONS, "SMTP connections that are open");
     describe_counter!(

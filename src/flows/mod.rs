@@ -5,6 +5,7 @@ pub mod budget;
 pub mod convert;
 pub mod cpu;
 pub mod deadlines;
+pub mod directory;
 pub mod edge_reports;
 pub mod effects;
 pub mod fault_points;

@@ -53,8 +53,9 @@ pub struct Outbox {
     pub clock: Arc<dyn Clock>,
     /// Rung whenever effects were committed.
     pub wake: Arc<Notify>,
-    /// How many run at once, posts aside, which have places by endpoint or partner. A quarter is kept for everything but
-    /// hand-overs, which may take long: deadlines, seals and reports never wait for a slow next hop.
+    /// How many run at once, posts aside, which have places by endpoint or partner, and look-ups, which have as many
+    /// places of their own. A quarter is kept for everything but hand-overs, which may take long: deadlines, seals and
+    /// reports never wait for a slow next hop.
     pub workers: usize,
     /// How long a claim lasts.
     pub lease: Duration,
@@ -66,6 +67,8 @@ pub struct Outbox {
 struct Places {
     claims: Arc<Semaphore>,
     sends: Semaphore,
+    /// Look-ups wait for name servers, and nothing else waits for them.
+    look_ups: Semaphore,
     others: Semaphore,
     waiting: KeyedPlaces<Destination>,
     destinations: KeyedPlaces<Destination>,
@@ -112,6 +115,7 @@ impl Outbox {
         let places = Arc::new(Places {
             claims: Arc::new(Semaphore::new(self.workers.max(1) * CLAIMS_FOR_EACH_PLACE)),
             sends: Semaphore::new(sends),
+            look_ups: Semaphore::new(self.workers.max(1)),
             others: Semaphore::new(reserved),
             waiting: KeyedPlaces::new(CLAIMS_TO_ONE_DESTINATION),
             destinations: KeyedPlaces::new(at_once),
@@ -172,14 +176,19 @@ impl Outbox {
         self.store.lease_on_commit(self.lease, 0);
         // What only waits for a place is left to the next start; what runs is waited for.
         places.sends.close();
+        places.look_ups.close();
         places.others.close();
         places.destinations.close();
         while running.join_next().await.is_some() {}
     }
 
     async fn run_by_itself(&self, claim: &Claim, places: &Places) {
+        let lane = match claim.effect {
+            Effect::LookUp { .. } => &places.look_ups,
+            _ => &places.others,
+        };
         // A closed lane means that the bridge stops.
-        if let Ok(_place) = places.others.acquire().await {
+        if let Ok(_place) = lane.acquire().await {
             self.run_in_time(claim).await;
         }
     }

@@ -22,7 +22,10 @@ pub use self::{
         SmtpPeer, SmtpTls,
     },
 };
-pub use crate::bridge::trust::CertificateCandidate;
+pub use crate::bridge::{
+    discovery::{Lookup, LookupStep},
+    trust::CertificateCandidate,
+};
 use crate::{
     bridge::{
         exchange::{Effect, Exchange, NextHop, Scheduled},
@@ -42,10 +45,13 @@ pub trait Clock: Send + Sync {
 
 // --- certificates ------------------------------------------------------------------------------
 
-/// Finds the public certificates of an address. Whether one of them may be used is [`crate::bridge::trust`]'s
-/// question.
+/// One source of public certificates. Whether one of them may be used is [`crate::bridge::trust`]'s question, and
+/// whether another source is asked [`super::directory::Directory`]'s.
 #[async_trait]
 pub trait FindCertificates: Send + Sync {
+    /// What `owner` is looked for by, as a step names it.
+    fn question(&self, owner: &DirectAddress) -> String;
+
     /// Everything that this source knows of `owner`, and the steps that led to it.
     async fn find(&self, owner: &DirectAddress) -> Lookup;
 }
@@ -54,29 +60,6 @@ pub trait FindCertificates: Send + Sync {
 pub trait OwnDomains: Send + Sync {
     /// The domain's keys and trust; `None` for a domain that is not served here.
     fn find(&self, name: &DomainName) -> Option<std::sync::Arc<OwnDomain>>;
-}
-
-/// What a look-up gave.
-#[derive(Clone, Debug, Default)]
-pub struct Lookup {
-    /// Certificates, best source first.
-    pub candidates: Vec<CertificateCandidate>,
-    /// What was asked and answered, for `explain`.
-    pub steps: Vec<LookupStep>,
-    /// Whether a step failed in a way that may pass (SERVFAIL, time-out): the absence of a certificate is then not
-    /// known for sure (DISC-3).
-    pub is_transient: bool,
-}
-
-/// One question to one source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LookupStep {
-    /// Who was asked what.
-    pub question: String,
-    /// What came back.
-    pub answer: String,
-    /// How long it took.
-    pub took: Duration,
 }
 
 // --- mail --------------------------------------------------------------------------------------

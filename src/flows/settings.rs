@@ -112,6 +112,30 @@ impl DeliverySettings {
     }
 }
 
+/// Where certificates are looked for that no file has: `[discovery]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiscoverySettings {
+    /// Whether the DNS is asked for CERT records, of the address and then of its domain. Its name servers are those of
+    /// `[dns]`. What is found there counts only if it leads to an anchor. Default true (DISC-1).
+    pub dns: bool,
+    /// Longest wait for one answer. Default `"3s"` (DISC-5).
+    #[serde(with = "duration_text")]
+    pub dns_timeout: Duration,
+    /// How often a question is repeated when no answer comes. Default 2.
+    pub dns_attempts: u8,
+}
+
+impl Default for DiscoverySettings {
+    fn default() -> Self {
+        Self {
+            dns: true,
+            dns_timeout: Duration::from_secs(3),
+            dns_attempts: 2,
+        }
+    }
+}
+
 /// How notices are written to the senders of mail: `[notification]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -252,20 +252,27 @@ impl OwnDomains for CertificateFiles {
 
 #[async_trait]
 impl FindCertificates for CertificateFiles {
+    fn question(&self, owner: &DirectAddress) -> String {
+        if self.current().domains.contains_key(owner.domain()) {
+            "certificates of our own keys".to_owned()
+        } else {
+            "certificate files".to_owned()
+        }
+    }
+
     async fn find(&self, owner: &DirectAddress) -> Lookup {
         let current = self.current();
-        // Mail to a domain that we serve comes back to us (MR-5): we open it with our own keys and no others.
-        let (index, question) = if current.domains.contains_key(owner.domain()) {
-            (&current.own, "certificates of our own keys")
-        } else {
-            (&current.peers, "certificate files")
-        };
+        // Mail to a domain that we serve comes back to us (MR-5): we open it with our own keys and no others, whatever
+        // anybody publishes.
+        let is_own = current.domains.contains_key(owner.domain());
+        let index = if is_own { &current.own } else { &current.peers };
         let candidates = index.find(owner);
         let step = LookupStep {
-            question: question.to_owned(),
+            question: self.question(owner),
             answer: match candidates.len() {
                 0 => "no certificate".to_owned(),
-                count => format!("{count} certificate(s)"),
+                1 => "1 certificate".to_owned(),
+                count => format!("{count} certificates"),
             },
             // They are in memory.
             took: Duration::ZERO,
@@ -274,6 +281,7 @@ impl FindCertificates for CertificateFiles {
             candidates,
             steps: vec![step],
             is_transient: false,
+            is_last: is_own,
         }
     }
 }

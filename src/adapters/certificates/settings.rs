@@ -14,7 +14,8 @@ use crate::{
 #[serde(default, deny_unknown_fields)]
 pub struct CertificatesConfig {
     /// Files, or folders of files, with certificates of recipients at other HISPs, such as `["certificates/peers"]`.
-    /// A recipient is found by subjectAltName. CA certificates among them complete paths. Default none.
+    /// A recipient is found by subjectAltName; what is found here is used before what the DNS has. CA certificates among
+    /// them complete paths. Default none.
     pub recipients: Vec<PathBuf>,
     /// How often the files of revocation lists are looked at, such as `"30s"`; those that changed are read. Default
     /// `"1m"`.

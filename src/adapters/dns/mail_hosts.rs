@@ -5,14 +5,12 @@ use std::{collections::HashSet, net::IpAddr};
 use async_trait::async_trait;
 use hickory_resolver::{
     TokioResolver,
-    net::{DnsError, NetError, NoRecords},
-    proto::{
-        op::ResponseCode,
-        rr::{Name, RData, RecordType},
-    },
+    net::NetError,
+    proto::rr::{Name, RData, RecordType},
 };
 use uuid::Uuid;
 
+use super::absence::{Absence, cause};
 use crate::{
     flows::ports::{FindMailHosts, MailHost, MailHostError},
     formats::ids::DomainName,
@@ -209,41 +207,8 @@ fn random_number() -> u64 {
 }
 
 fn transient(error: &NetError) -> MailHostError {
-    // The kind only: the full text may be long and adds names that are known anyway.
-    let detail = match error {
-        NetError::Timeout => "no answer in time".to_owned(),
-        NetError::Dns(DnsError::ResponseCode(code)) => format!("response code {code}"),
-        NetError::Dns(DnsError::NoRecordsFound(none)) => {
-            format!("response code {}", none.response_code)
-        }
-        other => other.as_metrics_label().replace('_', " "),
-    };
-    MailHostError::Transient { detail }
-}
-
-/// What the lack of an answer means.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Absence {
-    /// NXDOMAIN.
-    NoSuchName,
-    /// The name exists without a record of this kind.
-    NoData,
-    /// Nobody knows.
-    Unknown,
-}
-
-impl Absence {
-    fn of(error: &NetError) -> Self {
-        match error {
-            NetError::Dns(DnsError::NoRecordsFound(NoRecords { response_code, .. })) => {
-                match *response_code {
-                    ResponseCode::NXDomain => Self::NoSuchName,
-                    ResponseCode::NoError => Self::NoData,
-                    _ => Self::Unknown,
-                }
-            }
-            _ => Self::Unknown,
-        }
+    MailHostError::Transient {
+        detail: cause(error),
     }
 }
 

@@ -2,12 +2,14 @@
 //! which the caller prints.
 
 pub mod backup;
+pub mod cert;
 pub mod config;
 pub mod convert;
 #[cfg(feature = "demo")]
 pub mod demo;
 pub mod exchange;
 mod exchange_text;
+pub mod explain;
 pub mod init;
 pub mod inspect;
 pub mod postmaster;
@@ -48,6 +50,10 @@ pub enum Command {
     Convert(convert::ConvertArgs),
     /// Copy the store on SQLite, beside a running bridge or without one, to where another bridge can be started on it.
     Backup(backup::BackupArgs),
+    /// Tell which certificate mail to an address would be encrypted to, and why: each question, certificate and check.
+    Explain(explain::ExplainArgs),
+    /// Print what has to be published, so that others find our certificates.
+    Cert(cert::CertArgs),
     /// Look at exchanges, and try again, hold, release or end one.
     Exchange(exchange::ExchangeArgs),
     /// Read and remove mail that came for whoever runs this bridge.
@@ -68,6 +74,8 @@ impl Cli {
             Command::Inspect(args) => inspect::run(&args, out),
             Command::Convert(args) => convert::run(&args, out),
             Command::Backup(args) => backup::run(&args, out),
+            Command::Explain(args) => explain::run(&args, out),
+            Command::Cert(args) => cert::run(&args, out),
             Command::Exchange(args) => exchange::run(args, out),
             Command::Postmaster(args) => postmaster::run(&args, out),
             Command::Smime(args) => smime::run(&args, out),

@@ -3,14 +3,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
-
 use super::ToDirect;
 use crate::{
     bridge::{
         exchange::Reason,
         own_domain::OwnDomain,
-        trust::{CertificateCandidate, Chosen, Doubt, Purpose, Question, Refusal},
+        trust::{CertificateCandidate, Chosen, Doubt, Refusal},
     },
     flows::{cpu::Urgency, records::alarm_revocation_unknown},
     formats::ids::{CertificateFingerprint, DirectAddress},
@@ -42,28 +40,23 @@ impl ToDirect {
         own: &Arc<OwnDomain>,
         limit: Duration,
     ) -> Decision {
-        let Ok(lookup) = tokio::time::timeout(limit, self.certificates.find(address)).await else {
-            return Decision::Pending(Reason::NoCertificate);
-        };
-        let is_transient = lookup.is_transient;
-        let judgement = self
-            .judge(address, lookup.candidates, own, self.clock.now())
-            .await;
-        match judgement {
-            Ok((found, chosen)) => Decision::Found {
-                certificate: found.der,
-                origin: found.origin,
-                doubt: chosen.doubt,
+        let urgency = Urgency::PeerWaits;
+        let search = self.directory.search(address, own, limit, urgency).await;
+        match search.outcome() {
+            Ok(found) => Decision::Found {
+                certificate: found.candidate.der.clone(),
+                origin: found.candidate.origin.clone(),
+                doubt: found.chosen.doubt,
             },
             // A revoked or untrusted certificate says more than a source that did not answer, but a source that did
             // not answer may still hold a better one.
-            Err(refusal) if is_transient || refusal.is_temporary => {
-                if refusal.is_temporary {
+            Err(not_found) if not_found.may_pass() => {
+                if not_found.waits_for_revocation {
                     alarm_revocation_unknown(&own.name);
                 }
-                Decision::Pending(refusal.reason)
+                Decision::Pending(not_found.reason)
             }
-            Err(refusal) => Decision::Refused(refusal.reason),
+            Err(not_found) => Decision::Refused(not_found.reason),
         }
     }
 
@@ -73,42 +66,18 @@ impl ToDirect {
         address: &DirectAddress,
         der: Vec<u8>,
         own: &Arc<OwnDomain>,
-        now: Timestamp,
     ) -> Result<Chosen, Refusal> {
         let candidate = CertificateCandidate {
             der,
             origin: "accept".to_owned(),
         };
-        let (_, chosen) = self.judge(address, vec![candidate], own, now).await?;
-        Ok(chosen)
-    }
-
-    /// The candidate that serves, and what was decided about it.
-    async fn judge(
-        &self,
-        address: &DirectAddress,
-        candidates: Vec<CertificateCandidate>,
-        own: &Arc<OwnDomain>,
-        now: Timestamp,
-    ) -> Result<(CertificateCandidate, Chosen), Refusal> {
-        let question = Question::of(&candidates, &[], address, Purpose::Encrypt);
-        let chosen = match own.judged.find(question, now) {
-            // Known from a moment ago: no thread needs to be asked.
-            Some(chosen) => Ok((candidates, chosen)),
-            None => {
-                let (address, own) = (address.clone(), Arc::clone(own));
-                let judging = self.cpu.run(Urgency::PeerWaits, move || {
-                    let chosen = own.judge(&candidates, &address, Purpose::Encrypt, now)?;
-                    Ok((candidates, chosen))
-                });
-                judging
-                    .await
-                    .unwrap_or_else(|_| Err(Refusal::from(Reason::Internal)))
-            }
-        };
-        let (candidates, chosen): (Vec<CertificateCandidate>, Chosen) = chosen?;
-        let candidate = candidates.into_iter().nth(chosen.index);
-        Ok((candidate.ok_or(Reason::Internal)?, chosen))
+        let (stored, urgency) = ([candidate], Urgency::PeerWaits);
+        let judging = self.directory.judge(address, &stored, own, urgency);
+        let judgement = judging.await.map_err(|_| Refusal::from(Reason::Internal))?;
+        let nothing = || Refusal::from(Reason::NoCertificate);
+        judgement
+            .chosen
+            .ok_or_else(|| judgement.refusal.unwrap_or_else(nothing))
     }
 }
 

@@ -1,16 +1,36 @@
 //! A certificate that was not found in time is looked for again, until the queue's lifetime ends.
 
+use jiff::SignedDuration;
 use uuid::Uuid;
 
-use super::{ToDirect, certificates::Decision};
+use super::{ToDirect, certificates::Decision, record::resolved};
 use crate::{
     bridge::exchange::{Event, EventKind, Leg, Origin, Reason},
     flows::{
+        keyed::KeyedPlaces,
         ports::{Claim, StoreError},
         transition::{self, Extras},
     },
-    formats::ids::{LegId, MessageId},
+    formats::{
+        audit::AuditRecord,
+        ids::{DomainName, LegId, MessageId},
+    },
 };
+
+/// Look-ups at once for recipients in one domain.
+const AT_ONCE_IN_ONE_DOMAIN: usize = 8;
+/// When one comes again for which there was no place.
+const BUSY_DELAY: SignedDuration = SignedDuration::from_secs(5);
+
+/// Look-ups that are under way in the background, by the recipient's domain: one whose name servers are silent keeps no
+/// other waiting.
+pub struct LookUps(KeyedPlaces<DomainName>);
+
+impl Default for LookUps {
+    fn default() -> Self {
+        Self(KeyedPlaces::new(AT_ONCE_IN_ONE_DOMAIN))
+    }
+}
 
 impl ToDirect {
     /// Runs `LookUp`: one attempt for one recipient.
@@ -37,49 +57,61 @@ impl ToDirect {
                 recipient: recipient.address.clone(),
                 reason: Reason::Internal,
             };
-            return self.finish_look_up(claim, kind).await;
+            return self.finish_look_up(claim, kind, Vec::new()).await;
+        };
+        let address = recipient.address.clone();
+        let Some(_place) = self.look_ups.0.try_enter(address.domain()) else {
+            let at = self.clock.now() + BUSY_DELAY;
+            return self.store.give_back(claim, at).await;
         };
         let limit = self.settings.background_lookup;
-        let address = recipient.address.clone();
-        match self.decide(&address, &own, limit).await {
+        let decision = self.decide(&address, &own, limit).await;
+        let audit = match &decision {
+            // Where it was found, as the audit has it of those that are found at accept.
+            Decision::Found { .. } => {
+                let now = self.clock.now();
+                vec![resolved(now, claim.exchange, &address, &decision)]
+            }
+            Decision::Refused(_) | Decision::Pending(_) => Vec::new(),
+        };
+        let kind = match decision {
             Decision::Found { certificate, .. } => {
                 let message_id = MessageId::from_uuid(Uuid::new_v4(), from.domain());
                 let policy = self.destinations.policy_of(&address).clone();
                 let leg = Leg::mail(LegId::random(), message_id, policy);
-                let kind = EventKind::CertificateFound {
+                EventKind::CertificateFound {
                     recipient: address,
                     certificate,
                     leg,
-                };
-                self.finish_look_up(claim, kind).await
+                }
             }
-            Decision::Refused(reason) => {
-                let kind = EventKind::RecipientRefused {
-                    recipient: address,
-                    reason,
-                };
-                self.finish_look_up(claim, kind).await
-            }
-            Decision::Pending(reason) => {
-                let retry_at = self.next_attempt(&exchange, attempt, self.clock.now());
-                let kind = EventKind::LookUpDeferred {
-                    recipient: address,
-                    reason,
-                    attempt,
-                    retry_at,
-                };
-                self.finish_look_up(claim, kind).await
-            }
-        }
+            Decision::Refused(reason) => EventKind::RecipientRefused {
+                recipient: address,
+                reason,
+            },
+            Decision::Pending(reason) => EventKind::LookUpDeferred {
+                recipient: address,
+                reason,
+                attempt,
+                retry_at: self.next_attempt(&exchange, attempt, self.clock.now()),
+            },
+        };
+        self.finish_look_up(claim, kind, audit).await
     }
 
-    async fn finish_look_up(&self, claim: &Claim, kind: EventKind) -> Result<(), StoreError> {
+    async fn finish_look_up(
+        &self,
+        claim: &Claim,
+        kind: EventKind,
+        audit: Vec<AuditRecord>,
+    ) -> Result<(), StoreError> {
         let event = Event {
             at: self.clock.now(),
             kind,
         };
         let extras = Extras {
             done: Some(claim.clone()),
+            audit,
             ..Extras::default()
         };
         transition::apply(&self.store, claim.exchange, &[event], extras).await?;

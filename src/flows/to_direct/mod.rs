@@ -24,8 +24,9 @@ use std::sync::Arc;
 use super::{
     cpu::CpuPool,
     deadlines,
+    directory::Directory,
     edge_reports::EdgeReports,
-    ports::{Bodies, Claim, Clock, Exchanges, FindCertificates, OwnDomains, SendMail, StoreError},
+    ports::{Bodies, Claim, Clock, Exchanges, OwnDomains, SendMail, StoreError},
     settings::DeliverySettings,
 };
 use crate::{
@@ -37,6 +38,7 @@ use crate::{
     },
     formats::{audit::PatientIdPolicy, keyed_hash::KeyedHash, limits::Limits, xdm::Institution},
 };
+pub use look_up::LookUps;
 pub use readings::Readings;
 pub use resubmission::SubmissionsUnderWay;
 
@@ -48,8 +50,8 @@ pub struct ToDirect {
     pub store: Arc<dyn Exchanges>,
     /// Bodies.
     pub bodies: Arc<dyn Bodies>,
-    /// Certificates of recipients.
-    pub certificates: Arc<dyn FindCertificates>,
+    /// Where certificates of recipients are looked for.
+    pub directory: Directory,
     /// The domains that we serve: signing keys and trust anchors.
     pub own_domains: Arc<dyn OwnDomains>,
     /// The XDR systems behind the domains that we serve: their mail is taken here as well (MR-5).
@@ -76,6 +78,8 @@ pub struct ToDirect {
     pub patient_id_key: KeyedHash,
     /// Takes what comes in place of submissions: what endpoints say later.
     pub edges: Arc<EdgeReports>,
+    /// Look-ups that are under way in the background.
+    pub look_ups: LookUps,
     /// Submissions that are being decided now.
     pub under_way: SubmissionsUnderWay,
     /// What was read of requests and not sealed yet.

@@ -265,7 +265,8 @@ fn recipient(
     }
 }
 
-fn resolved(
+/// The audit record of what was decided about a recipient.
+pub(super) fn resolved(
     now: jiff::Timestamp,
     exchange: ExchangeId,
     address: &DirectAddress,

@@ -151,7 +151,7 @@ impl ToDirect {
             let address = recipient.address.clone();
             let candidate = recipient.certificate.clone();
             let verdict = match candidate {
-                Some(der) => self.judge_stored(&address, der, own, now).await,
+                Some(der) => self.judge_stored(&address, der, own).await,
                 None => Err(Reason::NoCertificate.into()),
             };
             let (at, recipient) = (now, address.clone());

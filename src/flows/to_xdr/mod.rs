@@ -29,10 +29,11 @@ use super::{
     budget::ByteBudget,
     cpu::CpuPool,
     deadlines,
+    directory::Directory,
     keyed::KeyedPlaces,
     ports::{
-        Bodies, Claim, Clock, Exchanges, FindCertificates, KeepPostmasterMail, LookupKey,
-        OwnDomains, PostXdr, SendMail, StoreError,
+        Bodies, Claim, Clock, Exchanges, KeepPostmasterMail, LookupKey, OwnDomains, PostXdr,
+        SendMail, StoreError,
     },
     settings::{NotificationSettings, ReceivingSettings},
 };
@@ -55,8 +56,8 @@ pub struct ToXdr {
     pub bodies: Arc<dyn Bodies>,
     /// The domains that we serve: keys that open mail, and trust anchors.
     pub own_domains: Arc<dyn OwnDomains>,
-    /// Certificates of the senders, for notices.
-    pub certificates: Arc<dyn FindCertificates>,
+    /// Where certificates of the senders are looked for, for notices.
+    pub directory: Directory,
     /// The XDR systems, and whom each serves.
     pub endpoints: Arc<XdrEndpoints>,
     /// The XDR systems that submit: notices come to the addresses that they send as.

@@ -14,7 +14,7 @@ use crate::{
         exchange::{Event, EventKind, Exchange, MdnToSend, Origin, Reason, Recipient, SealedMail},
         own_domain::OwnDomain,
         retry,
-        trust::{CertificateCandidate, Chosen, Purpose},
+        trust::{CertificateCandidate, Chosen, Judgement},
     },
     flows::{
         cpu::Urgency,
@@ -171,7 +171,7 @@ impl ToXdr {
             measures::count_alarm("no_key");
             return never("no key signs for the recipient");
         }
-        let (certificate, doubt) = match self.certificate_of(subject, &own, now).await {
+        let (certificate, doubt) = match self.certificate_of(subject, &own).await {
             Ok(chosen) => (chosen.certificate, chosen.doubt),
             Err(cause) => return Ok(Err(cause)),
         };
@@ -235,29 +235,35 @@ impl ToXdr {
         &self,
         subject: &Subject<'_>,
         own: &Arc<OwnDomain>,
-        now: Timestamp,
     ) -> Result<Chosen, NotMade> {
-        let looking = tokio::time::timeout(LOOK_UP_LIMIT, self.certificates.find(subject.to));
-        let found = looking.await.map(|lookup| lookup.candidates);
+        let (to, urgency) = (subject.to, Urgency::CanWait);
+        let search = self.directory.search(to, own, LOOK_UP_LIMIT, urgency).await;
+        let not_found = match search.outcome() {
+            Ok(found) => return Ok(found.chosen.clone()),
+            Err(not_found) => not_found,
+        };
         let signer = subject.signer.map(|der| CertificateCandidate {
             der: der.to_vec(),
             origin: "signer".to_owned(),
         });
-        let mut is_undecided = false;
-        for candidates in [found.unwrap_or_default(), signer.into_iter().collect()] {
-            let (to, own) = (subject.to.clone(), Arc::clone(own));
-            let judging = self.cpu.run(Urgency::CanWait, move || {
-                own.judge(&candidates, &to, Purpose::Encrypt, now)
-            });
-            match judging.await {
-                Ok(Ok(chosen)) => return Ok(chosen),
-                Ok(Err(refusal)) => is_undecided |= refusal.is_temporary,
-                Err(_) => {}
-            }
-        }
-        if is_undecided {
+        let signer: Vec<CertificateCandidate> = signer.into_iter().collect();
+        let judgement = self.directory.judge(to, &signer, own, urgency).await;
+        let refusal = match judgement {
+            Ok(Judgement {
+                chosen: Some(chosen),
+                ..
+            }) => return Ok(chosen),
+            Ok(judgement) => judgement.refusal,
+            Err(_) => None,
+        };
+        let waits = refusal.is_some_and(|refusal| refusal.is_temporary);
+        if not_found.waits_for_revocation || waits {
             alarm_revocation_unknown(&own.name);
             let cause = "no revocation list told of the sender's certificate in time";
+            return Err(NotMade::NotNow(cause));
+        }
+        if not_found.is_transient {
+            let cause = "no name server told of the sender's certificate in time";
             return Err(NotMade::NotNow(cause));
         }
         let cause = "no certificate of the sender may be encrypted to";

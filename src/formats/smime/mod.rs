@@ -8,6 +8,7 @@ mod ber;
 pub mod certificate;
 pub mod crl;
 mod entity;
+pub mod facts;
 mod ffi;
 mod front;
 pub mod header;

@@ -513,6 +513,8 @@ pub(crate) fn config(folder: &Path, next_hops: NextHops<'_>) -> Config {
     config.operator.bind = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     config.store.path = data;
     config.store.key_files = vec![store_key];
+    // No test asks the name servers of the machine that it runs on.
+    config.discovery.dns = false;
     config.certificates.recipients = vec![peers];
     for (name, identity) in [
         ("direct.elm.example", &pki.direct_elm),

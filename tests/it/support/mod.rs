@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) mod bind;
 pub(crate) mod bridge;
 pub(crate) mod crl;
 #[cfg_attr(
