@@ -55,7 +55,7 @@ fn the_demo_exits_0_after_every_step_was_told_and_every_check_held() {
         last = at;
         steps.push(*name);
     }
-    let wanted = "keys mailbox EHRs bridge bridge EHR mailbox opened unpacked compared EHR compared shown MDNs EHR \
+    let wanted = "keys DNS mailbox EHRs bridge bridge EHR mailbox opened unpacked compared EHR compared shown MDNs EHR \
                   bridge bridge";
     assert_eq!(steps.join(" "), wanted);
     for (check, times) in [
@@ -88,6 +88,8 @@ fn the_demo_exits_0_after_every_step_was_told_and_every_check_held() {
             "recipient              rui.silva@direct.harbor.example Dispatched",
             2,
         ),
+        ("certificate            dns direct.harbor.example", 1),
+        ("certificate            dns referrals.direct.oak.example", 1),
         ("TLS of mails           TLSv1", 1),
         ("TLS of MDNs            TLSv1", 1),
         ("posts                  one", 1),

@@ -9,6 +9,7 @@ use super::{
     ehr::{Ehr, Posted, Referral},
     ground::{Ground, MAIL_HOST},
     mailbox::{Delivery, Mailbox},
+    name_server::NameServer,
     notices::{self, Notice},
     opening::{self, OpenedMail},
     receiver::{Receiver, Taken},
@@ -49,6 +50,7 @@ const MOST: usize = 20;
 /// All parties, ready.
 pub(super) struct Crossing {
     ground: Ground,
+    _name_server: NameServer,
     mailbox: Mailbox,
     ehr_a: Receiver,
     ehr_b: Receiver,
@@ -67,6 +69,13 @@ impl Crossing {
         let mut ground = Ground::make(dir, now).context("keys")?;
         story.step("keys", "a private CA, and certificates of it for everybody")?;
 
+        let name_server = NameServer::start(ground.published()?).await?;
+        let dns = name_server.address();
+        story.step(
+            "DNS",
+            &format!("publishes their certificates (CERT) on {dns}"),
+        )?;
+
         let mailbox = Mailbox::start(dir, vec![ground.office.clone()])?;
         let address = mailbox.address();
         story.step(
@@ -79,8 +88,8 @@ impl Crossing {
         let (at_a, at_b) = (ehr_a.address(), ehr_b.address());
         story.step("EHRs", &format!("A takes ITI-41 on {at_a}, B on {at_b}"))?;
 
-        let config_a = ground.configure_a(address, ehr_a.address(), now)?;
-        let config_b = ground.configure_b(ehr_b.address(), now)?;
+        let config_a = ground.configure_a(address, ehr_a.address(), dns, now)?;
+        let config_b = ground.configure_b(ehr_b.address(), dns, now)?;
         ground.b.open_door();
         let b = Bridge::start(&config_b, Arc::new(SystemClock), measured.clone()).await?;
         let (host, mail) = (ground.b.host, ground.b.mail());
@@ -97,6 +106,7 @@ impl Crossing {
         )?;
         Ok(Self {
             ground,
+            _name_server: name_server,
             mailbox,
             ehr_a,
             ehr_b,
@@ -309,6 +319,13 @@ impl Crossing {
         story.check(&Check::equal("status", "Taken", &found))?;
 
         let records = store.read_audit_of("demo", exchange.id).await?;
+        let domain = person.domain().to_string();
+        for (address, name) in [
+            (person, domain),
+            (office, office.to_string().replace('@', ".")),
+        ] {
+            story.check(&origin_check(&records, address, &name))?;
+        }
         let tls = tls_check("TLS of mails", &records, AuditKind::Iti32Export, 2);
         story.check(&tls)?;
         let mut recorded = 0;
@@ -453,6 +470,17 @@ async fn the_exchange(
     tokio::time::timeout(RECORD_TIMEOUT, looking)
         .await
         .with_context(|| format!("nothing was recorded within {RECORD_TIMEOUT:?}"))?
+}
+
+/// Where the certificate of `address` was found, by the audit.
+fn origin_check(records: &[AuditRecord], address: &DirectAddress, name: &str) -> Check {
+    let address = address.to_string();
+    let of_address = records.iter().find(|record| {
+        record.kind == AuditKind::Recipient && record.details.get("recipient") == Some(&address)
+    });
+    let origin = of_address.and_then(|record| record.details.get("origin"));
+    let found = origin.map_or("no record", String::as_str);
+    Check::equal("certificate", &format!("dns {name}"), found)
 }
 
 /// Whether `count` transmissions of this kind were made, each over TLS with a verified peer.

@@ -12,6 +12,7 @@ use anyhow::{Context, bail};
 use jiff::Timestamp;
 use openssl::x509::X509;
 
+use super::name_server::Published;
 use crate::{
     adapters::{
         certificates::{CertificatesConfig, DomainConfig, IdentityConfig},
@@ -74,7 +75,7 @@ impl Side {
         let [name, host, ehr, partner] = names;
         let folder = dir.join(name);
         make_folder(&folder)?;
-        for part in ["tls", "direct", "anchors", "peers", "data"] {
+        for part in ["tls", "direct", "anchors", "data"] {
             make_folder(&folder.join(part))?;
         }
         let own = authority.issue(&Profile::domain(domain, now))?;
@@ -97,17 +98,13 @@ impl Side {
         })
     }
 
-    /// What the bridge gets of somebody else's keys: the certificate alone.
-    fn introduce(&self, name: &str, other: &SigningIdentity) -> anyhow::Result<()> {
-        let path = self.folder.join("peers").join(name).with_extension("pem");
-        write_new(&path, &other.certificate.to_pem()?)
-    }
-
-    /// The configuration. Mail goes to `next_hops`, what comes is posted to the EHR at `ehr`.
+    /// The configuration. Mail goes to `next_hops`, what comes is posted to the EHR at `ehr`, and others' certificates are
+    /// asked of the name server at `dns`.
     fn config(
         &self,
         next_hops: &[(&DomainName, SocketAddr)],
         ehr: SocketAddr,
+        dns: SocketAddr,
     ) -> anyhow::Result<Config> {
         let any_port: SocketAddr = ([127, 0, 0, 1], 0).into();
         let mut config = Config::default();
@@ -148,10 +145,9 @@ impl Side {
             domains,
             ..SmtpClientConfig::default()
         };
-        // Nobody is asked: every next hop is named by its address, and a machine without a name server serves too.
-        config.dns.servers = vec![([127, 0, 0, 1], 53).into()];
+        // Certificates alone are asked for: every next hop is named by its address.
+        config.dns.servers = vec![dns];
         config.certificates = CertificatesConfig {
-            recipients: vec!["peers".into()],
             domains: vec![DomainConfig {
                 name: self.domain.clone(),
                 identities: vec![IdentityConfig {
@@ -193,10 +189,12 @@ impl Side {
         &self,
         next_hops: &[(&DomainName, SocketAddr)],
         ehr: SocketAddr,
+        dns: SocketAddr,
         now: Timestamp,
     ) -> anyhow::Result<Config> {
         let path = self.folder.join(CONFIG_FILE);
-        write_new(&path, self.config(next_hops, ehr)?.print().as_bytes())?;
+        let config = self.config(next_hops, ehr, dns)?;
+        write_new(&path, config.print().as_bytes())?;
         let (config, problems) = Config::check(&path, now)?;
         if !problems.is_empty() {
             bail!("the demo's own configuration: {}", problems.join("; "));
@@ -253,9 +251,6 @@ impl Ground {
         ];
         let b = Side::make(dir, b, person.domain(), &authority, now)?;
         let office_key = authority.issue(&Profile::address(&office, now))?;
-        a.introduce("harbor", &b.own)?;
-        a.introduce("office", &office_key)?;
-        b.introduce("elm", &a.own)?;
         let mailbox = authority.issue(&Profile::tls(MAIL_HOST, now))?;
         write_identity(&dir.join("tls/mailbox"), &mailbox)?;
         write_identity(&dir.join("tls/ehr-a"), &a.ehr)?;
@@ -276,21 +271,36 @@ impl Ground {
         vec![self.person.clone(), self.office.clone()]
     }
 
-    /// The configuration of bridge A: it posts what comes to the EHR at `ehr`.
+    /// What is known of everybody's keys: the certificates of both domains, and that of the office itself.
+    pub(super) fn published(&self) -> anyhow::Result<Published> {
+        let office = self.office.to_string().replace('@', ".");
+        Published::default()
+            .with(self.a.domain.as_str(), &self.a.own.certificate)?
+            .with(self.b.domain.as_str(), &self.b.own.certificate)?
+            .with(&office, &self.office_key.certificate)
+    }
+
+    /// The configuration of bridge A: it posts what comes to the EHR at `ehr`, and asks the name server at `dns`.
     pub(super) fn configure_a(
         &self,
         mailbox: SocketAddr,
         ehr: SocketAddr,
+        dns: SocketAddr,
         now: Timestamp,
     ) -> anyhow::Result<Config> {
         let harbor = (&self.b.domain, self.b.mail);
         let oak = (self.office.domain(), mailbox);
-        self.a.configure(&[harbor, oak], ehr, now)
+        self.a.configure(&[harbor, oak], ehr, dns, now)
     }
 
-    /// The configuration of bridge B: it posts what comes to the EHR at `ehr`.
-    pub(super) fn configure_b(&self, ehr: SocketAddr, now: Timestamp) -> anyhow::Result<Config> {
+    /// The configuration of bridge B: it posts what comes to the EHR at `ehr`, and asks the name server at `dns`.
+    pub(super) fn configure_b(
+        &self,
+        ehr: SocketAddr,
+        dns: SocketAddr,
+        now: Timestamp,
+    ) -> anyhow::Result<Config> {
         let elm = (&self.a.domain, self.a.mail);
-        self.b.configure(&[elm], ehr, now)
+        self.b.configure(&[elm], ehr, dns, now)
     }
 }

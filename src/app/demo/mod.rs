@@ -1,7 +1,8 @@
 //! `xdbridge demo`: one submission crosses on loopback, from XDR by Direct to XDR, among parties that are made on the
 //! spot.
 //!
-//! The two bridges are what `serve` runs, each started from a configuration file of its own. A small EHR (`ehr`) posts to
+//! The two bridges are what `serve` runs, each started from a configuration file of its own; they find each other's
+//! certificates in the DNS (`name_server`). A small EHR (`ehr`) posts to
 //! bridge A over mutual TLS; A sends one sealed mail by SMTP to bridge B and to a mailbox (`mailbox`) on an SMTP server
 //! that was written by others. B posts what it opened to another small EHR (`receiver`), and tells A by MDNs (`notices`);
 //! A tells the first EHR by a status submission (`status`).
@@ -14,6 +15,7 @@ mod ehr;
 mod folder;
 mod ground;
 mod mailbox;
+mod name_server;
 mod notices;
 mod opening;
 mod receiver;
