@@ -24,6 +24,8 @@ mod recent;
 mod row_id;
 #[cfg(test)]
 mod statements;
+#[cfg(test)]
+mod volume;
 mod writer;
 
 pub use self::backup::{BackedUp, BackupError, back_up};
