@@ -6,18 +6,12 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    io::{BufRead, BufReader, Write},
-    net::TcpStream,
     os::unix::process::ExitStatusExt,
     sync::Mutex,
     thread,
-    time::Duration,
 };
 
-use openssl::{
-    ssl::{SslConnector, SslMethod, SslVerifyMode},
-    x509::X509,
-};
+use openssl::x509::X509;
 use xdbridge::{
     adapters::clock::SystemClock,
     bridge::exchange::{Exchange, LegState, Reason, RecipientState},
@@ -30,7 +24,8 @@ use crate::support::{
     process::BridgeProcess,
     receiving_ground::{FINAL_DELIVERY, response, success},
     scripted_xdr::ScriptedXdr,
-    smtp_server_ground::stuffed,
+    smtp_sender::hand_over_once,
+    stores::on_postgresql,
     tls::Identity,
     wait_until,
 };
@@ -145,30 +140,14 @@ impl<'a> Ground<'a> {
         }
         let line = bridge.wait_for_line(|line| line.contains("\"smtp\":\"127.0.0.1:"));
         let line: serde_json::Value = serde_json::from_str(&line).unwrap();
-        let socket = TcpStream::connect(line["smtp"].as_str().unwrap()).ok()?;
-        socket
-            .set_read_timeout(Some(Duration::from_secs(30)))
-            .unwrap();
-        let mut clear = BufReader::new(socket);
-        reply(&mut clear)?;
-        ask(&mut clear, "EHLO mx.hisp.example")?;
-        ask(&mut clear, "STARTTLS")?;
-        let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-        connector.set_verify(SslVerifyMode::NONE);
-        let stream = connector.build().connect(OWN_DOMAIN, clear.into_inner());
-        let mut stream = BufReader::new(stream.ok()?);
-        ask(&mut stream, "EHLO mx.hisp.example")?;
-        let mut commands = vec![format!("MAIL FROM:<{}>", self.sender)];
-        commands.extend(self.recipients.iter().map(|to| format!("RCPT TO:<{to}>")));
-        commands.push("DATA".to_owned());
-        for command in commands {
-            let reply = ask(&mut stream, &command)?;
-            if !reply.starts_with(['2', '3']) {
-                return Some(reply);
-            }
-        }
-        stream.get_mut().write_all(&stuffed(&self.mail)).ok()?;
-        reply(&mut stream)
+        let address = line["smtp"].as_str().unwrap().parse().unwrap();
+        hand_over_once(
+            address,
+            OWN_DOMAIN,
+            &self.sender,
+            &self.recipients,
+            &self.mail,
+        )
     }
 
     /// The identities of the notices that arrived, each with its octets.
@@ -227,25 +206,6 @@ impl<'a> Ground<'a> {
         let exchanges = self.crossing.exchanges().into_iter();
         let mut opened = exchanges.filter(|exchange| !exchange.legs.is_empty());
         opened.next().unwrap()
-    }
-}
-
-fn ask(stream: &mut BufReader<impl std::io::Read + Write>, command: &str) -> Option<String> {
-    let line = format!("{command}\r\n");
-    stream.get_mut().write_all(line.as_bytes()).ok()?;
-    reply(stream)
-}
-
-/// The last line of the next reply.
-fn reply(stream: &mut impl BufRead) -> Option<String> {
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line).ok()? == 0 {
-            return None;
-        }
-        if line.as_bytes().get(3) != Some(&b'-') {
-            return Some(line);
-        }
     }
 }
 
@@ -348,6 +308,30 @@ fn a_received_mail_survives_sigkill_at_every_fault_point() {
     let workshop = Workshop::new();
     for_each(every_passage(), |(point, passage)| {
         survives_a_kill(&workshop, point, passage, true);
+    });
+}
+
+// rule: COR-2, MDN-15, DST-6, Q-6
+#[test]
+fn a_received_mail_survives_sigkill_on_postgresql_as_well() {
+    on_postgresql(|| {
+        // Where something was recorded just before, or is to be next.
+        let cases = [
+            ("receive.before_answer", 1),
+            ("open.prepared", 1),
+            ("open.recorded", 1),
+            ("post.started", 1),
+            ("post.ended", 1),
+            ("notify.seal_recorded", 1),
+            ("notify.sent", 1),
+            ("notify.recorded", 3),
+            ("store.before_commit", 3),
+            ("store.after_commit", 4),
+        ];
+        let workshop = Workshop::new();
+        for_each(cases.to_vec(), |(point, passage)| {
+            survives_a_kill(&workshop, point, passage, true);
+        });
     });
 }
 

@@ -140,3 +140,7 @@ fn a_simple_envelope_crosses_as_well_and_is_answered_in_kind() {
         request.metadata().xml()
     ));
 }
+
+crate::support::stores::on_postgresql_too! {
+    a_submission_reaches_a_real_mail_server_whole_and_a_recipient_refused_there_fails_alone,
+}

@@ -231,11 +231,9 @@ fn without_a_processed_notice_a_recipient_fails_after_an_hour_and_the_bodies_go_
     let day = 24 * 60 * MINUTE;
     ground.move_to(end + day - Duration::from_secs(1));
     ground.wait_until_done();
-    assert_eq!(ground.bridge.body_files().len(), 2);
+    assert_eq!(ground.bridge.large_bodies(), 2);
     ground.move_to(end + day);
-    wait_until("the bodies are gone", || {
-        ground.bridge.body_files().is_empty()
-    });
+    wait_until("the bodies are gone", || ground.bridge.large_bodies() == 0);
     let exchange = ground.bridge.exchange();
     for body in exchange.bodies() {
         let Err(StoreError::DamagedBody { .. }) = ground.bridge.store().open(body) else {
@@ -267,4 +265,10 @@ fn a_wish_for_final_delivery_is_handed_on_and_its_absence_told_once() {
     ground.move_to(ground.after_start(120 * MINUTE));
     ground.wait_until_done();
     assert_eq!(ground.outcomes(), ["timeoutProcessed"]);
+}
+
+crate::support::stores::on_postgresql_too! {
+    a_dead_next_hop_is_tried_by_the_schedule_until_the_queue_lifetime_ends,
+    a_next_hop_that_comes_back_gets_the_same_mail,
+    without_a_processed_notice_a_recipient_fails_after_an_hour_and_the_bodies_go_a_day_later,
 }

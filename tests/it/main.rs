@@ -7,6 +7,7 @@ mod architecture;
 mod backup;
 mod bounces;
 mod canary;
+mod chaos;
 mod config;
 mod conformance;
 mod control_socket;

@@ -518,3 +518,7 @@ serves = ["care.team@direct.harbor.example"]
     bridge.stop();
     assert_eq!(stand(), (settled, true));
 }
+
+crate::support::stores::on_postgresql_too! {
+    a_notice_that_is_repeated_or_comes_late_changes_nothing_and_is_audited,
+}

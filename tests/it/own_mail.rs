@@ -425,3 +425,7 @@ fn mail_for_an_own_address_is_sealed_to_our_own_keys_and_no_others() {
     assert_no_mail(&ground);
     assert_eq!(ground.posted().len(), 1);
 }
+
+crate::support::stores::on_postgresql_too! {
+    a_submission_for_another_own_domain_is_posted_there_without_mail_and_its_notices_come_back,
+}

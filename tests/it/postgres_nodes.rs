@@ -12,13 +12,12 @@ use super::support::{
     bridge::pki,
     crossing_ground::{Answered, CrossingGround, Letter, Workshop},
     folder::TestFolder,
-    postgres::PostgresServer,
+    postgres::{PostgresServer, node_folder},
     process::{BridgeProcess, run},
     receiving_ground::{ADA, ReceivingGround, SENDER, letter, sealed, success},
     wait_until,
 };
 
-/// A copy of the ground's configuration for one node on the shared database, with the times of a test.
 pub(crate) fn node(
     ground: &CrossingGround<'_>,
     server: &PostgresServer,
@@ -34,29 +33,13 @@ fn node_with(
     name: &str,
     settings_of_database: &str,
 ) -> std::path::PathBuf {
-    let folder = ground.path().with_file_name(name);
-    let copied = std::process::Command::new("cp")
-        .arg("-a")
-        .arg(ground.path())
-        .arg(&folder)
-        .status();
-    assert!(copied.unwrap().success());
+    let folder = node_folder(ground, &server.settings(), name);
     let path = folder.join("xdbridge.toml");
     let text = fs::read_to_string(&path).unwrap();
     let mut settings: toml::Table = toml::from_str(&text).unwrap();
-    let database = server.settings();
-    let more = format!(
-        "[store]\nkind = \"postgres\"\n[store.postgres]\nhost = {:?}\ndatabase = {:?}\nuser = {:?}\n\
-         password_file = {:?}\npoll_interval = \"200ms\"\nnode_timeout = \"1s\"\n{settings_of_database}[node]\nname = {name:?}\n",
-        database.host,
-        database.database,
-        database.user,
-        database.password_file.unwrap().to_str().unwrap(),
-    );
-    let more: toml::Table = toml::from_str(&more).unwrap();
-    let store = settings["store"].as_table_mut().unwrap();
-    store.extend(more["store"].as_table().unwrap().clone());
-    settings.insert("node".into(), more["node"].clone());
+    let more: toml::Table = toml::from_str(settings_of_database).unwrap();
+    let database = settings["store"]["postgres"].as_table_mut().unwrap();
+    database.extend(more);
     fs::write(&path, toml::to_string(&settings).unwrap()).unwrap();
     folder
 }

@@ -921,3 +921,12 @@ fn a_notice_that_may_be_sealed_to_no_certificate_is_dropped_and_audited() {
     assert_eq!(hand_overs(&ground), 0);
     assert_eq!(ground.posts_recorded()[0].outcome, AuditOutcome::Success);
 }
+
+crate::support::stores::on_postgresql_too! {
+    a_lost_answer_of_an_endpoint_that_does_not_know_its_submissions_is_in_doubt,
+    a_partial_success_fails_those_whom_it_names_or_everybody,
+    an_endpoint_in_trouble_gets_the_same_request_again_after_a_minute,
+    what_no_attempt_brings_home_in_fifty_minutes_has_failed,
+    an_endpoint_that_knows_its_submissions_gets_the_same_again_after_a_lost_answer,
+    a_notice_that_nobody_takes_for_an_hour_is_dropped_and_the_next_one_tried,
+}

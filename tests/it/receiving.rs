@@ -367,3 +367,10 @@ fn a_bridge_without_an_endpoint_takes_mail_for_its_senders_and_says_that_it_goes
     assert_eq!(notices[1].report.disposition, Some(Disposition::Failed));
     assert!(ground.posted().is_empty());
 }
+
+crate::support::stores::on_postgresql_too! {
+    a_mail_is_posted_and_its_sender_learns_that_it_was_processed_and_dispatched,
+    recipients_of_two_endpoints_get_a_request_each_and_each_its_own_result,
+    the_same_mail_again_is_not_posted_again_and_its_notices_are_repeated_as_they_were,
+    the_same_mail_without_a_message_id_is_posted_once_and_told_once,
+}

@@ -60,7 +60,7 @@ fn a_request_posted_again_is_answered_as_before_and_sends_nothing_more() {
 
     assert_eq!(bridge.exchanges().len(), 1);
     // The received body and the sealed one: those of the repetitions are gone.
-    assert_eq!(bridge.body_files().len(), 2);
+    assert_eq!(bridge.large_bodies(), 2);
     assert_eq!(recipients_of_mails(&server), [[RUI, INTAKE]]);
 }
 
@@ -318,4 +318,13 @@ fn one_constant_message_id_for_two_patients_makes_two_exchanges() {
     assert_plain_success(&bridge.submit(&of_another(&third)));
     bridge.wait_until_sent();
     assert_eq!(bridge.exchanges().len(), 3);
+}
+
+crate::support::stores::on_postgresql_too! {
+    a_request_posted_again_is_answered_as_before_and_sends_nothing_more,
+    two_identical_requests_at_once_make_one_mail,
+    an_id_used_again_for_other_content_is_a_submission_of_its_own,
+    ids_never_match_across_partners,
+    a_repetition_tries_only_the_recipients_that_failed_and_those_not_named_before,
+    a_repetition_is_recognised_among_many_submissions_with_its_message_id,
 }

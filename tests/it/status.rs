@@ -516,3 +516,9 @@ fn an_edge_that_stalls_delays_no_mail_no_notice_and_no_other_report() {
         recipients.all(|one| one.outcome.is_none() || end(one) == Some(StatusEnd::Taken))
     });
 }
+
+crate::support::stores::on_postgresql_too! {
+    every_recipient_is_told_of_once_and_truly_whatever_notices_come,
+    a_status_whose_receipt_is_unknown_comes_again_octet_by_octet_until_it_is_taken,
+    a_repeated_submission_is_told_of_no_second_time,
+}

@@ -18,7 +18,7 @@ use xdbridge::{
         certificates::{DomainConfig, IdentityConfig},
         clock::SystemClock,
         smtp_client::config::{DomainRoute, SmtpClientConfig},
-        store::{Store, create_key_file},
+        store::{PostgresConfig, Store, StoreKind, create_key_file},
     },
     app::{
         config::Config,
@@ -44,9 +44,10 @@ use xdbridge::{
 
 use super::{
     folder::TestFolder,
-    keys,
+    keys, postgres,
     request::Posted,
     scripted_smtp::ScriptedSmtp,
+    stores,
     tls::{Client, Connection, HttpAnswer, Identity},
     wait_until,
 };
@@ -147,6 +148,8 @@ pub(crate) struct TestBridge {
     store: Arc<dyn Store>,
     xdr: SocketAddr,
     data: PathBuf,
+    /// Its database, unless it keeps what it has in SQLite.
+    database: Option<PostgresConfig>,
     pub(crate) runtime: Runtime,
     _folder: TestFolder,
 }
@@ -171,6 +174,9 @@ impl TestBridge {
         let measured = super::measured();
         let folder = TestFolder::new();
         let mut config = config(folder.path(), next_hops);
+        if let Some(server) = stores::server() {
+            stores::put_on(&server, &mut config.store);
+        }
         change(&mut config);
         assert_eq!(config.problems(clock.now()), Vec::<String>::new());
         let bridge = runtime
@@ -179,6 +185,7 @@ impl TestBridge {
         Self {
             store: Arc::clone(bridge.store()),
             xdr: bridge.xdr_address(),
+            database: (config.store.kind == StoreKind::Postgres).then_some(config.store.postgres),
             data: config.store.path,
             bridge: Some(bridge),
             runtime,
@@ -368,9 +375,20 @@ impl TestBridge {
     }
 
     fn change_database(&self, statement: &str) {
+        assert!(self.database.is_none(), "only SQLite is broken so");
         let path = self.data.join("xdbridge.db");
         let connection = rusqlite::Connection::open(path).unwrap();
         connection.execute_batch(statement).unwrap();
+    }
+
+    /// How many bodies are too large to lie in rows with their ids: those in files, or in chunks.
+    pub(crate) fn large_bodies(&self) -> usize {
+        let Some(database) = &self.database else {
+            return self.body_files().len();
+        };
+        let apart = "SELECT count(*) FROM body WHERE content IS NULL";
+        let rows = self.runtime.block_on(postgres::sql(database, apart));
+        rows[0].parse().unwrap()
     }
 
     /// Files with bodies.

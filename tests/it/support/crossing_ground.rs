@@ -3,11 +3,11 @@
 use std::{
     fs,
     io::{Cursor, Read},
-    net::TcpStream,
+    net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use openssl::{
@@ -20,11 +20,11 @@ use tokio::runtime::Runtime;
 use xdbridge::{
     adapters::{
         clock::SystemClock,
-        store::{SqliteStore, StoreConfig},
+        store::{PostgresConfig, PostgresStore, SqliteStore, Store, StoreConfig, StoreKind},
     },
     app::pki::{Authority, Profile},
     bridge::exchange::Exchange,
-    flows::ports::{Clock, ExchangeFilter, Exchanges},
+    flows::ports::{Clock, ExchangeFilter},
     formats::{
         audit::AuditRecord,
         document::{DocumentKey, DocumentsInMemory, hex},
@@ -40,8 +40,10 @@ use xdbridge::{
 use super::{
     folder::TestFolder,
     keys,
+    postgres::{self, set_database},
     process::{BridgeProcess, run},
     scripted_smtp::{Builder, ScriptedSmtp, Transcript},
+    stores,
     tls::{Connection, Identity},
     wait_until,
 };
@@ -62,6 +64,8 @@ pub(crate) struct Workshop {
     hisp_authority: Authority,
     relay: Identity,
     model: TestFolder,
+    /// The server that bridges keep what they have on, unless it is SQLite.
+    server: Option<PostgresConfig>,
 }
 
 /// One bridge's directory, and the next hop that it sends to.
@@ -69,6 +73,8 @@ pub(crate) struct CrossingGround<'a> {
     workshop: &'a Workshop,
     pub(crate) sink: ScriptedSmtp,
     folder: TestFolder,
+    /// Where the bridge keeps what it has.
+    store: StoreConfig,
 }
 
 /// What a sender got.
@@ -106,6 +112,7 @@ impl Workshop {
             hisp_authority,
             relay: relay_ca.issue("relay.harbor.example"),
             model,
+            server: stores::server(),
         }
     }
 
@@ -125,12 +132,25 @@ impl Workshop {
             .arg(folder.path())
             .status();
         assert!(copied.unwrap().success());
+        let bridge = folder.path().join("bridge");
+        let mut store = StoreConfig {
+            path: bridge.join("data"),
+            key_files: vec![bridge.join("store.key")],
+            ..StoreConfig::default()
+        };
+        if let Some(server) = &self.server {
+            stores::put_on(server, &mut store);
+        }
         let ground = CrossingGround {
             workshop: self,
             sink,
             folder,
+            store,
         };
         ground.configure();
+        if self.server.is_some() {
+            set_database(&ground.path(), &ground.store.postgres, None);
+        }
         ground
     }
 
@@ -235,9 +255,16 @@ impl CrossingGround<'_> {
 
     /// Starts the bridge without faults.
     pub(crate) fn start(&self) -> BridgeProcess {
-        let bridge = self.start_with("");
-        assert!(bridge.is_listening(), "{}", bridge.log_text());
-        bridge
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let bridge = self.start_with("");
+            if bridge.is_listening() {
+                return bridge;
+            }
+            // A database may not have seen yet that the bridge before is dead.
+            let may_come = self.is_on_postgresql() && Instant::now() < end;
+            assert!(may_come, "{}", bridge.log_text());
+        }
     }
 
     /// Starts the bridge with these faults; it may not come as far as to listen.
@@ -262,7 +289,18 @@ impl CrossingGround<'_> {
         if !bridge.is_listening() {
             return Answered::Nothing;
         }
-        let Some(mut connection) = self.connect(bridge) else {
+        self.post_octets_to(bridge.xdr(), path, content_type, body)
+    }
+
+    /// The same to whoever listens there.
+    pub(crate) fn post_octets_to(
+        &self,
+        bridge: SocketAddr,
+        path: &str,
+        content_type: &str,
+        body: &[u8],
+    ) -> Answered {
+        let Some(mut connection) = self.connect_to(bridge) else {
             return Answered::Nothing;
         };
         let head = post_head(path, content_type, body.len());
@@ -284,6 +322,10 @@ impl CrossingGround<'_> {
         &self,
         bridge: &BridgeProcess,
     ) -> Option<Connection<SslStream<TcpStream>>> {
+        self.connect_to(bridge.xdr())
+    }
+
+    fn connect_to(&self, bridge: SocketAddr) -> Option<Connection<SslStream<TcpStream>>> {
         let folder = self.path();
         let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
         connector.set_ca_file(folder.join("ca/ca.pem")).unwrap();
@@ -293,7 +335,7 @@ impl CrossingGround<'_> {
         connector
             .set_private_key_file(folder.join("tls/trial-ehr.key"), SslFiletype::PEM)
             .unwrap();
-        let socket = TcpStream::connect(bridge.xdr()).ok()?;
+        let socket = TcpStream::connect(bridge).ok()?;
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
         let stream = connector.build().connect(OWN_DOMAIN, socket).ok()?;
         Some(Connection::over(stream))
@@ -326,13 +368,39 @@ impl CrossingGround<'_> {
         self.asked(async |store| store.list(&all).await.unwrap())
     }
 
+    /// All of them, however many there are.
+    pub(crate) fn all_exchanges(&self) -> Vec<Exchange> {
+        self.asked(async |store| every_exchange(store).await)
+    }
+
     /// The audit there, oldest first.
     pub(crate) fn audit(&self) -> Vec<AuditRecord> {
         let read = self.asked(async |store| store.read_audit("test", 0, 10_000).await.unwrap());
         read.into_iter().map(|(_, record)| record).collect()
     }
 
-    fn asked<T>(&self, ask: impl AsyncFnOnce(&SqliteStore) -> T) -> T {
+    fn is_on_postgresql(&self) -> bool {
+        self.store.kind == StoreKind::Postgres
+    }
+
+    /// What a statement says in the database of the bridge.
+    fn sql(&self, statement: &str) -> Vec<String> {
+        let asking = postgres::sql(&self.store.postgres, statement);
+        self.workshop.runtime.block_on(asking)
+    }
+
+    fn asked<T>(&self, ask: impl AsyncFnOnce(&dyn Store) -> T) -> T {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        if self.is_on_postgresql() {
+            return self.workshop.runtime.block_on(async {
+                let store = PostgresStore::open(&self.store, clock, "reader")
+                    .await
+                    .unwrap();
+                let answer = ask(&*store).await;
+                store.close().await;
+                answer
+            });
+        }
         let copy = TestFolder::new();
         let from = self.path().join("data");
         let copied = Command::new("cp")
@@ -343,13 +411,11 @@ impl CrossingGround<'_> {
         assert!(copied.unwrap().success());
         let config = StoreConfig {
             path: copy.path().join("data"),
-            key_files: vec![self.path().join("store.key")],
-            ..StoreConfig::default()
+            ..self.store.clone()
         };
         self.workshop.runtime.block_on(async {
-            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
             let store = SqliteStore::open(&config, clock, "bridge").await.unwrap();
-            let answer = ask(&store).await;
+            let answer = ask(&*store).await;
             store.close().await;
             answer
         })
@@ -357,14 +423,22 @@ impl CrossingGround<'_> {
 
     /// Makes the work that waits in the outbox of a stopped bridge due, as if the waits of its retries had passed.
     pub(crate) fn let_retries_be_due(&self) {
-        self.change_rows(
-            "UPDATE outbox SET next_at = 0 \
-             WHERE effect NOT LIKE '%Deadline%' AND effect NOT LIKE '%RemoveBodies%'",
-        );
+        let statement = "UPDATE outbox SET next_at = 0 \
+             WHERE effect NOT LIKE '%Deadline%' AND effect NOT LIKE '%RemoveBodies%'";
+        if self.is_on_postgresql() {
+            self.sql(statement);
+        } else {
+            self.change_rows(statement);
+        }
     }
 
     /// Waits until a running bridge has nothing more to do for a while, deadlines and clearing up aside.
     pub(crate) fn wait_until_quiet(&self) {
+        wait_until("nothing is under way", || self.is_quiet());
+    }
+
+    /// Whether it has nothing more to do for a while.
+    pub(crate) fn is_quiet(&self) -> bool {
         let path = self.path().join("data/xdbridge.db");
         let connection = rusqlite::Connection::open(path).unwrap();
         connection.busy_timeout(PATIENCE).unwrap();
@@ -372,13 +446,11 @@ impl CrossingGround<'_> {
         let soon = "SELECT count(*) FROM outbox \
              WHERE effect NOT LIKE '%Deadline%' AND effect NOT LIKE '%RemoveBodies%' \
              AND (state = 1 OR next_at < ?1)";
-        wait_until("nothing is under way", || {
-            let horizon = (SystemClock.now() + Duration::from_secs(15)).as_microsecond();
-            let count: i64 = connection
-                .query_row(soon, [horizon], |row| row.get(0))
-                .unwrap();
-            count == 0
-        });
+        let horizon = (SystemClock.now() + Duration::from_secs(15)).as_microsecond();
+        let count: i64 = connection
+            .query_row(soon, [horizon], |row| row.get(0))
+            .unwrap();
+        count == 0
     }
 
     /// Changes the database of a stopped or dead bridge, and tells how many rows.
@@ -392,6 +464,25 @@ impl CrossingGround<'_> {
     pub(crate) fn wait_for_silence(&self) {
         let count = self.sink.transcripts().len();
         self.workshop.runtime.block_on(self.sink.ended(count));
+    }
+}
+
+/// Every exchange of a store, page by page.
+pub(crate) async fn every_exchange(store: &dyn Store) -> Vec<Exchange> {
+    let mut all: Vec<Exchange> = Vec::new();
+    loop {
+        let last = all.last();
+        let page = ExchangeFilter {
+            accepted_before: last.map(|last| last.accepted_at),
+            before_id: last.map(|last| last.id),
+            limit: 500,
+            ..ExchangeFilter::default()
+        };
+        let page = store.list(&page).await.unwrap();
+        if page.is_empty() {
+            return all;
+        }
+        all.extend(page);
     }
 }
 

@@ -13,7 +13,7 @@ use xdbridge::{
     },
 };
 
-use super::scripted_smtp::ScriptedSmtp;
+use super::scripted_smtp::{ScriptedSmtp, undotted};
 
 /// One SMTP transaction that carried a message.
 #[derive(Clone, Debug)]
@@ -47,15 +47,6 @@ pub(crate) fn received(server: &ScriptedSmtp) -> Vec<Received> {
         }
     }
     all
-}
-
-fn undotted(wire: &[u8]) -> Vec<u8> {
-    let wire = wire.strip_suffix(b".\r\n").unwrap_or(wire);
-    let mut message = Vec::new();
-    for line in wire.split_inclusive(|octet| *octet == b'\n') {
-        message.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
-    }
-    message
 }
 
 /// What a recipient finds in a mail: the inner message with its XDM package.

@@ -13,6 +13,8 @@ pub(crate) mod crl;
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
 pub(crate) mod crossing_ground;
+#[cfg(feature = "fault-points")]
+pub(crate) mod cut_proxy;
 pub(crate) mod dns_server;
 pub(crate) mod envelopes;
 pub(crate) mod folder;
@@ -42,12 +44,19 @@ pub(crate) mod saved;
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
 pub(crate) mod scripted_smtp;
+#[cfg_attr(
+    not(feature = "fault-points"),
+    allow(dead_code, reason = "some of it serves only tests with fault points")
+)]
 pub(crate) mod scripted_xdr;
 pub(crate) mod smtp_ground;
+#[cfg(feature = "fault-points")]
+pub(crate) mod smtp_sender;
 pub(crate) mod smtp_server_ground;
 pub(crate) mod soap_answer;
 pub(crate) mod soap_ground;
 pub(crate) mod store;
+pub(crate) mod stores;
 pub(crate) mod submission;
 #[cfg_attr(
     not(feature = "fault-points"),

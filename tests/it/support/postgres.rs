@@ -13,10 +13,12 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tokio_postgres::NoTls;
 use xdbridge::adapters::store::{
-    PostgresConfig, PostgresStore, StoreConfig, StoreKind, create_key_file,
+    DatabaseTls, PostgresConfig, PostgresStore, StoreConfig, StoreKind, create_key_file,
 };
 
-use super::{folder::TestFolder, store::StandingClock, tls::Identity};
+use super::{
+    crossing_ground::CrossingGround, folder::TestFolder, store::StandingClock, tls::Identity,
+};
 
 /// Longest wait for the server to start: only a test that fails gets there.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -146,6 +148,12 @@ impl PostgresServer {
         self.folder.path().join("data")
     }
 
+    /// The socket that it listens on.
+    #[cfg(feature = "fault-points")]
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.path().join(format!(".s.PGSQL.{PORT}"))
+    }
+
     /// How a bridge gets to it: by its address, if it has one.
     pub(crate) fn settings(&self) -> PostgresConfig {
         let socket = self.folder.path().to_str().unwrap();
@@ -174,19 +182,7 @@ impl PostgresServer {
     /// Runs statements as their owner; gives what the last one says, each row's columns joined by `|`.
     pub(crate) async fn sql(&self, statements: &str) -> Vec<String> {
         let (client, driver) = self.session().await;
-        let mut rows = Vec::new();
-        for message in client.simple_query(statements).await.unwrap() {
-            match message {
-                tokio_postgres::SimpleQueryMessage::Row(row) => {
-                    let columns: Vec<_> = (0..row.len())
-                        .map(|n| row.get(n).unwrap_or("null").to_owned())
-                        .collect();
-                    rows.push(columns.join("|"));
-                }
-                tokio_postgres::SimpleQueryMessage::RowDescription(_) => rows.clear(),
-                _ => {}
-            }
-        }
+        let rows = answer(&client, statements).await;
         drop(client);
         driver.await.unwrap();
         rows
@@ -208,10 +204,86 @@ impl PostgresServer {
     }
 }
 
+/// As [`PostgresServer::sql`], in any database of a server that is reached by its socket.
+pub(crate) async fn sql(database: &PostgresConfig, statements: &str) -> Vec<String> {
+    let mut config = tokio_postgres::Config::new();
+    config
+        .host_path(&database.host)
+        .port(database.port)
+        .user(USER)
+        .password(PASSWORD)
+        .dbname(&database.database)
+        .application_name("test");
+    let (client, connection) = config.connect(NoTls).await.unwrap();
+    let driver = tokio::spawn(connection);
+    let rows = answer(&client, statements).await;
+    drop(client);
+    driver.await.unwrap().unwrap();
+    rows
+}
+
+/// What the last of the statements says, each row's columns joined by `|`.
+async fn answer(client: &tokio_postgres::Client, statements: &str) -> Vec<String> {
+    let mut rows = Vec::new();
+    for message in client.simple_query(statements).await.unwrap() {
+        match message {
+            tokio_postgres::SimpleQueryMessage::Row(row) => {
+                let columns: Vec<_> = (0..row.len())
+                    .map(|n| row.get(n).unwrap_or("null").to_owned())
+                    .collect();
+                rows.push(columns.join("|"));
+            }
+            tokio_postgres::SimpleQueryMessage::RowDescription(_) => rows.clear(),
+            _ => {}
+        }
+    }
+    rows
+}
+
 impl Drop for PostgresServer {
     fn drop(&mut self) {
         self.end(Signal::QUIT);
     }
+}
+
+/// A copy of the ground's configuration for one node on the shared database, with the times of a test.
+pub(crate) fn node_folder(
+    ground: &CrossingGround<'_>,
+    database: &PostgresConfig,
+    name: &str,
+) -> PathBuf {
+    let folder = ground.path().with_file_name(name);
+    run(Command::new("cp").arg("-a").arg(ground.path()).arg(&folder));
+    set_database(&folder, database, Some(name));
+    folder
+}
+
+/// Makes the bridge in `folder` keep what it has in this database, under this name of its node if it needs one.
+pub(crate) fn set_database(folder: &Path, database: &PostgresConfig, name: Option<&str>) {
+    let path = folder.join("xdbridge.toml");
+    let text = fs::read_to_string(&path).unwrap();
+    let mut settings: toml::Table = toml::from_str(&text).unwrap();
+    let tls = match database.tls {
+        DatabaseTls::RequireVerified => "require-verified",
+        DatabaseTls::Disable => "disable",
+    };
+    let more = format!(
+        "[store]\nkind = \"postgres\"\n[store.postgres]\nhost = {:?}\nport = {}\ntls = {tls:?}\ndatabase = {:?}\n\
+         user = {:?}\npassword_file = {:?}\npoll_interval = \"200ms\"\nnode_timeout = \"1s\"\n",
+        database.host,
+        database.port,
+        database.database,
+        database.user,
+        database.password_file.as_ref().unwrap().to_str().unwrap(),
+    );
+    let more: toml::Table = toml::from_str(&more).unwrap();
+    let store = settings["store"].as_table_mut().unwrap();
+    store.extend(more["store"].as_table().unwrap().clone());
+    if let Some(name) = name {
+        let node = toml::Table::from_iter([("name".to_owned(), name.into())]);
+        settings.insert("node".into(), node.into());
+    }
+    fs::write(&path, toml::to_string(&settings).unwrap()).unwrap();
 }
 
 /// A cluster as initdb leaves it, made once and copied: kept beside the test's executables, and made anew for another

@@ -175,15 +175,23 @@ impl BridgeProcess {
 
     /// Waits until the process has ended by itself, and tells how.
     pub(crate) fn ended(&mut self) -> ExitStatus {
+        let status = self.ended_within(PATIENCE);
+        status.unwrap_or_else(|| panic!("it goes on:\n{}", self.log_text()))
+    }
+
+    /// The same within a time; `None` if it goes on.
+    pub(crate) fn ended_within(&mut self, time: Duration) -> Option<ExitStatus> {
         let state = self.log.state.lock().unwrap();
         let waiting = self
             .log
             .changed
-            .wait_timeout_while(state, PATIENCE, |state| !state.is_closed);
+            .wait_timeout_while(state, time, |state| !state.is_closed);
         let (state, _) = waiting.unwrap();
-        assert!(state.is_closed, "it goes on:\n{}", state.lines.join("\n"));
+        if !state.is_closed {
+            return None;
+        }
         drop(state);
-        self.child.wait().unwrap()
+        Some(self.child.wait().unwrap())
     }
 
     /// Whether the process is there.

@@ -43,6 +43,17 @@ impl Act {
 /// server does.
 type Script = Arc<dyn Fn(usize, &str) -> Option<Act> + Send + Sync>;
 
+/// Takes a message and decides about its final dot.
+type Taker = Arc<dyn Fn(Taken) -> Option<Act> + Send + Sync>;
+
+/// One message with its envelope.
+pub(crate) struct Taken {
+    /// The recipients that were not refused.
+    pub(crate) recipients: Vec<String>,
+    /// The message as it was before dots were doubled.
+    pub(crate) message: Vec<u8>,
+}
+
 /// What came over one connection.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Transcript {
@@ -78,6 +89,7 @@ struct Rules {
     identity: Option<Identity>,
     extensions: Vec<String>,
     script: Script,
+    taker: Option<Taker>,
 }
 
 /// Prepares a [`ScriptedSmtp`].
@@ -105,6 +117,15 @@ impl Builder {
         self
     }
 
+    /// Gives every message to `taker`, which decides about its final dot, and keeps none.
+    pub(crate) fn gives_to(
+        mut self,
+        taker: impl Fn(Taken) -> Option<Act> + Send + Sync + 'static,
+    ) -> Self {
+        self.0.taker = Some(Arc::new(taker));
+        self
+    }
+
     pub(crate) async fn start(self) -> ScriptedSmtp {
         self.start_at("127.0.0.1:0").await
     }
@@ -128,6 +149,7 @@ impl Builder {
                     stream: Stream::Clear(stream),
                     held: Vec::new(),
                     number,
+                    recipients: Vec::new(),
                     rules: self.0.clone(),
                     transcripts: Arc::clone(&shared),
                     tell: tell.clone(),
@@ -156,6 +178,7 @@ impl ScriptedSmtp {
             identity: None,
             extensions: Vec::new(),
             script: Arc::new(|_, _| None),
+            taker: None,
         })
     }
 
@@ -196,6 +219,16 @@ impl Drop for ScriptedSmtp {
     }
 }
 
+/// A message as it was before dots were doubled.
+pub(crate) fn undotted(wire: &[u8]) -> Vec<u8> {
+    let wire = wire.strip_suffix(b".\r\n").unwrap_or(wire);
+    let mut message = Vec::new();
+    for line in wire.split_inclusive(|octet| *octet == b'\n') {
+        message.extend_from_slice(line.strip_prefix(b".").unwrap_or(line));
+    }
+    message
+}
+
 enum Stream {
     Clear(TcpStream),
     Tls(Box<SslStream<TcpStream>>),
@@ -206,6 +239,8 @@ struct Connection {
     stream: Stream,
     held: Vec<u8>,
     number: usize,
+    /// Those of the transaction under way that were not refused.
+    recipients: Vec<String>,
     rules: Rules,
     transcripts: Arc<Mutex<Vec<Transcript>>>,
     tell: watch::Sender<()>,
@@ -240,8 +275,20 @@ impl Connection {
                 }
                 "DATA" => {
                     if self.step(&line, "354 go ahead").await? {
-                        self.message().await?;
-                        self.step("END", "250 2.0.0 queued as 1").await?;
+                        let message = self.message().await?;
+                        let act = self.taken(message);
+                        let act = act.or_else(|| (self.rules.script)(self.number, "END"));
+                        self.act(act, "250 2.0.0 queued as 1").await?;
+                    }
+                }
+                "MAIL" => {
+                    self.recipients.clear();
+                    self.step(&line, "250 2.0.0 ok").await?;
+                }
+                "RCPT" => {
+                    if self.step(&line, "250 2.0.0 ok").await? {
+                        let path = line.split(['<', '>']).nth(1).unwrap_or_default();
+                        self.recipients.push(path.to_owned());
                     }
                 }
                 "QUIT" => {
@@ -272,6 +319,10 @@ impl Connection {
     /// Acts by the script, else says `plain`. Tells whether the plain thing was done, or a reply of the same class.
     async fn step(&mut self, step: &str, plain: &str) -> Result<bool, Over> {
         let act = (self.rules.script)(self.number, step);
+        self.act(act, plain).await
+    }
+
+    async fn act(&mut self, act: Option<Act>, plain: &str) -> Result<bool, Over> {
         match act.unwrap_or_else(|| Act::Say(plain.to_owned())) {
             Act::Say(text) => {
                 self.say(&text).await?;
@@ -325,7 +376,19 @@ impl Connection {
         }
     }
 
-    async fn message(&mut self) -> Result<(), Over> {
+    /// Hands a message over, or notes it.
+    fn taken(&mut self, message: Vec<u8>) -> Option<Act> {
+        let Some(taker) = self.rules.taker.clone() else {
+            self.note(|transcript| transcript.messages.push(message));
+            return None;
+        };
+        taker(Taken {
+            recipients: std::mem::take(&mut self.recipients),
+            message: undotted(&message),
+        })
+    }
+
+    async fn message(&mut self) -> Result<Vec<u8>, Over> {
         let mut has_begun = false;
         loop {
             let end = if self.held.starts_with(b".\r\n") {
@@ -335,9 +398,7 @@ impl Connection {
                 end.map(|at| at + 5)
             };
             if let Some(end) = end {
-                let message: Vec<u8> = self.held.drain(..end).collect();
-                self.note(|transcript| transcript.messages.push(message));
-                return Ok(());
+                return Ok(self.held.drain(..end).collect());
             }
             if let Err(over) = self.fill().await {
                 let rest = std::mem::take(&mut self.held);

@@ -1,14 +1,13 @@
 //! An XDR endpoint of any conduct: TLS with client certificates, one request after the other, and then whatever the
 //! test's script says.
 
-#[cfg(feature = "fault-points")]
-use std::collections::BTreeSet;
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead, BufReader, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{
         Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
@@ -41,6 +40,18 @@ pub(crate) enum Act {
     Endless,
     /// Takes its time for each of the first pieces of the request, as many as this, and answers 200.
     Slow(usize),
+    /// Reads it whole, keeps nothing of it, and does as this says.
+    Judge(Judge),
+}
+
+/// Says what is done with a whole request.
+#[derive(Clone)]
+pub(crate) struct Judge(Arc<dyn Fn(&Seen) -> Act + Send + Sync>);
+
+impl std::fmt::Debug for Judge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Judge")
+    }
 }
 
 impl Act {
@@ -72,6 +83,8 @@ pub(crate) struct ScriptedXdr {
     address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
     is_over: Arc<AtomicBool>,
+    /// Connections that have not ended.
+    open: Arc<AtomicUsize>,
 }
 
 type Script = dyn Fn(usize) -> Act + Send + Sync;
@@ -105,7 +118,9 @@ impl ScriptedXdr {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),
             is_over: Arc::default(),
+            open: Arc::default(),
         };
+        let open = Arc::clone(&endpoint.open);
         let (seen, is_over) = (Arc::clone(&endpoint.seen), Arc::clone(&endpoint.is_over));
         let script: Arc<Script> = Arc::new(script);
         thread::spawn(move || {
@@ -116,14 +131,37 @@ impl ScriptedXdr {
                 let Ok(socket) = socket else { continue };
                 let (acceptor, script) = (acceptor.clone(), Arc::clone(&script));
                 let (seen, is_over) = (Arc::clone(&seen), Arc::clone(&is_over));
-                thread::spawn(move || match acceptor.accept(socket) {
-                    Ok(stream) => serve(stream, connection, &script, &seen, &is_over),
-                    Err(HandshakeError::Failure(refused)) => linger(refused.get_ref()),
-                    Err(_) => {}
+                let open = Arc::clone(&open);
+                open.fetch_add(1, Ordering::SeqCst);
+                thread::spawn(move || {
+                    match acceptor.accept(socket) {
+                        Ok(stream) => serve(stream, connection, &script, &seen, &is_over),
+                        Err(HandshakeError::Failure(refused)) => linger(refused.get_ref()),
+                        Err(_) => {}
+                    }
+                    open.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
         endpoint
+    }
+
+    /// An endpoint that does with every whole request what `judge` says of it. It keeps none, and a request that was cut
+    /// is nobody's.
+    pub(crate) fn judging(
+        server: &Identity,
+        client_ca: &Identity,
+        judge: impl Fn(&Seen) -> Act + Send + Sync + 'static,
+    ) -> Self {
+        let judge = Judge(Arc::new(judge));
+        Self::start(server, client_ca, move |_| Act::Judge(judge.clone()))
+    }
+
+    /// Waits until every connection that there was has ended.
+    pub(crate) fn wait_for_silence(&self) {
+        super::wait_until("the connections to the endpoint end", || {
+            self.open.load(Ordering::SeqCst) == 0
+        });
     }
 
     /// Where it listens.
@@ -133,7 +171,6 @@ impl ScriptedXdr {
 
     /// The requests that came whole, each once. Whoever is killed may have been in the middle of one: what was cut must be
     /// the beginning of a whole one, if there is any.
-    #[cfg(feature = "fault-points")]
     pub(crate) fn whole_bodies(&self, case: &str) -> BTreeSet<Vec<u8>> {
         let (whole, cut): (Vec<Seen>, Vec<Seen>) =
             self.seen().into_iter().partition(|post| post.is_whole);
@@ -168,7 +205,7 @@ fn serve(
 ) {
     let mut stream = BufReader::new(stream);
     while let Some(head) = read_head(&mut stream) {
-        let act = script(seen.lock().unwrap().len());
+        let mut act = script(seen.lock().unwrap().len());
         let mut request = Seen {
             head,
             body: Vec::new(),
@@ -185,7 +222,15 @@ fn serve(
             _ => 0,
         };
         request.is_whole = read_chunks(&mut stream, &mut request.body, slow).is_some();
-        seen.lock().unwrap().push(request);
+        if let Act::Judge(Judge(judge)) = &act {
+            if !request.is_whole {
+                return;
+            }
+            let judged = judge(&request);
+            act = judged;
+        } else {
+            seen.lock().unwrap().push(request);
+        }
         let answer = match &act {
             Act::Answer {
                 status,
@@ -207,14 +252,14 @@ fn serve(
             }
             Act::Slow(_) => b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
             Act::Endless => b"HTTP/1.1 200 OK\r\nContent-Type: text/xml\r\n\r\n".to_vec(),
-            Act::CloseInBody | Act::CloseAfterBody | Act::Stall => Vec::new(),
+            Act::CloseInBody | Act::CloseAfterBody | Act::Stall | Act::Judge(_) => Vec::new(),
         };
         if stream.get_mut().write_all(&answer).is_err() {
             return;
         }
         match act {
             Act::Answer { .. } | Act::Redirect(_) | Act::Slow(_) => {}
-            Act::CloseInBody | Act::CloseAfterBody | Act::CutAnswer => {
+            Act::CloseInBody | Act::CloseAfterBody | Act::CutAnswer | Act::Judge(_) => {
                 break_off(&stream);
                 return;
             }
