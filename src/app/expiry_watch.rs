@@ -81,7 +81,7 @@ fn tell(file: PathBuf, end: Timestamp, now: Timestamp, alarmed: &mut HashMap<Pat
     #[expect(clippy::cast_precision_loss, reason = "seconds of a century are exact")]
     let days_left = seconds_left as f64 / DAY as f64;
     metrics::gauge!(CERTIFICATE_DAYS_LEFT, "file" => name.clone()).set(days_left);
-    if seconds_left >= ALARMED_AHEAD_DAYS * DAY || alarmed.get(&file) == Some(&end) {
+    if seconds_left > ALARMED_AHEAD_DAYS * DAY || alarmed.get(&file) == Some(&end) {
         return;
     }
     count_alarm("certificate_expiring");
@@ -105,7 +105,8 @@ mod tests {
         let at = |days: i64| Timestamp::from_second(days * DAY).unwrap();
         let mut alarmed = HashMap::new();
         for (end, now, count) in [
-            (100, 70, None),
+            (100, 69, None),
+            (100, 70, Some(1)),
             (100, 71, Some(1)),
             (100, 99, Some(1)),
             (100, 101, Some(1)),

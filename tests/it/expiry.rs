@@ -6,7 +6,7 @@ use crate::support::{crossing_ground::Workshop, tls::Identity};
 fn a_certificate_that_ends_within_thirty_days_is_alarmed_and_the_others_are_measured() {
     let workshop = Workshop::new();
     let ground = workshop.ground();
-    // It is valid for 30 days, less the moment that has passed since.
+    // It is valid for 30 days, less the moment that has passed since, which may be none by whole seconds.
     let ending = Identity::ca("Test CA").issue("bridge.harbor.example");
     let (shown, _) = ending.write(&ground.path().join("tls"), "server");
     let bridge = ground.start();
@@ -23,7 +23,7 @@ fn a_certificate_that_ends_within_thirty_days_is_alarmed_and_the_others_are_meas
     };
     bridge.wait_for_measures(|measures| {
         measures.contains("xdbridge_alarms_total{alarm=\"certificate_expiring\"} 1\n")
-            && days_left(&shown, measures).is_some_and(|days| days > 29.0 && days < 30.0)
+            && days_left(&shown, measures).is_some_and(|days| days > 29.0 && days <= 30.0)
             && days_left(&own, measures).is_some_and(|days| days > 300.0)
     });
     bridge.stop();
