@@ -17,7 +17,7 @@ use openssl::{
 use zeroize::Zeroizing;
 
 /// Largest file of certificates or a key, in octets: all CAs of the public net take a quarter of a megabyte.
-const MAX_FILE_BYTES: u64 = 1024 * 1024;
+pub const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
 /// Bits of a file's mode that others than its owner would profit from (T-31).
 pub const MODE_OF_OTHERS: u32 = 0o077;
 /// Most files of one folder.

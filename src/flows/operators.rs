@@ -31,6 +31,9 @@ const DEFAULT_PAGE: usize = 50;
 const MAX_LOOKED_AT: usize = 20_000;
 /// How many of them the store gives at once.
 const LOOK_AT_ONCE: usize = 500;
+/// Most exchanges of one id that a partner's own are looked for among: some senders use one wsa:MessageID for all that
+/// they send (NHIN-54), and each exchange has an id of its own.
+const MAX_OF_ONE_ID: usize = 1_000;
 /// How often a deed is decided anew because a worker changed the exchange meanwhile.
 const MAX_CONFLICTS: u32 = 1_000;
 
@@ -285,28 +288,28 @@ impl Operators {
         }
     }
 
-    /// Those of `found` that partner `name` submitted. That it asked for others is audited: to it they are unknown.
+    /// Those of `found` that partner `name` submitted. Whether others have the id must not be told by
+    /// what this costs: an id that leads to none of its own is audited the same way, whoever has it.
     async fn only_of(
         &self,
         name: &str,
         found: Vec<ExchangeId>,
         asker: &Asker,
     ) -> Result<Vec<ExchangeId>, NotDone> {
-        let (mut own, mut foreign) = (Vec::new(), Vec::new());
-        for id in found {
+        let mut own = Vec::new();
+        for id in found.into_iter().take(MAX_OF_ONE_ID) {
             let loaded = self.store.load(id).await.map_err(store_failed)?;
             let is_own = loaded.is_some_and(|loaded| {
                 matches!(&loaded.exchange.origin, Origin::Xdr { partner, .. } if partner == name)
             });
-            if is_own { &mut own } else { &mut foreign }.push(id);
+            if is_own {
+                own.push(id);
+            }
         }
-        let record = |id: &ExchangeId| {
-            let record = self.record(asker, "show", AuditOutcome::Minor).of(*id);
-            record.with("error", "it is not this partner's")
-        };
-        if own.is_empty() && !foreign.is_empty() {
+        if own.is_empty() {
+            let record = self.record(asker, "show", AuditOutcome::Minor);
             let unit = UnitOfWork {
-                audit: foreign.iter().map(record).collect(),
+                audit: vec![record.with("error", "nothing of this partner's has the id")],
                 ..UnitOfWork::default()
             };
             self.store.commit(unit).await.map_err(store_failed)?;

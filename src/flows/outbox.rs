@@ -189,14 +189,14 @@ impl Outbox {
         };
         // A closed lane means that the bridge stops.
         if let Ok(_place) = lane.acquire().await {
-            self.run_in_time(claim).await;
+            self.run_in_time(claim, places).await;
         }
     }
 
     async fn run_towards(&self, destination: &Destination, claim: &Claim, places: &Places) {
         let Some(_waiting) = places.waiting.try_enter(destination) else {
             let at = self.clock.now() + delay(claim.attempts);
-            return self.give_back(claim, at).await;
+            return self.give_back(claim, at, places).await;
         };
         let _place = places.destinations.enter(destination).await;
         let lane = match destination {
@@ -205,21 +205,21 @@ impl Outbox {
         };
         // The lane's place is held while it runs. A closed lane means that the bridge stops.
         if !places.sends.is_closed() && !matches!(lane, Some(Err(_))) {
-            self.run_in_time(claim).await;
+            self.run_in_time(claim, places).await;
         }
     }
 
-    async fn run_in_time(&self, claim: &Claim) {
+    async fn run_in_time(&self, claim: &Claim, places: &Places) {
         // A claim that waited long for its place may lapse while it runs: then it is claimed anew.
         let end = self.clock.now().checked_add(self.longest_effect);
         if end.is_ok_and(|end| end < claim.leased_until) {
-            self.run_one(claim).await;
+            self.run_one(claim, places).await;
         } else {
-            self.give_back(claim, self.clock.now()).await;
+            self.give_back(claim, self.clock.now(), places).await;
         }
     }
 
-    async fn run_one(&self, claim: &Claim) {
+    async fn run_one(&self, claim: &Claim, places: &Places) {
         let run = AssertUnwindSafe(self.effects.run(claim)).catch_unwind();
         let failure = match tokio::time::timeout(self.longest_effect, run).await {
             Ok(Ok(Ok(()))) => return,
@@ -244,18 +244,33 @@ impl Outbox {
             );
             measures::count_alarm("effect");
         }
-        self.give_back(claim, self.clock.now() + delay(claim.attempts))
+        self.give_back(claim, self.clock.now() + delay(claim.attempts), places)
             .await;
     }
 
-    async fn give_back(&self, claim: &Claim, at: Timestamp) {
-        if let Err(failure) = self.store.give_back(claim, at).await {
-            // The lease lapses by itself.
-            warn!(
-                exchange.id = %claim.exchange,
-                error = &failure as &dyn std::error::Error,
-                "a claim could not be given back"
-            );
+    /// Lets the effect come again at `at`. Where the store cannot be written, that is tried until it can be: otherwise all
+    /// that was under way in a short outage would wait for the end of its lease, which is long.
+    async fn give_back(&self, claim: &Claim, at: Timestamp, places: &Places) {
+        let mut is_told = false;
+        loop {
+            let failure = match self.store.give_back(claim, at).await {
+                Ok(()) | Err(StoreError::LeaseLost) => return,
+                Err(failure) => failure,
+            };
+            if !is_told {
+                warn!(
+                    exchange.id = %claim.exchange,
+                    error = &failure as &dyn std::error::Error,
+                    "a claim could not be given back; it is tried again until it can be"
+                );
+                is_told = true;
+            }
+            // The next start ends the leases of this one.
+            let is_over = places.others.is_closed() || self.clock.now() >= claim.leased_until;
+            if is_over {
+                return;
+            }
+            tokio::time::sleep(STORE_FAILED_SLEEP).await;
         }
     }
 

@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use rustix::process::Signal;
@@ -179,6 +180,7 @@ fn bodies_of(copy: &Path) -> Vec<BodyId> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_come_and_go_while_they_are_copied_are_all_there_or_not_spoken_of() {
+    const LIVING: usize = 200;
     let ground = SqliteGround::new();
     let store = ground.open().await;
     let is_over = Arc::new(AtomicBool::new(false));
@@ -197,7 +199,7 @@ async fn bodies_that_come_and_go_while_they_are_copied_are_all_there_or_not_spok
             )];
             busy.commit(unit).await.unwrap();
             kept.push_back(staged.id);
-            if kept.len() > 20 {
+            if kept.len() > LIVING {
                 let remove = vec![kept.pop_front().unwrap()];
                 let unit = UnitOfWork {
                     remove,
@@ -206,11 +208,13 @@ async fn bodies_that_come_and_go_while_they_are_copied_are_all_there_or_not_spok
                 busy.commit(unit).await.unwrap();
             }
             number += 1;
+            // Bodies live long against the time that a copy takes, as they do where it counts.
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         number
     });
-    while bodies_of(&ground.config.path).len() < 20 {
-        tokio::task::yield_now().await;
+    while bodies_of(&ground.config.path).len() < LIVING {
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     for round in 0..5 {
         let copy = ground.folder.path().join(format!("copy-{round}"));
@@ -236,7 +240,7 @@ async fn bodies_that_come_and_go_while_they_are_copied_are_all_there_or_not_spok
         restored.close().await;
     }
     is_over.store(true, Ordering::Relaxed);
-    assert!(churn.await.unwrap() > 20);
+    assert!(churn.await.unwrap() > LIVING as i64);
     store.close().await;
 }
 

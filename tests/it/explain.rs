@@ -6,6 +6,7 @@ use std::{
     net::SocketAddr,
     path::PathBuf,
     process::{Command, Output},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -50,6 +51,9 @@ impl Asking {
             servers: vec![server],
             ..DnsConfig::default()
         };
+        // What is answered is waited for, however busy the machine is.
+        config.discovery.dns_timeout = Duration::from_secs(60);
+        config.delivery.background_lookup = Duration::from_secs(120);
         config.certificates.domains.push(DomainConfig {
             name: "direct.elm.example".parse().unwrap(),
             identities: vec![write_identity(path, "elm", &pki().direct_elm)],

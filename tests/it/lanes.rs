@@ -12,7 +12,7 @@ use xdbridge::{
     bridge::exchange::{Effect, MdnToSend, Scheduled},
     flows::{
         outbox::{Outbox, RunEffect},
-        ports::{Claim, Exchanges, StoreError},
+        ports::{Claim, Clock, Exchanges, StoreError},
     },
     formats::ids::{ExchangeId, LegId},
 };
@@ -147,6 +147,63 @@ fn others_go_on(stalls: &'static str, stalled: impl Fn() -> Effect) {
         count(&runner.ended, stalls) == STALLED
     });
     assert_eq!(count(&runner.begun, stalls), STALLED);
+    stop.send(true).unwrap();
+    runtime.block_on(running).unwrap();
+}
+
+// rule: Q-6
+#[test]
+fn what_was_under_way_while_the_store_failed_comes_again_long_before_its_lease_ends() {
+    let runtime = runtime();
+    let ground = SqliteGround::new();
+    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
+    let written = exchange("edge", time(0));
+    let mut unit = insert(&written, vec![]);
+    unit.effects = vec![(written.id, Scheduled::new(status("elm"), time(0)))];
+    runtime.block_on(store.commit(unit)).unwrap();
+    let runner = Arc::new(Runner {
+        store: Arc::clone(&store),
+        stalls: "status to elm",
+        let_go: Semaphore::new(0),
+        begun: Mutex::default(),
+        ended: Mutex::default(),
+    });
+    let outbox = Arc::new(Outbox {
+        store: Arc::clone(&store),
+        effects: runner.clone(),
+        clock: ground.clock.clone(),
+        wake: store.due_changed(),
+        workers: WORKERS,
+        lease: Duration::from_secs(30_000),
+        longest_effect: Duration::from_secs(20_000),
+    });
+    let (stop, stopping) = watch::channel(false);
+    let running = runtime.spawn(outbox.run(stopping));
+    let begun = |count_of| {
+        wait_until("it runs", || {
+            count(&runner.begun, "status to elm") == count_of
+        })
+    };
+    begun(1);
+    let change = |statements: &str| {
+        let database = rusqlite::Connection::open(ground.config.path.join("xdbridge.db")).unwrap();
+        database.execute_batch(statements).unwrap();
+    };
+    change(
+        "CREATE TRIGGER no_end BEFORE DELETE ON outbox BEGIN SELECT RAISE(ABORT, 'broken'); END;
+         CREATE TRIGGER no_change BEFORE UPDATE ON outbox BEGIN SELECT RAISE(ABORT, 'broken'); END;",
+    );
+    runner.let_go.add_permits(2);
+    // It fails, and so does giving it back: at most the first attempt at that is over when the store is well again.
+    std::thread::sleep(Duration::from_millis(500));
+    change("DROP TRIGGER no_end; DROP TRIGGER no_change;");
+    wait_until("it is done", || {
+        ground.clock.advance(Duration::from_secs(1));
+        store.due_changed().notify_one();
+        count(&runner.ended, "status to elm") == 1
+    });
+    begun(2);
+    assert!(ground.clock.now() < time(20_000), "by its lease");
     stop.send(true).unwrap();
     runtime.block_on(running).unwrap();
 }

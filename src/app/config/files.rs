@@ -16,12 +16,14 @@ use zeroize::Zeroizing;
 
 use super::Config;
 use crate::{
-    adapters::{certificates::CertificateFiles, pem_files::MODE_OF_OTHERS, store::StoreKind},
+    adapters::{
+        certificates::CertificateFiles,
+        pem_files::{MAX_FILE_BYTES, MODE_OF_OTHERS},
+        store::StoreKind,
+    },
     formats::smime::certificate::{self, Validity},
 };
 
-/// Largest file of certificates or keys that is read, in octets.
-const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 /// Shortest operators' token, in characters.
 const MIN_TOKEN_CHARACTERS: usize = 32;
 
@@ -106,7 +108,7 @@ impl Check {
         match is_small.and_then(|is_small| Ok((is_small, fs::read(path)?))) {
             Ok((true, octets)) => Some(Zeroizing::new(octets)),
             Ok((false, _)) => {
-                self.problem(key, path, "a file of 16 MiB at most");
+                self.problem(key, path, "a file of 8 MiB at most");
                 None
             }
             Err(error) => {

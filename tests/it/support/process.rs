@@ -15,7 +15,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::tls::{Connection, Identity};
 
 /// Longest wait for what must come: only a test that fails gets there.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Runs the program to its end and gives what it wrote to standard output.
 pub(crate) fn run(arguments: &[&str]) -> String {

@@ -40,6 +40,8 @@ pub(super) enum NoAnswer {
     Malformed(#[from] DecodeError),
     #[error("the answer ends with an alias")]
     OpenAlias,
+    #[error("a referral: the name server does not ask others for us")]
+    Referral,
     #[error("no name server is known")]
     NoServer,
 }
@@ -122,7 +124,16 @@ fn read(message: &[u8], id: u16, name: &Name) -> Result<Answer, NoAnswer> {
     if owner != *name && matches!(absent, Known::NoRecord) {
         return Err(NoAnswer::OpenAlias);
     }
-    // The zone's SOA is not looked for here: what is not there is asked for again the next time.
+    // Whoever points at other servers has not said that there is nothing.
+    let mut authority = Vec::new();
+    for _ in 0..header.counts.authorities {
+        authority.push(Record::read(&mut decoder)?);
+    }
+    let holds = |wanted: Kind| authority.iter().any(|record| record.kind == wanted);
+    if matches!(absent, Known::NoRecord) && holds(Kind::Ns) && !holds(Kind::Soa) {
+        return Err(NoAnswer::Referral);
+    }
+    // The TTL of the zone's SOA is not used: what is not there is asked for again the next time.
     Ok(Answer {
         known: absent,
         ttl: None,
@@ -149,7 +160,16 @@ fn follow_aliases(name: &Name, records: &[Record]) -> Result<(Name, Option<u32>)
 struct Record {
     name: Name,
     ttl: u32,
+    kind: Kind,
     data: Data,
+}
+
+/// What an authority section says something by.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Ns,
+    Soa,
+    Other,
 }
 
 enum Data {
@@ -179,7 +199,17 @@ impl Record {
             }
             _ => Data::Other,
         };
-        Ok(Self { name, ttl, data })
+        let kind = match record_type {
+            RecordType::NS => Kind::Ns,
+            RecordType::SOA => Kind::Soa,
+            _ => Kind::Other,
+        };
+        Ok(Self {
+            name,
+            ttl,
+            kind,
+            data,
+        })
     }
 }
 
@@ -187,7 +217,7 @@ impl Record {
 mod tests {
     use hickory_resolver::proto::rr::{
         self, RData,
-        rdata::{CERT, CNAME, cert::Algorithm, cert::CertType},
+        rdata::{CERT, CNAME, NS, SOA, cert::Algorithm, cert::CertType},
     };
 
     use super::*;
@@ -256,6 +286,35 @@ mod tests {
         assert!(read(&octets, 7, &name("mei.harbor.example.")).is_err());
         for end in 0..octets.len() {
             assert!(read(&octets[..end], 7, &asked).is_err(), "cut at {end}");
+        }
+    }
+
+    // rule: DISC-3
+    #[test]
+    fn a_referral_is_no_absence() {
+        let servers = RData::NS(NS(name("ns.harbor.example.")));
+        let start = RData::SOA(SOA::new(
+            name("ns.harbor.example."),
+            name("hostmaster.harbor.example."),
+            1,
+            3_600,
+            600,
+            86_400,
+            300,
+        ));
+        let record =
+            |data: &RData| rr::Record::from_rdata(name("harbor.example."), 300, data.clone());
+        for (authority, is_absent) in [
+            (vec![record(&servers)], false),
+            (vec![record(&start)], true),
+            (vec![record(&servers), record(&start)], true),
+        ] {
+            let mut message = message(ResponseCode::NoError, Vec::new());
+            message.add_authorities(authority);
+            match told(&message) {
+                Ok(answer) => assert!(is_absent && answer.known == Known::NoRecord),
+                Err(error) => assert!(!is_absent && matches!(error, NoAnswer::Referral)),
+            }
         }
     }
 
