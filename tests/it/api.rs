@@ -386,6 +386,12 @@ fn tokens_that_name_nobody_alone_are_refused_at_the_start() {
         refusal(&config),
         OperatorError::SharedToken { .. }
     ));
+    let problems = config.problems(crate::support::bridge::now());
+    let is_told = |problem: &String| {
+        problem.starts_with("operator.partner_tokens[0].file: ")
+            && problem.ends_with("a token that no other file holds")
+    };
+    assert!(problems.iter().any(is_told), "{problems:?}");
     for (token, mode, said) in [("short", 0o600, "too weak"), (OF_ELM, 0o644, "mode 0644")] {
         let file = write_token(folder.path(), "elm", token);
         fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();

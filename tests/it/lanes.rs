@@ -7,7 +7,11 @@ use std::{
 };
 
 use async_trait::async_trait;
-use tokio::sync::{Semaphore, watch};
+use tokio::{
+    runtime::Runtime,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+};
 use xdbridge::{
     bridge::exchange::{Effect, MdnToSend, Scheduled},
     flows::{
@@ -94,6 +98,33 @@ fn mail(domain: &str) -> Effect {
     }
 }
 
+/// An outbox at work, whose effects of the name `stalls` wait until they are let go.
+fn run(
+    runtime: &Runtime,
+    ground: &SqliteGround,
+    store: &Arc<dyn Exchanges>,
+    stalls: &'static str,
+) -> (Arc<Runner>, watch::Sender<bool>, JoinHandle<()>) {
+    let runner = Arc::new(Runner {
+        store: Arc::clone(store),
+        stalls,
+        let_go: Semaphore::new(0),
+        begun: Mutex::default(),
+        ended: Mutex::default(),
+    });
+    let outbox = Arc::new(Outbox {
+        store: Arc::clone(store),
+        effects: runner.clone(),
+        clock: ground.clock.clone(),
+        wake: store.due_changed(),
+        workers: WORKERS,
+        lease: Duration::from_secs(30_000),
+        longest_effect: Duration::from_secs(20_000),
+    });
+    let (stop, stopping) = watch::channel(false);
+    (runner, stop, runtime.spawn(outbox.run(stopping)))
+}
+
 /// Nothing but `stalled` waits for the destination that stalls: all else ends, and the rest ends once it goes on.
 fn others_go_on(stalls: &'static str, stalled: impl Fn() -> Effect) {
     let runtime = runtime();
@@ -113,24 +144,7 @@ fn others_go_on(stalls: &'static str, stalled: impl Fn() -> Effect) {
     unit.effects = slow.chain(others.clone().map(due)).collect();
     runtime.block_on(store.commit(unit)).unwrap();
 
-    let runner = Arc::new(Runner {
-        store: Arc::clone(&store),
-        stalls,
-        let_go: Semaphore::new(0),
-        begun: Mutex::default(),
-        ended: Mutex::default(),
-    });
-    let outbox = Arc::new(Outbox {
-        store: Arc::clone(&store),
-        effects: runner.clone(),
-        clock: ground.clock.clone(),
-        wake: store.due_changed(),
-        workers: WORKERS,
-        lease: Duration::from_secs(30_000),
-        longest_effect: Duration::from_secs(20_000),
-    });
-    let (stop, stopping) = watch::channel(false);
-    let running = runtime.spawn(outbox.run(stopping));
+    let (runner, stop, running) = run(&runtime, &ground, &store, stalls);
     for effect in &others {
         let name = name_of(effect);
         wait_until("the others are done", || count(&runner.ended, &name) == 1);
@@ -161,24 +175,7 @@ fn what_was_under_way_while_the_store_failed_comes_again_long_before_its_lease_e
     let mut unit = insert(&written, vec![]);
     unit.effects = vec![(written.id, Scheduled::new(status("elm"), time(0)))];
     runtime.block_on(store.commit(unit)).unwrap();
-    let runner = Arc::new(Runner {
-        store: Arc::clone(&store),
-        stalls: "status to elm",
-        let_go: Semaphore::new(0),
-        begun: Mutex::default(),
-        ended: Mutex::default(),
-    });
-    let outbox = Arc::new(Outbox {
-        store: Arc::clone(&store),
-        effects: runner.clone(),
-        clock: ground.clock.clone(),
-        wake: store.due_changed(),
-        workers: WORKERS,
-        lease: Duration::from_secs(30_000),
-        longest_effect: Duration::from_secs(20_000),
-    });
-    let (stop, stopping) = watch::channel(false);
-    let running = runtime.spawn(outbox.run(stopping));
+    let (runner, stop, running) = run(&runtime, &ground, &store, "status to elm");
     let begun = |count_of| {
         wait_until("it runs", || {
             count(&runner.begun, "status to elm") == count_of

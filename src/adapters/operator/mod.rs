@@ -29,7 +29,7 @@ use self::tokens::Tokens;
 pub use self::{
     measured::{Measured, MeasuredError},
     settings::{OperatorConfig, PartnerTokenConfig},
-    tls::OperatorFileError,
+    tls::{OperatorFileError, strong_token},
 };
 use crate::flows::{
     budget::ByteBudget,

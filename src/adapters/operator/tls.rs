@@ -55,14 +55,18 @@ pub(super) fn acceptor(
 /// The token in `path`, without the white space around it.
 pub(super) fn token(setting: &'static str, path: &Path) -> Result<SecretString, OperatorFileError> {
     let octets = ConfiguredFile { setting, path }.secret()?;
-    let text = octets.trim_ascii();
-    let token = str::from_utf8(text).ok().filter(|token| {
-        token.len() >= MIN_TOKEN_CHARACTERS && token.bytes().all(|b| b.is_ascii_graphic())
-    });
-    token
+    strong_token(&octets)
         .map(SecretString::from)
         .ok_or_else(|| OperatorFileError::WeakToken {
             setting,
             path: path.to_owned(),
         })
+}
+
+/// The token that a file holds, without the white space around it, if it could not be guessed.
+pub fn strong_token(octets: &[u8]) -> Option<&str> {
+    let token = str::from_utf8(octets.trim_ascii()).ok()?;
+    let is_strong =
+        token.len() >= MIN_TOKEN_CHARACTERS && token.bytes().all(|b| b.is_ascii_graphic());
+    is_strong.then_some(token)
 }

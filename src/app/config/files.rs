@@ -18,14 +18,12 @@ use super::Config;
 use crate::{
     adapters::{
         certificates::CertificateFiles,
+        operator::strong_token,
         pem_files::{MAX_FILE_BYTES, MODE_OF_OTHERS},
         store::StoreKind,
     },
     formats::smime::certificate::{self, Validity},
 };
-
-/// Shortest operators' token, in characters.
-const MIN_TOKEN_CHARACTERS: usize = 32;
 
 /// Everything that is wrong with the files of `config`, whose paths are resolved: key, file, and what would be
 /// accepted.
@@ -60,14 +58,19 @@ pub(super) fn problems(config: &Config, now: Timestamp) -> Vec<String> {
     if let (Some(certificate), Some(key)) = (&operator.certificate, &operator.key) {
         check.identity(("operator.certificate", certificate), ("operator.key", key));
     }
+    let mut tokens = Vec::new();
     if let Some(token) = &operator.token_file {
-        check.token("operator.token_file", token);
+        tokens.extend(check.token("operator.token_file", token));
     }
     for (index, token) in operator.partner_tokens.iter().enumerate() {
-        check.token(
-            &format!("operator.partner_tokens[{index}].file"),
-            &token.file,
-        );
+        let key = format!("operator.partner_tokens[{index}].file");
+        let Some(found) = check.token(&key, &token.file) else {
+            continue;
+        };
+        if tokens.contains(&found) {
+            check.problem(&key, &token.file, "a token that no other file holds");
+        }
+        tokens.push(found);
     }
     for (index, path) in config.store.key_files.iter().enumerate() {
         check.store_key(&format!("store.key_files[{index}]"), path);
@@ -187,18 +190,15 @@ impl Check {
         }
     }
 
-    fn token(&mut self, key: &str, path: &Path) {
-        let Some(octets) = self.read_secret(key, path) else {
-            return;
-        };
-        let token = octets.trim_ascii();
-        if token.len() < MIN_TOKEN_CHARACTERS || !token.iter().all(u8::is_ascii_graphic) {
-            self.problem(
-                key,
-                path,
-                "at least 32 visible ASCII characters on one line",
-            );
+    /// The token in a file, or a problem.
+    fn token(&mut self, key: &str, path: &Path) -> Option<Zeroizing<String>> {
+        let octets = self.read_secret(key, path)?;
+        let token = strong_token(&octets).map(|token| Zeroizing::new(token.to_owned()));
+        if token.is_none() {
+            let accepted = "at least 32 visible ASCII characters on one line";
+            self.problem(key, path, accepted);
         }
+        token
     }
 
     fn store_key(&mut self, key: &str, path: &Path) {

@@ -58,7 +58,12 @@ impl ToDirect {
             .check_again(&exchange, leg, Some(domain), &own, now)
             .await;
         if !checked.refused.is_empty() {
-            let (fallen, extras) = (&checked.refused, Extras::default());
+            // Another node may be sending to them, should this one have been taken for dead: then nothing is said here.
+            let extras = Extras {
+                under: Some(claim.clone()),
+                ..Extras::default()
+            };
+            let fallen = &checked.refused;
             exchange = transition::apply(&self.store, claim.exchange, fallen, extras).await?;
         }
         let Some(mail) = self.waiting_mail(&exchange, leg, domain, &checked) else {
