@@ -5,6 +5,7 @@ pub mod certificates;
 pub mod clock;
 pub mod control;
 pub mod dns;
+pub mod fetch;
 pub mod operator;
 pub mod pem_files;
 pub mod smtp_client;

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     adapters::{
         certificates::CertificatesConfig, control::ControlConfig, dns::config::DnsConfig,
-        operator::OperatorConfig, smtp_client::config::SmtpClientConfig,
+        fetch::FetchConfig, operator::OperatorConfig, smtp_client::config::SmtpClientConfig,
         smtp_server::SmtpServerConfig, soap_client::settings::SoapClientConfig,
         soap_server::SoapServerConfig, store::StoreConfig,
     },
@@ -50,6 +50,8 @@ pub struct Config {
     pub dns: DnsConfig,
     /// `[discovery]`.
     pub discovery: DiscoverySettings,
+    /// `[fetch]`.
+    pub fetch: FetchConfig,
     /// `[certificates]`.
     pub certificates: CertificatesConfig,
     /// `[store]`.
@@ -255,6 +257,7 @@ impl Config {
             paths.extend(&mut client.ca_files);
         }
         paths.extend(&mut self.smtp.client.ca_files);
+        paths.extend(&mut self.fetch.ca_files);
         paths.extend(&mut self.store.key_files);
         paths.extend(&mut self.store.postgres.password_file);
         paths.extend(&mut self.store.postgres.ca_file);
@@ -321,6 +324,7 @@ impl Config {
     fn value_problems(&self) -> Vec<String> {
         let mut problems = self.store.problems();
         problems.extend(self.timers.problems());
+        problems.extend(self.fetch.problems());
         problems.extend(self.smtp.server.iter().flat_map(SmtpServerConfig::problems));
         if let Some(server) = &self.smtp.server {
             problems.extend(self.receiving.problems(server.answer_timeout));
@@ -530,7 +534,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 33] = [
+        let tables: [&[&str]; 34] = [
             &[],
             &["log"],
             &["soap"],
@@ -542,6 +546,7 @@ mod tests {
             &["smtp", "client", "domains", "hisp.example"],
             &["dns"],
             &["discovery"],
+            &["fetch"],
             &["certificates"],
             &["certificates", "domains[]"],
             &["certificates", "domains[]", "identities[]"],

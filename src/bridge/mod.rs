@@ -5,6 +5,7 @@ pub mod destination;
 pub mod discovery;
 pub mod endpoint;
 pub mod exchange;
+pub mod fetch_target;
 pub mod judge;
 pub mod network;
 pub mod notice;

@@ -122,17 +122,17 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         || a >= 240
         || (a == 100 && b & 0xc0 == 64)
         || (a == 192 && b == 0 && c == 0)
+        || (a == 192 && b == 88 && c == 99)
         || (a == 198 && b & 0xfe == 18);
     !is_special
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
-    let [first, second, third, fourth, ..] = address.segments();
-    // 64:ff9b::/96 and 2002::/16 carry an IPv4 address, which decides.
-    if first == 0x64 && second == 0xff9b {
-        let [.., high, low] = address.segments();
+    let [first, second, third, .., high, low] = address.segments();
+    // 64:ff9b::/96 and 2002::/16 carry an IPv4 address, which decides; 64:ff9b:1::/48 is for local translation.
+    if let [0x64, 0xff9b, between @ .., _, _] = address.segments() {
         let translated = Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
-        return third == 0 && fourth == 0 && is_public_v4(translated);
+        return between == [0; 4] && is_public_v4(translated);
     }
     if first == 0x2002 {
         return is_public_v4(Ipv4Addr::from((u32::from(second) << 16) | u32::from(third)));

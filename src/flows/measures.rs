@@ -59,6 +59,11 @@ pub const CERTIFICATE_SEARCHES: &str = "xdbridge_certificate_searches_total";
 /// no answer, or one that may pass), `from` (`cache` or `servers`).
 pub const CERT_QUERIES: &str = "xdbridge_cert_queries_total";
 
+/// Fetches of what others published under a URL. Labels: `what` (`issuer`, `crl`, `ocsp`, `bundle` or `certificate`),
+/// `result` (`done`, `refused`: a URL or an address that we do not go to, `no_address`, `busy`, `no_answer`, `timeout`,
+/// `redirect`, `status` or `too_large`).
+pub const FETCHES: &str = "xdbridge_fetches_total";
+
 /// SMTP sessions that ended. Label: `end` (`quit`, `broken`, `timeout`, `errors`, `tls`, `injection`, `pipelining`,
 /// `early`, `size` or `stop`).
 pub const SMTP_SESSIONS: &str = "xdbridge_smtp_sessions_total";
@@ -152,6 +157,10 @@ pub fn describe() {
     describe_counter!(CERT_QUERIES, "Questions for CERT records");
     describe_counter!(SMTP_SESSIONS, "SMTP sessions that ended");
     describe_gauge!(SMTP_CONNECTIONS, "SMTP connections that are open");
+    describe_counter!(
+        FETCHES,
+        "Fetches of what others published under a URL, such as CRLs"
+    );
     describe_counter!(
         SMTP_CONNECTIONS_REFUSED,
         "SMTP connections that were sent away"

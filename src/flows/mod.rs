@@ -9,6 +9,7 @@ pub mod directory;
 pub mod edge_reports;
 pub mod effects;
 pub mod fault_points;
+pub mod guard;
 pub mod inspect;
 mod intake;
 pub mod keyed;

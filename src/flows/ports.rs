@@ -1,6 +1,7 @@
 //! The small traits that flows need from the world, and the values that pass through them.
 
 mod control;
+mod fetch;
 mod postmaster;
 mod serve_mail;
 
@@ -16,6 +17,7 @@ pub use self::{
         Asker, Done, ListOrder, MAX_PAGE, NotDone, Operator, Order, OrderId, OrderText, Page,
         PageEnd, ReadAudit, ServeOperators, Told,
     },
+    fetch::{Fetch, FetchBody, FetchError, FetchRequest, Fetched, FindAddresses, NoAddresses},
     postmaster::{KeepPostmasterMail, NotKept},
     serve_mail::{
         MailAnswer, MailRecipient, MailTransaction, OriginalRecipient, RecipientAnswer, ServeMail,

@@ -31,6 +31,7 @@ mod exchange_commands;
 mod expiry;
 mod explain;
 mod faults;
+mod fetch;
 mod fidelity;
 mod gate;
 mod gsoap_client;

@@ -10,7 +10,10 @@ use hickory_resolver::{
 };
 use uuid::Uuid;
 
-use super::absence::{Absence, cause};
+use super::{
+    absence::{Absence, cause},
+    addresses::addresses_of,
+};
 use crate::{
     flows::ports::{FindMailHosts, MailHost, MailHostError},
     formats::ids::DomainName,
@@ -18,8 +21,6 @@ use crate::{
 
 /// Hosts tried for one domain (TX-5).
 const MAX_HOSTS: usize = 5;
-/// Addresses tried for one host (TX-5).
-const MAX_ADDRESSES: usize = 4;
 
 /// Finds mail hosts in the DNS.
 pub struct DnsMailHosts {
@@ -74,34 +75,10 @@ impl DnsMailHosts {
         Ok(records.collect())
     }
 
-    /// A and AAAA of a name, alternating. None at all is no error.
+    /// The addresses of a name. None at all is no error.
     async fn addresses_of(&self, name: Name) -> Result<Vec<IpAddr>, MailHostError> {
-        let (v4, v6) = tokio::join!(
-            self.resolver.lookup(name.clone(), RecordType::A),
-            self.resolver.lookup(name, RecordType::AAAA),
-        );
-        let mut unanswered = None;
-        let mut families = [Vec::new(), Vec::new()];
-        for (family, found) in families.iter_mut().zip([v4, v6]) {
-            match found {
-                Ok(lookup) => {
-                    family.extend(
-                        lookup
-                            .answers()
-                            .iter()
-                            .filter_map(|record| record.data.ip_addr()),
-                    );
-                }
-                Err(error) if Absence::of(&error) == Absence::Unknown => unanswered = Some(error),
-                Err(_) => {}
-            }
-        }
-        let [v4, v6] = families;
-        let addresses = alternate(&v4, &v6);
-        match unanswered {
-            Some(error) if addresses.is_empty() => Err(transient(&error)),
-            _ => Ok(addresses),
-        }
+        let found = addresses_of(&self.resolver, name).await;
+        found.map_err(|error| transient(&error))
     }
 }
 
@@ -183,12 +160,6 @@ fn choose(
         Some(_) => Err(MailHostError::Loop),
         None => Err(MailHostError::NoAddress),
     }
-}
-
-fn alternate(v4: &[IpAddr], v6: &[IpAddr]) -> Vec<IpAddr> {
-    let longer = v4.len().max(v6.len());
-    let pairs = (0..longer).flat_map(|index| [v6.get(index), v4.get(index)]);
-    pairs.flatten().copied().take(MAX_ADDRESSES).collect()
 }
 
 fn bare_name(name: &str) -> String {
@@ -291,22 +262,5 @@ mod tests {
             .map(|n| mx(n, &format!("mx{n}.example.net")))
             .collect();
         assert_eq!(chosen(many, &[]).unwrap().len(), MAX_HOSTS);
-    }
-
-    // rule: TX-5
-    #[test]
-    fn address_families_alternate_up_to_four() {
-        let v4: Vec<IpAddr> = ["192.0.2.1", "192.0.2.2", "192.0.2.3"]
-            .map(|a| a.parse().unwrap())
-            .to_vec();
-        let v6: Vec<IpAddr> = vec!["2001:db8::1".parse().unwrap()];
-        let texts: Vec<String> = alternate(&v4, &v6)
-            .iter()
-            .map(ToString::to_string)
-            .collect();
-        assert_eq!(
-            texts,
-            ["2001:db8::1", "192.0.2.1", "192.0.2.2", "192.0.2.3"]
-        );
     }
 }

@@ -1,12 +1,14 @@
-//! Questions to the DNS, by hickory-resolver: which hosts take the mail of a domain (RFC 5321 §5.1, RFC 7505), and which
-//! certificates are published for an address (RFC 4398).
+//! Questions to the DNS, by hickory-resolver: which hosts take the mail of a domain (RFC 5321 §5.1, RFC 7505), which
+//! certificates are published for an address (RFC 4398), and where a host lies.
 
 mod absence;
+mod addresses;
 mod cert;
 pub mod config;
 mod mail_hosts;
 mod zone;
 
+pub use addresses::DnsAddresses;
 pub use cert::{CertQuestions, DnsCertificates};
 pub use mail_hosts::DnsMailHosts;
 pub use zone::CertRecord;

@@ -52,6 +52,7 @@ pub(super) fn problems(config: &Config, now: Timestamp) -> Vec<String> {
         check.all_certificates("soap.client.ca_files", &client.ca_files);
     }
     check.all_certificates("smtp.client.ca_files", &config.smtp.client.ca_files);
+    check.all_certificates("fetch.ca_files", &config.fetch.ca_files);
     let control = config.control.problems(&config.store.path);
     check.problems.extend(control);
     let operator = &config.operator;

@@ -64,6 +64,7 @@ pub(crate) mod submission;
 )]
 pub(crate) mod tls;
 pub(crate) mod tools;
+pub(crate) mod web;
 pub(crate) mod xmllint;
 
 /// Asks again and again until it is so. Only a test that fails waits to the end.
