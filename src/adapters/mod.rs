@@ -1,11 +1,13 @@
 //! The outside world: one folder for each protocol. An adapter implements a port of [`crate::flows::ports`] or calls
-//! a flow; adapters never use one another. Beside them lies [`pem_files`], the one thing that many of them read.
+//! a flow; adapters never use one another. Beside them lie [`pem_files`], the one thing that many of them read,
+//! and [`http_tls`], what the HTTP listeners share.
 
 pub mod certificates;
 pub mod clock;
 pub mod control;
 pub mod dns;
 pub mod fetch;
+pub mod http_tls;
 pub mod operator;
 pub mod pem_files;
 pub mod smtp_client;

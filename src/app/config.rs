@@ -13,10 +13,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     adapters::{
-        certificates::CertificatesConfig, control::ControlConfig, dns::config::DnsConfig,
-        fetch::FetchConfig, operator::OperatorConfig, smtp_client::config::SmtpClientConfig,
-        smtp_server::SmtpServerConfig, soap_client::settings::SoapClientConfig,
-        soap_server::SoapServerConfig, store::StoreConfig,
+        certificates::CertificatesConfig,
+        control::ControlConfig,
+        dns::config::DnsConfig,
+        fetch::FetchConfig,
+        operator::OperatorConfig,
+        smtp_client::config::SmtpClientConfig,
+        smtp_server::SmtpServerConfig,
+        soap_client::settings::SoapClientConfig,
+        soap_server::SoapServerConfig,
+        store::{StoreConfig, StoreKind},
     },
     app::logging::LogConfig,
     bridge::{
@@ -355,6 +361,15 @@ impl Config {
                 "at most store.exchange_retention, or the exchange is forgotten before",
             );
         }
+        // Two nodes may be off to different sides.
+        let between_nodes = self.store.postgres.max_clock_difference.saturating_mul(2);
+        let margin = self.delivery.lease - self.delivery.longest_effect();
+        if self.store.kind == StoreKind::Postgres && between_nodes > margin {
+            problem(
+                "store.postgres.max_clock_difference",
+                "at most a twentieth of delivery.lease, or a node claims what another is still doing",
+            );
+        }
         if self.certificates.crl_refresh.is_zero() {
             problem("certificates.crl_refresh", "longer than 0s");
         }
@@ -668,8 +683,8 @@ mod tests {
             smtp.server.max_connections = 0
             limits = { max_bytes_in_flight = 1024, max_recipients = 0 }
             timers.queue_lifetime = "2h"
-            store.key_files = []
-            delivery = { workers = 0, resubmission_window = "30d" }
+            store = { kind = "postgres", key_files = [], postgres = { max_clock_difference = "1h" } }
+            delivery = { workers = 0, resubmission_window = "31d" }
             node.name = ""
             receiving = { inline_verify_timeout = "9m", postmaster_max_bytes = 1, postmaster_max_per_day = 0, postmaster_max_per_peer = 0, postmaster_retention = "1h", trusted_bounce_hosts = [{ network = "0.0.0.0/0" }] }
             route = [{ organisation = "2.999.7", address = "nobody" }]
@@ -678,6 +693,7 @@ mod tests {
         let problems = config.value_problems();
         for key in [
             "store.key_files: ",
+            "store.postgres.max_clock_difference: ",
             "timers.queue_lifetime: ",
             "route[0].address: ",
             "certificates.domains: ",
@@ -702,7 +718,7 @@ mod tests {
             let found = problems.iter().filter(|problem| problem.starts_with(key));
             assert_eq!(found.count(), 1, "{key} in {problems:?}");
         }
-        assert_eq!(problems.len(), 21, "{problems:?}");
+        assert_eq!(problems.len(), 22, "{problems:?}");
     }
 
     // rule: STS-3, T-28

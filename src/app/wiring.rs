@@ -12,11 +12,11 @@ use crate::{
         certificates::CertificateFiles,
         control::{ControlListener, ControlPath},
         dns::{self, CertQuestions, DnsCertificates, DnsMailHosts, config::DnsConfig},
-        operator::{Measured, OperatorListener, OperatorParts},
+        operator::{Measured, OperatorFiles, OperatorListener, OperatorParts},
         smtp_client::SmtpClient,
         smtp_server::{SmtpListener, SmtpParts, SmtpServer, SmtpServerConfig},
         soap_client::{Endpoint, SoapClient},
-        soap_server::{Parts, SoapListener, by_certificate},
+        soap_server::{Parts, SoapCertificates, SoapListener, by_certificate},
         store::{self, PostmasterKeeper, PostmasterLimits, Store},
     },
     bridge::{
@@ -57,6 +57,9 @@ impl Drop for AbortOnDrop {
 pub struct Bridge {
     xdr_address: SocketAddr,
     operator_address: SocketAddr,
+    xdr_certificates: SoapCertificates,
+    operator_files: OperatorFiles,
+    posts: Arc<SoapClient>,
     xdr: HttpThread,
     operator: HttpThread,
     control: HttpThread,
@@ -96,6 +99,7 @@ impl Bridge {
             XdrEndpoints::read(&config.endpoint).map_err(|problems| all_problems(&problems))?;
         let endpoints = Arc::new(endpoints);
         let posts = Arc::new(soap_client(config, &endpoints, &partners, &clock)?);
+        let posted = Arc::clone(&posts);
         let routes = Routes::read(&config.route).map_err(|problems| all_problems(&problems))?;
         let destinations = Destinations::read(config.delivery.mail_policy(), &config.destination)
             .map_err(|problems| all_problems(&problems))?;
@@ -210,6 +214,7 @@ impl Bridge {
         let (control, control_path) =
             ControlListener::bind(&control, operators, Handle::current())?;
         let (xdr_address, operator_address) = (listener.address(), operator.address());
+        let (xdr_certificates, operator_files) = (listener.certificates(), operator.files());
 
         let (stop, stopping) = watch::channel(false);
         let outbox = Arc::new(Outbox {
@@ -256,6 +261,9 @@ impl Bridge {
         Ok(Self {
             xdr_address,
             operator_address,
+            xdr_certificates,
+            operator_files,
+            posts: posted,
             xdr,
             operator,
             control,
@@ -294,19 +302,33 @@ impl Bridge {
         &self.store
     }
 
-    /// Reads keys, anchors and recipients' certificates anew, and what the SMTP listener shows. If any of it cannot be
-    /// read, nothing changes: the problems are told, and what was loaded before stays.
+    /// Reads keys, anchors and recipients' certificates anew, what the listeners show and whom they let in, what endpoints
+    /// are shown, and the operators' tokens. If any of it cannot be read, nothing changes: the problems are told, and what was loaded before
+    /// stays.
     pub fn reload_certificates(&self) -> Result<(), Vec<String>> {
         let shown = self.mail.as_ref().map(SmtpServer::read_certificate);
+        let mut problems = Vec::new();
         let shown = shown
             .transpose()
-            .map_err(|problem| vec![format!("smtp.server: {problem}")])?;
+            .map_err(|problem| problems.push(format!("smtp.server: {problem}")));
+        let xdr = self.xdr_certificates.read();
+        let xdr = xdr.map_err(|problem| problems.push(problem.to_string()));
+        let operator = self.operator_files.read();
+        let operator = operator.map_err(|problem| problems.push(problem.to_string()));
+        let posts = self.posts.read_identity();
+        let posts = posts.map_err(|problem| problems.push(problem.to_string()));
+        let (Ok(shown), Ok(xdr), Ok(operator), Ok(posts)) = (shown, xdr, operator, posts) else {
+            return Err(problems);
+        };
         self.certificates
             .reload(self.clock.now())
             .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>())?;
         if let (Some(mail), Some(shown)) = (&self.mail, shown) {
             mail.use_certificate(shown);
         }
+        self.xdr_certificates.replace(xdr);
+        self.operator_files.replace(operator);
+        self.posts.use_identity(posts);
         Ok(())
     }
 

@@ -63,6 +63,7 @@ mod receiving_late;
 mod receiving_refused;
 mod recipients;
 mod recovery;
+mod reloads;
 mod responses;
 mod resubmission;
 mod revocation;

@@ -139,6 +139,46 @@ async fn a_request_streams_out_whole_and_the_answer_comes_back_whatever_its_stat
     }
 }
 
+// rule: T-24
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_shown_and_trusted_is_read_anew_and_a_broken_file_leaves_what_was_there() {
+    let mut ground = Ground::new();
+    let endpoint = ground.endpoint(|_| Act::soap(200, "<answer/>"));
+    let client = ground.client(&endpoint);
+    let is_let_in = async || {
+        let report = post(&client, chunks(&["request"])).await;
+        matches!(report.end, PostEnd::Answered { status: 200, .. })
+    };
+    assert!(is_let_in().await);
+
+    // Somebody whom the endpoint does not know.
+    let (certificate, key) = Identity::ca("Others")
+        .issue("bridge.elm.example")
+        .write(ground.folder.path(), "client");
+    let stranger = client.read_identity().unwrap();
+    assert!(is_let_in().await, "reading changes nothing");
+    client.use_identity(stranger);
+    assert!(!is_let_in().await);
+
+    std::fs::write(&key, "none").unwrap();
+    assert!(matches!(
+        client.read_identity(),
+        Err(SoapClientError::Identity(_))
+    ));
+    std::fs::remove_file(&certificate).unwrap();
+    assert!(matches!(
+        client.read_identity(),
+        Err(SoapClientError::File(_))
+    ));
+    assert!(!is_let_in().await);
+
+    // Renewed by the CA that the endpoint knows.
+    ground.client = ground.client_ca.issue("bridge.elm.example");
+    ground.config();
+    client.use_identity(client.read_identity().unwrap());
+    assert!(is_let_in().await);
+}
+
 // rule: XDR-109
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_whose_time_is_over_is_not_begun() {

@@ -22,7 +22,7 @@ pub(super) async fn answer(request: HttpRequest, shared: Data<Shared>) -> HttpRe
         "/healthz" => text(StatusCode::OK, "alive\n".to_owned()),
         "/readyz" => readiness(&shared).await,
         path if path.starts_with(api::ROOT) => api::answer(&request, &shared).await,
-        _ if !shared.tokens.may_measure(&request) => HttpResponse::Unauthorized()
+        _ if !shared.tokens.get().may_measure(&request) => HttpResponse::Unauthorized()
             .insert_header((header::WWW_AUTHENTICATE, "Bearer"))
             .finish(),
         "/metrics" => HttpResponse::Ok()

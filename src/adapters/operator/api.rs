@@ -39,7 +39,7 @@ pub(super) async fn answer(request: &HttpRequest, shared: &Data<Shared>) -> Http
             .content_type("application/json")
             .body(OPENAPI);
     }
-    let Some(asker) = shared.tokens.asker(request) else {
+    let Some(asker) = shared.tokens.get().asker(request) else {
         metrics::counter!(measures::API_STRANGERS).increment(1);
         let peer = request.peer_addr().map(|peer| peer.ip().to_string());
         warn!(peer, "somebody asked for exchanges without a known token");

@@ -1,6 +1,6 @@
 //! The operators' listener: whether the process lives (`/healthz`), whether it can work (`/readyz`), what it measures
-//! (`/metrics`), and how exchanges stand (`/api/v1/exchanges`), for those who have a token. On loopback it speaks plain HTTP by default; on any other address only TLS, and only to
-//! those who know the token (T-35).
+//! (`/metrics`), and how exchanges stand (`/api/v1/exchanges`), for those who have a token. On loopback it speaks plain HTTP
+//! by default; on any other address only TLS, and only to those who know the token (T-35).
 
 mod answer;
 mod api;
@@ -25,15 +25,18 @@ use actix_web::{
 use openssl::ssl::SslAcceptorBuilder;
 use tokio::{runtime::Handle, task::AbortHandle, time};
 
-use self::tokens::Tokens;
+use self::tokens::{CurrentTokens, Tokens};
 pub use self::{
     measured::{Measured, MeasuredError},
     settings::{OperatorConfig, PartnerTokenConfig},
     tls::{OperatorFileError, strong_token},
 };
-use crate::flows::{
-    budget::ByteBudget,
-    ports::{Readiness, ServeOperators},
+use crate::{
+    adapters::http_tls::{CurrentTls, NewTls},
+    flows::{
+        budget::ByteBudget,
+        ports::{Readiness, ServeOperators},
+    },
 };
 
 /// How often histograms are folded, so that they take no more room when nobody asks for them.
@@ -102,12 +105,70 @@ pub struct OperatorListener {
     listener: TcpListener,
     address: SocketAddr,
     acceptor: Option<SslAcceptorBuilder>,
+    files: OperatorFiles,
     shared: Data<Shared>,
+}
+
+/// What a running listener has from files: the certificate that it shows, and the tokens that it knows.
+#[derive(Clone)]
+pub struct OperatorFiles {
+    config: OperatorConfig,
+    /// None where it is plain HTTP.
+    tls: Option<CurrentTls>,
+    tokens: CurrentTokens,
+}
+
+/// The same, read anew.
+pub struct NewOperatorFiles {
+    tls: Option<NewTls>,
+    tokens: Tokens,
+}
+
+impl OperatorFiles {
+    fn of(config: &OperatorConfig) -> Result<Self, OperatorError> {
+        let NewOperatorFiles { tls, tokens } = NewOperatorFiles::read(config)?;
+        Ok(Self {
+            config: config.clone(),
+            tls: tls.map(CurrentTls::of),
+            tokens: CurrentTokens::of(tokens),
+        })
+    }
+
+    /// Reads them anew. That changes nothing yet.
+    pub fn read(&self) -> Result<NewOperatorFiles, OperatorError> {
+        NewOperatorFiles::read(&self.config)
+    }
+
+    /// Takes these for the connections and the requests to come.
+    pub fn replace(&self, new: NewOperatorFiles) {
+        self.tokens.replace(new.tokens);
+        if let (Some(current), Some(new)) = (&self.tls, new.tls) {
+            current.replace(new);
+        }
+    }
+}
+
+impl NewOperatorFiles {
+    fn read(config: &OperatorConfig) -> Result<Self, OperatorError> {
+        Ok(Self {
+            tls: acceptor(config)?.map(NewTls::of),
+            tokens: Tokens::read(config)?,
+        })
+    }
+}
+
+/// What handshakes are made with, if there are any.
+fn acceptor(config: &OperatorConfig) -> Result<Option<SslAcceptorBuilder>, OperatorError> {
+    match (&config.certificate, &config.key) {
+        (Some(certificate), Some(key)) => Ok(Some(tls::acceptor(certificate, key)?)),
+        (None, None) => Ok(None),
+        _ => Err(OperatorError::HalfIdentity),
+    }
 }
 
 /// What the one worker needs.
 struct Shared {
-    tokens: Tokens,
+    tokens: CurrentTokens,
     readiness_timeout: Duration,
     parts: OperatorParts,
     upkeep: AbortHandle,
@@ -116,21 +177,20 @@ struct Shared {
 impl OperatorListener {
     /// Checks that the listener is protected as its address demands, reads its files and binds it.
     pub fn bind(config: &OperatorConfig, parts: OperatorParts) -> Result<Self, OperatorError> {
-        let identity = match (&config.certificate, &config.key) {
-            (Some(certificate), Some(key)) => Some((certificate, key)),
-            (None, None) => None,
-            _ => return Err(OperatorError::HalfIdentity),
-        };
-        let is_protected = identity.is_some() && config.token_file.is_some();
+        if config.certificate.is_some() != config.key.is_some() {
+            return Err(OperatorError::HalfIdentity);
+        }
+        let is_protected = config.certificate.is_some() && config.token_file.is_some();
         if !config.bind.ip().is_loopback() && !is_protected {
             return Err(OperatorError::Unprotected {
                 address: config.bind,
             });
         }
-        let acceptor = identity
-            .map(|(certificate, key)| tls::acceptor(certificate, key))
-            .transpose()?;
-        let tokens = Tokens::read(config)?;
+        let files = OperatorFiles::of(config)?;
+        let mut acceptor = acceptor(config)?;
+        if let (Some(current), Some(acceptor)) = (&files.tls, &mut acceptor) {
+            current.lead(acceptor);
+        }
         let bind_error = |source| OperatorError::Bind {
             address: config.bind,
             source,
@@ -143,17 +203,23 @@ impl OperatorListener {
             address,
             acceptor,
             shared: Data::new(Shared {
-                tokens,
+                tokens: files.tokens.clone(),
                 readiness_timeout: config.readiness_timeout,
                 parts,
                 upkeep,
             }),
+            files,
         })
     }
 
     /// The address that it is bound to, with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it has from files, to be read anew while it is served.
+    pub fn files(&self) -> OperatorFiles {
+        self.files.clone()
     }
 
     /// The server, to be awaited in an actix system. It ends when its handle is stopped.

@@ -1,6 +1,10 @@
 //! Who may ask what: the operators' token and those of partners, known by their digests.
 
-use std::{net::IpAddr, path::Path};
+use std::{
+    net::IpAddr,
+    path::Path,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use actix_web::{HttpRequest, http::header};
 use openssl::{memcmp, sha::sha256};
@@ -11,6 +15,24 @@ use crate::flows::ports::Asker;
 
 const OPERATORS_SETTING: &str = "operator.token_file";
 const PARTNERS_SETTING: &str = "operator.partner_tokens";
+
+/// The tokens that are known now. Clones share them.
+#[derive(Clone)]
+pub(super) struct CurrentTokens(Arc<RwLock<Arc<Tokens>>>);
+
+impl CurrentTokens {
+    pub(super) fn of(tokens: Tokens) -> Self {
+        Self(Arc::new(RwLock::new(Arc::new(tokens))))
+    }
+
+    pub(super) fn get(&self) -> Arc<Tokens> {
+        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn replace(&self, new: Tokens) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(new);
+    }
+}
 
 /// The tokens that are known. Digests have one length, so the time of a comparison tells nothing of a token's.
 pub(super) struct Tokens {

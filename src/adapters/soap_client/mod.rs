@@ -10,7 +10,7 @@ use std::{
     io,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -80,21 +80,29 @@ pub enum SoapClientError {
 
 /// Posts to the endpoints that it was made for, and to no other.
 pub struct SoapClient {
-    endpoints: HashMap<String, (Client, Url)>,
+    made_of: Option<MadeOf>,
+    ways: RwLock<Arc<Ways>>,
     clock: Arc<dyn Clock>,
     post_timeout: Duration,
     read_timeout: Duration,
     max_answer_bytes: u64,
 }
 
-impl SoapClient {
-    /// A client for `endpoints`; answers of more than `max_answer_bytes` octets are not read.
-    pub fn new(
-        config: &SoapClientConfig,
-        endpoints: &[Endpoint],
-        clock: Arc<dyn Clock>,
-        max_answer_bytes: u64,
-    ) -> Result<Self, SoapClientError> {
+/// What a client is made of, and again when its files are read anew.
+struct MadeOf {
+    config: SoapClientConfig,
+    endpoints: Vec<Endpoint>,
+}
+
+/// How each endpoint is got to, by its name.
+type Ways = HashMap<String, (Client, Url)>;
+
+/// The certificate that is shown, and those that are trusted, read anew.
+pub struct NewIdentity(Ways);
+
+impl MadeOf {
+    fn read(&self) -> Result<NewIdentity, SoapClientError> {
+        let config = &self.config;
         let identity = identity(config)?;
         let cas = cas(config)?;
         let client = |idle_connections| {
@@ -113,7 +121,7 @@ impl SoapClient {
         };
         let (keeping, closing) = (client(usize::MAX)?, client(0)?);
         let mut known = HashMap::new();
-        for endpoint in endpoints {
+        for endpoint in &self.endpoints {
             let url = url(&endpoint.url).ok_or_else(|| SoapClientError::Url {
                 name: endpoint.name.clone(),
             })?;
@@ -124,8 +132,26 @@ impl SoapClient {
             };
             known.insert(endpoint.name.clone(), (client.clone(), url));
         }
+        Ok(NewIdentity(known))
+    }
+}
+
+impl SoapClient {
+    /// A client for `endpoints`; answers of more than `max_answer_bytes` octets are not read.
+    pub fn new(
+        config: &SoapClientConfig,
+        endpoints: &[Endpoint],
+        clock: Arc<dyn Clock>,
+        max_answer_bytes: u64,
+    ) -> Result<Self, SoapClientError> {
+        let made_of = MadeOf {
+            config: config.clone(),
+            endpoints: endpoints.to_vec(),
+        };
+        let NewIdentity(ways) = made_of.read()?;
         Ok(Self {
-            endpoints: known,
+            made_of: Some(made_of),
+            ways: RwLock::new(Arc::new(ways)),
             clock,
             post_timeout: config.post_timeout,
             read_timeout: config.read_timeout,
@@ -138,12 +164,29 @@ impl SoapClient {
     /// A client for no endpoint at all: a bridge that receives nothing but notices.
     pub fn without_endpoints(clock: Arc<dyn Clock>) -> Self {
         Self {
-            endpoints: HashMap::new(),
+            made_of: None,
+            ways: RwLock::default(),
             clock,
             post_timeout: Duration::ZERO,
             read_timeout: Duration::ZERO,
             max_answer_bytes: 0,
         }
+    }
+
+    /// Reads what it shows and whom it trusts anew. That changes nothing yet.
+    pub fn read_identity(&self) -> Result<NewIdentity, SoapClientError> {
+        let made_of = self.made_of.as_ref();
+        made_of.map_or_else(|| Ok(NewIdentity(Ways::new())), MadeOf::read)
+    }
+
+    /// Takes this for the posts to come; those under way go on.
+    pub fn use_identity(&self, NewIdentity(ways): NewIdentity) {
+        *self.ways.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(ways);
+    }
+
+    fn way(&self, endpoint: &str) -> Option<(Client, Url)> {
+        let ways = self.ways.read().unwrap_or_else(PoisonError::into_inner);
+        ways.get(endpoint).cloned()
     }
 }
 
@@ -156,7 +199,7 @@ impl PostXdr for SoapClient {
             },
             detail: detail.to_owned(),
         };
-        let Some((client, url)) = self.endpoints.get(&post.endpoint) else {
+        let Some((client, url)) = self.way(&post.endpoint) else {
             return not_sent("the configuration has no endpoint of this name");
         };
         let Ok(content_type) = HeaderValue::from_str(&post.content_type) else {
@@ -170,7 +213,7 @@ impl PostXdr for SoapClient {
         }
         let (body, progress) = streamed(post.body);
         let request = client
-            .post(url.clone())
+            .post(url)
             .header(CONTENT_TYPE, content_type)
             .timeout(left.min(self.post_timeout))
             .body(body);

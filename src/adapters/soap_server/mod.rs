@@ -33,6 +33,7 @@ use self::watch::Watch;
 
 pub use self::{settings::SoapServerConfig, tls::TlsError};
 use crate::{
+    adapters::http_tls::{CurrentTls, NewTls},
     bridge::partner::{Partner, Partners},
     flows::{
         budget::ByteBudget,
@@ -92,8 +93,28 @@ pub struct SoapListener {
     listener: TcpListener,
     address: SocketAddr,
     acceptor: SslAcceptorBuilder,
+    certificates: SoapCertificates,
     config: SoapServerConfig,
     shared: Data<Shared>,
+}
+
+/// What a running listener shows, and whom it lets in.
+#[derive(Clone)]
+pub struct SoapCertificates {
+    current: CurrentTls,
+    config: SoapServerConfig,
+}
+
+impl SoapCertificates {
+    /// Reads the certificate, its key and the clients' CAs anew. That changes nothing yet.
+    pub fn read(&self) -> Result<NewTls, TlsError> {
+        tls::acceptor(&self.config).map(NewTls::of)
+    }
+
+    /// Takes these for the handshakes to come.
+    pub fn replace(&self, new: NewTls) {
+        self.current.replace(new);
+    }
 }
 
 /// What every worker needs.
@@ -111,7 +132,9 @@ impl SoapListener {
         limits: &Limits,
         parts: Parts,
     ) -> Result<Self, SoapServerError> {
-        let acceptor = tls::acceptor(config)?;
+        let current = CurrentTls::of(NewTls::of(tls::acceptor(config)?));
+        let mut acceptor = tls::acceptor(config)?;
+        current.lead(&mut acceptor);
         let bind_error = |source| SoapServerError::Bind {
             address: config.bind,
             source,
@@ -122,6 +145,10 @@ impl SoapListener {
             listener,
             address,
             acceptor,
+            certificates: SoapCertificates {
+                current,
+                config: config.clone(),
+            },
             config: config.clone(),
             shared: Data::new(Shared {
                 config: config.clone(),
@@ -135,6 +162,11 @@ impl SoapListener {
     /// The address that it is bound to, with the port that the system chose for port 0.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Its certificates, to be read anew while it is served.
+    pub fn certificates(&self) -> SoapCertificates {
+        self.certificates.clone()
     }
 
     /// The server, to be awaited in an actix system. It ends when its handle is stopped; a graceful stop finishes

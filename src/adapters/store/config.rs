@@ -21,8 +21,9 @@ pub struct StoreConfig {
     /// encrypts, all of them decrypt: to change the key, put a new file first and keep the old one until
     /// `audit_retention` is over. All nodes of one database need the same files. Default `["/etc/xdbridge/store.key"]`.
     pub key_files: Vec<PathBuf>,
-    /// How long a final exchange can be looked up, such as `"7d"`; then its rows and bodies go. At least the 24 h for
-    /// which a resubmission must be recognised (XDR-50). Default `"7d"` (audit.md section 9).
+    /// How long a final exchange can be looked up, and the same mail or submission is known for what has come before, such
+    /// as `"30d"`; then its rows go. At least the 24 h for which a resubmission must be recognised (XDR-50). Default
+    /// `"30d"` (T-22, audit.md section 9).
     #[serde(with = "duration_text")]
     pub exchange_retention: Duration,
     /// How long audit records are kept. Default `"2192d"`, six years (45 CFR 164.316(b)(2)).
@@ -211,7 +212,7 @@ impl Default for StoreConfig {
             kind: StoreKind::default(),
             path: "/var/lib/xdbridge".into(),
             key_files: vec!["/etc/xdbridge/store.key".into()],
-            exchange_retention: 7 * DAY,
+            exchange_retention: 30 * DAY,
             audit_retention: 2192 * DAY,
             sweep_interval: Duration::from_secs(60 * 60),
             max_units_per_commit: 64,
@@ -262,6 +263,12 @@ mod tests {
         assert!(config.problems().is_empty());
         let text = toml::to_string(&config).unwrap();
         assert_eq!(toml::from_str::<StoreConfig>(&text).unwrap(), config);
+    }
+
+    // rule: T-22
+    #[test]
+    fn by_default_a_mail_that_is_sent_again_is_known_for_thirty_days() {
+        assert_eq!(StoreConfig::default().exchange_retention, 30 * DAY);
     }
 
     #[test]

@@ -122,10 +122,14 @@ impl BridgeProcess {
         self.addresses.expect("the bridge listens").xdr
     }
 
+    /// Where it answers operators.
+    pub(crate) fn operator_address(&self) -> SocketAddr {
+        self.addresses.expect("the bridge listens").operator
+    }
+
     /// What `GET path` on the operators' listener gives.
     pub(crate) fn operator(&self, path: &str) -> String {
-        let address = self.addresses.expect("the bridge listens").operator;
-        let mut connection = Connection::plain(address);
+        let mut connection = Connection::plain(self.operator_address());
         let request =
             format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
         connection.send(request).unwrap();
