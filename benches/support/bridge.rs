@@ -12,8 +12,9 @@ use std::{
 
 use anyhow::{Context, ensure};
 use openssl::{pkey::PKey, x509::X509};
+use rustix::process::{Pid, Signal, kill_process};
 use xdbridge::{
-    adapters::clock::SystemClock,
+    adapters::{clock::SystemClock, store::PostgresConfig},
     app::pki::{Authority, Profile},
     flows::ports::Clock,
     formats::{ids::DomainName, smime::SigningIdentity},
@@ -125,6 +126,52 @@ impl Ground {
         Ok(fs::write(path, format!("{text}\n{tables}"))?)
     }
 
+    /// A node with the same keys and settings, in the directory `name`, that keeps what it has in this database.
+    pub(crate) fn node(&self, name: &str, database: &PostgresConfig) -> anyhow::Result<Self> {
+        let dir = self.dir.with_file_name(name);
+        let _ = fs::remove_dir_all(&dir);
+        let copied = Command::new("cp")
+            .arg("-a")
+            .arg(&self.dir)
+            .arg(&dir)
+            .status()?;
+        ensure!(copied.success(), "cp: {copied}");
+        let path = dir.join("xdbridge.toml");
+        let mut settings: toml::Table = toml::from_str(&fs::read_to_string(&path)?)?;
+        let password_file = database.password_file.as_deref().context("a password")?;
+        let store = toml::toml! {
+            kind = "postgres"
+            postgres = { tls = "disable" }
+        };
+        let place = settings.entry("store").or_insert(toml::Table::new().into());
+        let place = place.as_table_mut().context("store is a table")?;
+        place.extend(store);
+        let postgres = place["postgres"].as_table_mut().context("a table")?;
+        for (key, value) in [
+            ("host", toml::Value::from(&*database.host)),
+            ("port", i64::from(database.port).into()),
+            ("database", (&*database.database).into()),
+            ("user", (&*database.user).into()),
+            (
+                "password_file",
+                password_file.to_string_lossy().as_ref().into(),
+            ),
+        ] {
+            postgres.insert(key.to_owned(), value);
+        }
+        let node = toml::Table::from_iter([("name".to_owned(), name.into())]);
+        settings.insert("node".to_owned(), node.into());
+        fs::write(&path, toml::to_string(&settings)?)?;
+        Ok(Self {
+            dir,
+            program: self.program.clone(),
+            ca: self.ca.clone(),
+            signer: self.signer.clone(),
+            peer: self.peer.clone(),
+            sink: self.sink.clone(),
+        })
+    }
+
     /// Starts the bridge with an empty store.
     pub(crate) fn start_empty(&self) -> anyhow::Result<Bridge> {
         let data = self.file("data");
@@ -187,6 +234,47 @@ fn listening(line: &str, what: &str) -> Option<SocketAddr> {
     line.get(what)?.as_str()?.parse().ok()
 }
 
+/// What `/proc/PID/stat` tells of a process.
+struct Usage {
+    parent: u32,
+    /// CPU time, user and system, of its threads, those that ended included.
+    own_seconds: f64,
+    /// The same of its children that have ended.
+    children_seconds: f64,
+}
+
+impl Usage {
+    /// proc(5): fields 4 and 14 to 17; the name in field 2 may hold anything, and ends at the last parenthesis.
+    fn read(stat: &str) -> anyhow::Result<Self> {
+        let (_, fields) = stat.rsplit_once(") ").context("no name")?;
+        let fields: Vec<&str> = fields.split(' ').collect();
+        let field = |number: usize| fields.get(number - 3).context("too few fields");
+        let seconds = |number: usize| anyhow::Ok(field(number)?.parse::<f64>()? / TICKS_PER_SECOND);
+        Ok(Self {
+            parent: field(4)?.parse()?,
+            own_seconds: seconds(14)? + seconds(15)?,
+            children_seconds: seconds(16)? + seconds(17)?,
+        })
+    }
+}
+
+/// CPU time of a process and of all its children, as a database server has one for each connection.
+pub(crate) fn family_cpu_seconds(pid: u32) -> anyhow::Result<f64> {
+    let own = Usage::read(&fs::read_to_string(format!("/proc/{pid}/stat"))?)?;
+    let mut sum = own.own_seconds + own.children_seconds;
+    for entry in fs::read_dir("/proc")? {
+        // Processes end while they are read.
+        let Ok(stat) = fs::read_to_string(entry?.path().join("stat")) else {
+            continue;
+        };
+        let usage = Usage::read(&stat)?;
+        if usage.parent == pid {
+            sum += usage.own_seconds;
+        }
+    }
+    Ok(sum)
+}
+
 /// A running bridge; killed when it is dropped.
 pub(crate) struct Bridge {
     child: Child,
@@ -206,12 +294,7 @@ impl Bridge {
     /// CPU time of the whole process, user and system, threads that ended included.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
         let path = format!("/proc/{}/stat", self.pid());
-        let text = fs::read_to_string(&path)?;
-        // proc(5): fields 14 and 15; the name in field 2 may hold anything, and ends at the last parenthesis.
-        let (_, fields) = text.rsplit_once(") ").context("no name")?;
-        let mut fields = fields.split(' ').skip(11);
-        let mut ticks = || anyhow::Ok(fields.next().context("too few fields")?.parse::<f64>()?);
-        Ok((ticks()? + ticks()?) / TICKS_PER_SECOND)
+        Ok(Usage::read(&fs::read_to_string(&path)?)?.own_seconds)
     }
 
     /// [`Bridge::cpu_seconds`] once the bridge has nothing left to do: after the sink took a mail, the bridge records that.
@@ -237,6 +320,16 @@ impl Bridge {
             .context("no such line")?;
         let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse()?;
         Ok(kibibytes * 1024)
+    }
+}
+
+impl Bridge {
+    /// Ends it in order, with nothing left open in its store.
+    pub(crate) fn stop(mut self) -> anyhow::Result<()> {
+        kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the bridge ended with {status}");
+        Ok(())
     }
 }
 

@@ -7,5 +7,6 @@ pub(crate) mod endpoint;
 pub(crate) mod floor;
 pub(crate) mod load;
 pub(crate) mod mails;
+pub(crate) mod many;
 pub(crate) mod report;
 pub(crate) mod sink;

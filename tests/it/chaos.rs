@@ -69,8 +69,8 @@ fn nothing_is_lost_or_doubled_on_three_nodes_that_die_under_a_database_that_goes
     let least = three_nodes::Least {
         messages: messages / 2,
         lives: messages / 10,
-        restarts: 2 + messages / 500,
-        cuts: 3 + messages / 200,
+        restarts: 2 + messages / 100,
+        cuts: 3 + messages / 50,
     };
     assert_fine(seed, three_nodes::run(seed, least));
 }

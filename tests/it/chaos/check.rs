@@ -7,6 +7,10 @@ use super::record::{Arrival, Digest, Door, Item, ItemId, Record, Says, To, Told}
 /// Hand-overs to one destination that a node may have under way: so many replies one kill can lose.
 const UNDER_WAY: usize = 8;
 
+/// Eras that may begin while the world takes in what a dead node had still sent, or notes that it is dead. On one node,
+/// whose silence is waited for, there are none.
+const LATE: usize = 3;
+
 /// Deliveries and notices that came more than once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Repeats {
@@ -194,6 +198,7 @@ impl Check<'_> {
         let arrivals = self.record.arrivals.iter().map(|one| Copy {
             identity: &one.identity,
             digest: &one.digest,
+            node: one.node,
             era: one.era,
             is_excused: !one.is_answered,
             is_repeatable: one.is_repeatable,
@@ -207,6 +212,7 @@ impl Check<'_> {
             Copy {
                 identity: &one.identity,
                 digest: &one.digest,
+                node: one.node,
                 era: one.era,
                 is_excused: !one.is_answered || came_again,
                 is_repeatable: true,
@@ -225,7 +231,7 @@ impl Check<'_> {
         for copy in all {
             by_identity.entry(copy.identity).or_default().push(copy);
         }
-        let mut lost_in = BTreeMap::<usize, usize>::new();
+        let mut lost_in = BTreeMap::<(usize, usize), usize>::new();
         for (identity, copies) in by_identity {
             for pair in copies.windows(2) {
                 let [first, again] = pair else { continue };
@@ -240,34 +246,36 @@ impl Check<'_> {
                 if first.is_excused {
                     continue;
                 }
-                if !self.may_have_lost(first.era, again.era) {
+                if !self.may_have_lost(first.node, first.era, again.era) {
                     problems.push(format!(
-                        "repeated: {what} {identity}, whose reply was not lost"
+                        "repeated: {what} {identity} by node {} in era {}, whose reply to node {} in era {} was not lost",
+                        again.node, again.era, first.node, first.era
                     ));
                 }
-                *lost_in.entry(first.era).or_default() += 1;
+                *lost_in.entry((first.node, first.era)).or_default() += 1;
             }
         }
-        for (era, count) in lost_in {
+        for ((node, era), count) in lost_in {
             // To each of two destinations, and twice where a failing write and the kill came together.
-            let most = 2 * 2 * UNDER_WAY * self.nodes;
+            let most = 2 * 2 * UNDER_WAY;
             if count > most {
                 problems.push(format!(
-                    "repeated: {count} times a {what} of era {era}, more than {most}"
+                    "repeated: {count} times a {what} of node {node} in era {era}, more than {most}"
                 ));
             }
         }
     }
 
-    /// Whether a reply that came in the era `first` may have been lost before the era `again` ended.
-    fn may_have_lost(&self, first: usize, again: usize) -> bool {
-        let eras = &self.record.eras;
-        let loses = |era: usize| eras.get(era).is_some_and(|era| era.loses_replies);
-        let killed = |era: usize| eras.get(era).is_some_and(|era| era.is_killed);
-        // One node: only its own end lies between. Of several, each has its own, and a copy may still be on its way.
-        let slack = usize::from(self.nodes > 1);
-        (first.saturating_sub(slack)..=again).any(loses)
-            || (first.saturating_sub(slack)..again + slack).any(killed)
+    /// Whether the node may have lost a reply that came to it in the era `first` before the era `again` ended. What happened
+    /// to other nodes is no reason.
+    fn may_have_lost(&self, node: usize, first: usize, again: usize) -> bool {
+        let era = |era: usize| self.record.eras.get(era);
+        let loses = |at: usize| era(at).is_some_and(|era| era.in_trouble.contains(&node));
+        let killed = |at: usize| era(at).is_some_and(|era| era.killed.contains(&node));
+        // One node: only its own end lies between. Of several, each has its own, and what it sent may still be on its way.
+        let late = if self.nodes > 1 { LATE } else { 0 };
+        (first.saturating_sub(late)..=again).any(loses)
+            || (first.saturating_sub(late)..again + late).any(killed)
     }
 }
 
@@ -275,6 +283,7 @@ impl Check<'_> {
 struct Copy<'a> {
     identity: &'a str,
     digest: &'a Digest,
+    node: usize,
     era: usize,
     /// Whether what follows needs no other reason.
     is_excused: bool,
@@ -303,6 +312,7 @@ mod tests {
             identity: format!("delivery-{item}"),
             digest: [1; 32],
             to: vec![address.to_owned()],
+            node: 0,
             era: 0,
             is_answered: true,
             is_repeatable: true,
@@ -313,6 +323,7 @@ mod tests {
             identity: format!("notice-{item}"),
             digest: [2; 32],
             says: Says::Final("success".to_owned()),
+            node: 0,
             era: 0,
             is_answered: true,
         };
@@ -334,10 +345,14 @@ mod tests {
 
     /// The first words of what is wrong once `change` is made.
     fn complaints(change: impl FnOnce(&mut Record)) -> Vec<String> {
+        complaints_of(1, change)
+    }
+
+    fn complaints_of(nodes: usize, change: impl FnOnce(&mut Record)) -> Vec<String> {
         let mut record = good();
         change(&mut record);
         let first = |problem: &String| problem.split(':').next().unwrap().to_owned();
-        problems(&record, 1).iter().map(first).collect()
+        problems(&record, nodes).iter().map(first).collect()
     }
 
     #[test]
@@ -416,15 +431,15 @@ mod tests {
         };
         assert_eq!(again(|_| {}), ["repeated"]);
         assert_eq!(
-            again(|record| record.eras[0].is_killed = true),
+            again(|record| record.eras[0].killed = BTreeSet::from([0])),
             Vec::<String>::new()
         );
         assert_eq!(
-            again(|record| record.eras[1].is_killed = true),
+            again(|record| record.eras[1].killed = BTreeSet::from([0])),
             ["repeated"]
         );
         assert_eq!(
-            again(|record| record.eras[0].loses_replies = true),
+            again(|record| record.eras[0].in_trouble = BTreeSet::from([0])),
             Vec::<String>::new()
         );
         assert_eq!(
@@ -432,21 +447,41 @@ mod tests {
             Vec::<String>::new()
         );
         let other = again(|record| {
-            record.eras[0].is_killed = true;
+            record.eras[0].killed = BTreeSet::from([0]);
             record.arrivals[2].digest = [3; 32];
         });
         assert_eq!(other, ["changed"]);
         let unrepeatable = again(|record| {
-            record.eras[0].is_killed = true;
+            record.eras[0].killed = BTreeSet::from([0]);
             record.arrivals[0].is_repeatable = false;
         });
         assert_eq!(unrepeatable, ["repeated"]);
     }
 
     #[test]
+    fn what_happens_to_another_node_excuses_no_repetition() {
+        let again_by_node_1 = |change: &dyn Fn(&mut Record)| {
+            complaints_of(3, |record| {
+                let mut second = record.told[0].clone();
+                (second.node, second.era) = (1, 1);
+                record.told.push(second);
+                change(record);
+            })
+        };
+        assert_eq!(again_by_node_1(&|_| {}), ["repeated"]);
+        for (node, excuses) in [(0, true), (1, false), (2, false)] {
+            let one = BTreeSet::from([node]);
+            let killed = again_by_node_1(&|record| record.eras[0].killed.clone_from(&one));
+            assert_eq!(killed.is_empty(), excuses, "node {node} was killed");
+            let cut_off = again_by_node_1(&|record| record.eras[1].in_trouble.clone_from(&one));
+            assert_eq!(cut_off.is_empty(), excuses, "node {node} was cut off");
+        }
+    }
+
+    #[test]
     fn a_kill_loses_no_more_replies_than_were_under_way() {
         let many = complaints(|record| {
-            record.eras[0].is_killed = true;
+            record.eras[0].killed = BTreeSet::from([0]);
             for number in 0..100 {
                 for era in 0..2 {
                     let mut told = record.told[0].clone();

@@ -10,7 +10,7 @@ use xdbridge::formats::{limits::Limits, xdr::disposition::MessageDisposition};
 
 use super::{
     dice::Dice,
-    ground::{World, digest},
+    ground::{World, digest, node_of},
     record::{Arrival, Says, Told},
     senders::{item_of_documents, item_of_soap_id},
 };
@@ -77,6 +77,11 @@ impl Edge {
     }
 }
 
+/// The node that a request comes from.
+fn node(seen: &Seen) -> usize {
+    node_of(seen.head.split(' ').nth(1).unwrap_or_default())
+}
+
 struct Endpoint {
     world: Arc<World>,
     dice: Dice,
@@ -105,6 +110,7 @@ impl Endpoint {
             identity,
             digest: digest(&seen.body),
             to,
+            node: node(seen),
             era,
             is_answered,
             is_repeatable: self.is_knowing,
@@ -156,6 +162,7 @@ impl Partner {
             identity,
             digest: digest(&seen.body),
             says: Says::Final(word),
+            node: node(seen),
             era,
             is_answered,
         });

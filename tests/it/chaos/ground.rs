@@ -1,9 +1,10 @@
 //! What a chaos run is made of: configurations of bridges, where the living ones listen, and everybody around them.
 
 use std::{
-    collections::VecDeque,
+    collections::{BTreeMap, VecDeque},
     fs,
     net::SocketAddr,
+    ops::Range,
     path::Path,
     sync::{
         Arc, Condvar, Mutex, MutexGuard,
@@ -36,11 +37,17 @@ pub(super) struct World {
     is_over: AtomicBool,
 }
 
-/// How much fails now, and began to fail so far.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How much fails now for each node, and how much began to fail so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Troubles {
-    pub(super) now: usize,
-    pub(super) so_far: usize,
+    now: BTreeMap<usize, usize>,
+    so_far: usize,
+}
+
+impl Troubles {
+    pub(super) fn is_any(&self) -> bool {
+        !self.now.is_empty()
+    }
 }
 
 /// Where a living bridge listens.
@@ -92,37 +99,44 @@ impl World {
         self.change_troubles(|_| {});
     }
 
-    /// From now on something fails: writes of one bridge, or the way to the database.
-    pub(super) fn begin_trouble(&self) {
+    /// From now on something fails for these nodes: their writes, or their way to the database.
+    pub(super) fn begin_trouble(&self, nodes: Range<usize>) {
         self.change_troubles(|troubles| {
-            troubles.now += 1;
+            for node in nodes {
+                *troubles.now.entry(node).or_default() += 1;
+            }
             troubles.so_far += 1;
         });
     }
 
     /// That is over.
-    pub(super) fn end_trouble(&self) {
-        self.change_troubles(|troubles| troubles.now -= 1);
+    pub(super) fn end_trouble(&self, nodes: Range<usize>) {
+        self.change_troubles(|troubles| {
+            for node in nodes {
+                *troubles.now.entry(node).or_default() -= 1;
+            }
+            troubles.now.retain(|_, count| *count > 0);
+        });
     }
 
     fn change_troubles(&self, change: impl FnOnce(&mut Troubles)) {
         let mut troubles = self.troubles.lock().unwrap();
         change(&mut troubles);
         self.record().eras.push(Era {
-            loses_replies: troubles.now > 0,
-            is_killed: false,
+            in_trouble: troubles.now.keys().copied().collect(),
+            ..Era::default()
         });
     }
 
     pub(super) fn troubles(&self) -> Troubles {
-        *self.troubles.lock().unwrap()
+        self.troubles.lock().unwrap().clone()
     }
 
-    /// Somebody was killed now.
-    pub(super) fn note_kill(&self) {
+    /// The node was killed now.
+    pub(super) fn note_kill(&self, node: usize) {
         let mut record = self.record();
         let era = record.era();
-        record.eras[era].is_killed = true;
+        record.eras[era].killed.insert(node);
     }
 
     pub(super) fn add_node(&self, node: Node) {
@@ -291,6 +305,34 @@ serves = ["{ONCE}@{OWN_DOMAIN}"]
         let partner = settings["partner"][0].as_table_mut().unwrap();
         partner.insert("status_endpoint".to_owned(), status.into());
     });
+}
+
+/// Makes everybody see which node it is that talks to them: by the name in EHLO, and by the end of the URL.
+pub(super) fn mark(folder: &Path, number: usize) {
+    let marked = |url: &toml::Value| format!("{}/{number}", url.as_str().unwrap());
+    change_settings(folder, |settings| {
+        let client = settings["smtp"]["client"].as_table_mut().unwrap();
+        client.insert("ehlo_name".to_owned(), ehlo_name(number).into());
+        for endpoint in settings["endpoint"].as_array_mut().unwrap() {
+            endpoint["url"] = marked(&endpoint["url"]).into();
+        }
+        let partner = &mut settings["partner"][0];
+        partner["status_endpoint"] = marked(&partner["status_endpoint"]).into();
+    });
+}
+
+fn ehlo_name(number: usize) -> String {
+    format!("{number}.{OWN_DOMAIN}")
+}
+
+/// The node whose name in EHLO, or whose path of a request, this is.
+pub(super) fn node_of(name: &str) -> usize {
+    let number = name
+        .strip_prefix("/xdr/")
+        .or_else(|| name.strip_suffix(OWN_DOMAIN)?.strip_suffix('.'));
+    number
+        .and_then(|number| number.parse().ok())
+        .unwrap_or_else(|| panic!("no node is called {name}"))
 }
 
 /// The recipient of mail whose endpoint does not know its submissions.

@@ -17,7 +17,7 @@ use xdbridge::{
 
 use super::{
     dice::Dice,
-    ground::{Queue, World, digest},
+    ground::{Queue, World, digest, node_of},
     record::{Arrival, Digest, Says, Told},
     senders::{item_of_address, item_of_documents, item_of_message_id},
 };
@@ -174,6 +174,7 @@ impl Hisp<'_> {
             identity,
             digest: mail.digest,
             says,
+            node: node_of(&mail.taken.client),
             era: mail.era,
             is_answered: mail.is_answered,
         });
@@ -193,6 +194,7 @@ impl Hisp<'_> {
                 identity: letter.message_id.clone(),
                 digest: mail.digest,
                 to: mail.taken.recipients.clone(),
+                node: node_of(&mail.taken.client),
                 era: mail.era,
                 is_answered: mail.is_answered,
                 is_repeatable: true,

@@ -29,24 +29,29 @@ pub(super) enum Ended {
     Wrong,
 }
 
-/// Starts the bridge in `folder`, lets it live as long as it has to, and ends it. `silence` waits until nothing of it is on
-/// its way any more.
-pub(super) fn live(world: &World, life: &Life, folder: &Path, silence: impl FnOnce()) -> Ended {
+/// Starts the bridge of this number in `folder`, lets it live as long as it has to, and ends it. `silence` waits until
+/// nothing of it is on its way any more.
+pub(super) fn live(
+    world: &World,
+    life: &Life,
+    (number, folder): (usize, &Path),
+    silence: impl FnOnce(),
+) -> Ended {
     let fails = life.failing > 0;
     if fails {
-        world.begin_trouble();
+        world.begin_trouble(number..number + 1);
     } else {
         world.begin_era();
     }
-    let ended = live_on(world, life, folder);
+    let ended = live_on(world, life, number, folder);
     silence();
     if fails {
-        world.end_trouble();
+        world.end_trouble(number..number + 1);
     }
     ended
 }
 
-fn live_on(world: &World, life: &Life, folder: &Path) -> Ended {
+fn live_on(world: &World, life: &Life, number: usize, folder: &Path) -> Ended {
     let before = world.troubles();
     let mut bridge = BridgeProcess::start(folder, &life.faults);
     let node = bridge.is_listening().then(|| Node::of(&bridge));
@@ -73,12 +78,12 @@ fn live_on(world: &World, life: &Life, folder: &Path) -> Ended {
     }
     let was_killed = status.signal() == Some(SIGKILL);
     if was_killed {
-        world.note_kill();
+        world.note_kill(number);
     }
     if bridge.log_text().contains("panicked at") {
         world.complain(format!("{}: a panic\n{}", life.faults, bridge.log_text()));
     }
-    let may_fail = before.now > 0 || world.troubles() != before;
+    let may_fail = before.is_any() || world.troubles() != before;
     match (by_itself.is_some(), point) {
         (true, Some(point)) if was_killed => Ended::AtPoint(point),
         (true, point) if node.is_none() && status.code() == Some(1) => Ended::RefusedToStart(point),

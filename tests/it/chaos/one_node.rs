@@ -6,7 +6,7 @@ use super::{
     arena::{Arena, among_traffic, held},
     check::problems,
     figures::Figures,
-    ground::{Node, postmaster_has},
+    ground::{Node, mark, postmaster_has},
     life::{self, Ended},
     plan::{Plan, every_point},
     senders::item_of_address,
@@ -20,6 +20,7 @@ const MOST_STARTS: usize = 12;
 pub(super) fn run(seed: u64, messages: usize) -> (Vec<String>, String) {
     among_traffic(seed, 5, |arena| {
         let begun = Instant::now();
+        mark(&arena.ground.path(), 0);
         let mut driver = Driver {
             arena,
             plan: Plan::new(seed, messages),
@@ -73,7 +74,7 @@ impl Driver<'_> {
         let life = self.plan.next();
         self.let_retries_be_due();
         self.figures.failing += life.failing;
-        let ended = life::live(world, &life, &self.ground().path(), || {
+        let ended = life::live(world, &life, (0, &self.ground().path()), || {
             self.arena.wait_for_silence();
         });
         self.figures.count(ended);

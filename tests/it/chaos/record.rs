@@ -48,6 +48,8 @@ pub(super) struct Arrival {
     pub(super) identity: String,
     pub(super) digest: Digest,
     pub(super) to: Vec<String>,
+    /// The node that brought it, by its number.
+    pub(super) node: usize,
     /// The era in which it came.
     pub(super) era: usize,
     /// Whether its reply was given; what was lost on purpose may be repeated.
@@ -64,6 +66,7 @@ pub(super) struct Told {
     pub(super) identity: String,
     pub(super) digest: Digest,
     pub(super) says: Says,
+    pub(super) node: usize,
     pub(super) era: usize,
     pub(super) is_answered: bool,
 }
@@ -90,10 +93,10 @@ pub(super) struct Held {
 /// A time between two disturbances.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Era {
-    /// Whether something in it makes replies be lost: writes that fail, a database that is restarted or cut off.
-    pub(super) loses_replies: bool,
-    /// Whether it ended by SIGKILL.
-    pub(super) is_killed: bool,
+    /// The nodes that may lose replies in it: their writes fail, or their database is restarted or cut off.
+    pub(super) in_trouble: BTreeSet<usize>,
+    /// The nodes that were killed in it.
+    pub(super) killed: BTreeSet<usize>,
 }
 
 /// Everything.

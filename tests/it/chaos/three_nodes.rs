@@ -26,7 +26,7 @@ use super::{
     check::problems,
     dice::Dice,
     figures::Figures,
-    ground::{Node, postmaster_has},
+    ground::{Node, mark, postmaster_has},
     life::{self, Ended},
     plan::Plan,
     senders::item_of_address,
@@ -55,8 +55,9 @@ pub(super) struct Least {
     pub(super) cuts: usize,
 }
 
-/// One node: where its files are, and its way to the database.
+/// One node: its number, where its files are, and its way to the database.
 struct Place {
+    number: usize,
     folder: PathBuf,
     proxy: CutProxy,
 }
@@ -121,7 +122,12 @@ fn place(arena: &Arena<'_>, server: &PostgresServer, number: usize) -> Place {
         ..server.settings()
     };
     let folder = node_folder(arena.ground, &way, &format!("node-{number}"));
-    Place { folder, proxy }
+    mark(&folder, number);
+    Place {
+        number,
+        folder,
+        proxy,
+    }
 }
 
 /// What the nodes' threads share.
@@ -173,7 +179,7 @@ impl Shared<'_> {
     fn live_once(&self, place: &Place) {
         let world = self.arena.world;
         let life = self.plan.lock().unwrap().next();
-        let ended = life::live(world, &life, &place.folder, || {});
+        let ended = life::live(world, &life, (place.number, &place.folder), || {});
         let mut figures = self.figures.lock().unwrap();
         figures.failing += life.failing;
         figures.count(ended);
@@ -217,30 +223,39 @@ impl Database {
     fn disturb(&mut self, shared: &Shared<'_>, places: &[Place], least: Least) {
         let (arena, world) = (shared.arena, shared.arena.world);
         loop {
-            let is_enough = {
+            let (restarts, cuts) = {
                 let figures = shared.figures.lock().unwrap();
-                figures.restarts >= least.restarts && figures.cuts >= least.cuts
+                (figures.restarts, figures.cuts)
             };
             let lives = *shared.lives.lock().unwrap();
+            let is_enough = restarts >= least.restarts && cuts >= least.cuts;
             if is_enough && lives >= least.lives && arena.made() >= least.messages {
                 break;
             }
             assert!(!shared.is_ending(), "a thread ended before its time");
             thread::sleep(self.dice.millis(200, 1200));
             self.let_retries_be_due();
+            // Over the whole run, or only its first messages would see any of it.
+            let is_early = |done: usize, least_of_it: usize| {
+                done * least.messages > least_of_it * arena.made()
+            };
             if self.dice.percent(40) {
+                if is_early(cuts, least.cuts) {
+                    continue;
+                }
                 let place = &places[self.dice.below(places.len())];
-                world.begin_trouble();
+                let cut_off = place.number..place.number + 1;
+                world.begin_trouble(cut_off.clone());
                 // At times for longer than a node counts as dead.
                 place.proxy.cut_for(self.dice.millis(1, 2500));
-                world.end_trouble();
+                world.end_trouble(cut_off);
                 shared.figures.lock().unwrap().cuts += 1;
-            } else if self.dice.percent(30) {
-                world.begin_trouble();
+            } else if self.dice.percent(30) && !is_early(restarts, least.restarts) {
+                world.begin_trouble(0..NODES);
                 self.server.kill();
                 thread::sleep(self.dice.millis(0, 1000));
                 self.server.start_again();
-                world.end_trouble();
+                world.end_trouble(0..NODES);
                 shared.figures.lock().unwrap().restarts += 1;
             }
         }

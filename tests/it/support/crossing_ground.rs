@@ -6,7 +6,7 @@ use std::{
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -75,6 +75,8 @@ pub(crate) struct CrossingGround<'a> {
     folder: TestFolder,
     /// Where the bridge keeps what it has.
     store: StoreConfig,
+    /// The partner's, made with the first connection.
+    connector: OnceLock<SslConnector>,
 }
 
 /// What a sender got.
@@ -146,6 +148,7 @@ impl Workshop {
             sink,
             folder,
             store,
+            connector: OnceLock::new(),
         };
         ground.configure();
         if self.server.is_some() {
@@ -326,6 +329,14 @@ impl CrossingGround<'_> {
     }
 
     fn connect_to(&self, bridge: SocketAddr) -> Option<Connection<SslStream<TcpStream>>> {
+        let socket = TcpStream::connect(bridge).ok()?;
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
+        let connector = self.connector.get_or_init(|| self.connector());
+        let stream = connector.connect(OWN_DOMAIN, socket).ok()?;
+        Some(Connection::over(stream))
+    }
+
+    fn connector(&self) -> SslConnector {
         let folder = self.path();
         let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
         connector.set_ca_file(folder.join("ca/ca.pem")).unwrap();
@@ -335,10 +346,7 @@ impl CrossingGround<'_> {
         connector
             .set_private_key_file(folder.join("tls/trial-ehr.key"), SslFiletype::PEM)
             .unwrap();
-        let socket = TcpStream::connect(bridge).ok()?;
-        socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let stream = connector.build().connect(OWN_DOMAIN, socket).ok()?;
-        Some(Connection::over(stream))
+        connector.build()
     }
 
     /// Every whole message that the next hop has so far.

@@ -29,6 +29,7 @@ pub(crate) mod openssl_peer;
 pub(crate) mod operated;
 pub(crate) mod postfix;
 pub(crate) mod postgres;
+pub(crate) mod postgres_server;
 #[cfg_attr(
     not(feature = "fault-points"),
     allow(dead_code, reason = "some of it serves only tests with fault points")

@@ -48,6 +48,8 @@ type Taker = Arc<dyn Fn(Taken) -> Option<Act> + Send + Sync>;
 
 /// One message with its envelope.
 pub(crate) struct Taken {
+    /// The name that the client gave in its last EHLO.
+    pub(crate) client: String,
     /// The recipients that were not refused.
     pub(crate) recipients: Vec<String>,
     /// The message as it was before dots were doubled.
@@ -149,6 +151,7 @@ impl Builder {
                     stream: Stream::Clear(stream),
                     held: Vec::new(),
                     number,
+                    client: String::new(),
                     recipients: Vec::new(),
                     rules: self.0.clone(),
                     transcripts: Arc::clone(&shared),
@@ -239,6 +242,8 @@ struct Connection {
     stream: Stream,
     held: Vec<u8>,
     number: usize,
+    /// The name in its last EHLO.
+    client: String,
     /// Those of the transaction under way that were not refused.
     recipients: Vec<String>,
     rules: Rules,
@@ -266,6 +271,9 @@ impl Connection {
                 .to_uppercase();
             match verb.as_str() {
                 "EHLO" => {
+                    line.get("EHLO ".len()..)
+                        .unwrap_or_default()
+                        .clone_into(&mut self.client);
                     let answer = self.ehlo_answer();
                     self.step(&line, &answer).await?;
                 }
@@ -383,6 +391,7 @@ impl Connection {
             return None;
         };
         taker(Taken {
+            client: self.client.clone(),
             recipients: std::mem::take(&mut self.recipients),
             message: undotted(&message),
         })

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -12,6 +13,13 @@ use super::smtp_server_ground::stuffed;
 
 /// Longest wait for a reply: only a test that fails gets there.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Made once: each would read all CAs of the system, where `SSL_CERT_FILE` names them.
+static CONNECTOR: LazyLock<SslConnector> = LazyLock::new(|| {
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
+    connector.set_verify(SslVerifyMode::NONE);
+    connector.build()
+});
 
 /// Hands a mail over by STARTTLS to `host`, whose certificate nobody looks at. The reply to its data, or to the command
 /// that was refused; `None` if the peer was gone before. An empty `from` is the null reverse-path.
@@ -32,9 +40,7 @@ pub(crate) fn hand_over_once(
     }
     ask(&mut clear, "EHLO mx.hisp.example")?;
     ask(&mut clear, "STARTTLS")?;
-    let mut connector = SslConnector::builder(SslMethod::tls_client()).unwrap();
-    connector.set_verify(SslVerifyMode::NONE);
-    let stream = connector.build().connect(host, clear.into_inner());
+    let stream = CONNECTOR.connect(host, clear.into_inner());
     let mut stream = BufReader::new(stream.ok()?);
     ask(&mut stream, "EHLO mx.hisp.example")?;
     let mut commands = vec![format!("MAIL FROM:<{from}>")];
