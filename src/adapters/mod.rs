@@ -8,6 +8,7 @@ pub mod control;
 pub mod dns;
 pub mod fetch;
 pub mod http_tls;
+pub mod ldap;
 pub mod operator;
 pub mod pem_files;
 pub mod smtp_client;

@@ -373,8 +373,17 @@ impl Config {
         if self.certificates.crl_refresh.is_zero() {
             problem("certificates.crl_refresh", "longer than 0s");
         }
-        if self.discovery.dns_timeout.is_zero() {
-            problem("discovery.dns_timeout", "longer than 0s");
+        for (key, time) in [
+            ("discovery.dns_timeout", self.discovery.dns_timeout),
+            (
+                "discovery.ldap_connect_timeout",
+                self.discovery.ldap_connect_timeout,
+            ),
+            ("discovery.ldap_timeout", self.discovery.ldap_timeout),
+        ] {
+            if time.is_zero() {
+                problem(key, "longer than 0s");
+            }
         }
         if self.node.name.trim().is_empty() {
             problem("node.name", "a name that no other node has");
@@ -453,6 +462,12 @@ impl Config {
                 problems.push(format!(
                     "{key}.identities: one certificate with its key at least, to sign what {} sends",
                     domain.name
+                ));
+            }
+            let min_rsa_bits = domain.demands.min_rsa_bits;
+            if !matches!(min_rsa_bits, 0 | 2048..=8192) {
+                problems.push(format!(
+                    "{key}.demands.min_rsa_bits: 0, or 2048 to 8192; others are refused whatever is demanded"
                 ));
             }
             if domain.anchors.is_empty() {
@@ -549,7 +564,7 @@ mod tests {
     fn example_config_states_every_default() {
         assert_eq!(parse(EXAMPLE), Config::default());
         let whole: toml::Table = toml::from_str(&uncommented(EXAMPLE)).unwrap();
-        let tables: [&[&str]; 34] = [
+        let tables: [&[&str]; 35] = [
             &[],
             &["log"],
             &["soap"],
@@ -564,6 +579,7 @@ mod tests {
             &["fetch"],
             &["certificates"],
             &["certificates", "domains[]"],
+            &["certificates", "domains[]", "demands"],
             &["certificates", "domains[]", "identities[]"],
             &["store"],
             &["store", "postgres"],

@@ -1,18 +1,28 @@
-//! Looks at the certificates that the bridge shows, signs and opens with, so that somebody renews them in time.
+//! Looks at the certificates that the bridge shows, signs and opens with, and at those that it trusts, so that somebody
+//! renews them in time.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use jiff::Timestamp;
+use openssl::x509::X509Ref;
 use tracing::error;
 
 use super::config::Config;
 use crate::{
-    adapters::pem_files,
+    adapters::{certificates::CertificateFiles, pem_files},
     flows::{
-        measures::{CERTIFICATE_DAYS_LEFT, count_alarm},
+        measures::{ANCHOR_DAYS_LEFT, CERTIFICATE_DAYS_LEFT, count_alarm},
         ports::Clock,
     },
-    formats::smime::certificate,
+    formats::{
+        ids::DomainName,
+        smime::{certificate, facts::CertificateFacts},
+    },
 };
 
 /// A day in seconds.
@@ -29,7 +39,15 @@ pub(super) fn files(config: &Config) -> Vec<PathBuf> {
         .flat_map(|domain| &domain.identities)
         .map(|identity| identity.certificate.clone())
         .collect();
-    files.push(config.soap.server.certificate.clone());
+    files.extend(tls_files(config));
+    files.sort();
+    files.dedup();
+    files
+}
+
+/// Those that are shown in TLS, to peers and to operators.
+pub(super) fn tls_files(config: &Config) -> Vec<PathBuf> {
+    let mut files = vec![config.soap.server.certificate.clone()];
     files.extend(
         config
             .soap
@@ -51,9 +69,19 @@ pub(super) fn files(config: &Config) -> Vec<PathBuf> {
 }
 
 /// Looks again and again, for ever. Each certificate is alarmed once.
-pub(super) async fn run(files: Vec<PathBuf>, clock: Arc<dyn Clock>) {
+pub(super) async fn run(
+    files: Vec<PathBuf>,
+    certificates: Arc<CertificateFiles>,
+    clock: Arc<dyn Clock>,
+) {
     let mut alarmed = HashMap::new();
+    let mut alarmed_anchors = HashSet::new();
     loop {
+        for own in certificates.domains() {
+            for anchor in own.anchors.certificates() {
+                tell_anchor(&own.name, anchor, clock.now(), &mut alarmed_anchors);
+            }
+        }
         let (asked, now) = (files.clone(), clock.now());
         let looking = tokio::task::spawn_blocking(move || ends(asked));
         for (file, end) in looking.await.unwrap_or_default() {
@@ -75,12 +103,41 @@ fn ends(files: Vec<PathBuf>) -> Vec<(PathBuf, Timestamp)> {
     ends
 }
 
+#[expect(clippy::cast_precision_loss, reason = "seconds of a century are exact")]
+fn days(seconds: i64) -> f64 {
+    seconds as f64 / DAY as f64
+}
+
+/// An anchor that has ended is none any more (TA-11): whoever it stands for is trusted no longer.
+fn tell_anchor(
+    domain: &DomainName,
+    anchor: &X509Ref,
+    now: Timestamp,
+    alarmed: &mut HashSet<(DomainName, String)>,
+) {
+    let facts = CertificateFacts::of(anchor);
+    let Some(end) = facts.not_after else {
+        return;
+    };
+    let seconds_left = end.as_second() - now.as_second();
+    let (name, sha256) = (domain.to_string(), facts.sha256.clone());
+    metrics::gauge!(ANCHOR_DAYS_LEFT, "domain" => name, "sha256" => sha256).set(days(seconds_left));
+    let is_soon = seconds_left <= ALARMED_AHEAD_DAYS * DAY;
+    if is_soon && alarmed.insert((domain.clone(), facts.sha256.clone())) {
+        count_alarm("anchor_expiring");
+        error!(
+            alarm = "anchor_expiring",
+            domain = %domain,
+            sha256 = facts.sha256,
+            "an anchor of {domain}, {}, is valid until {end}: whom it stands for is not trusted any more then", facts.sha256
+        );
+    }
+}
+
 fn tell(file: PathBuf, end: Timestamp, now: Timestamp, alarmed: &mut HashMap<PathBuf, Timestamp>) {
     let seconds_left = end.as_second() - now.as_second();
     let name = file.display().to_string();
-    #[expect(clippy::cast_precision_loss, reason = "seconds of a century are exact")]
-    let days_left = seconds_left as f64 / DAY as f64;
-    metrics::gauge!(CERTIFICATE_DAYS_LEFT, "file" => name.clone()).set(days_left);
+    metrics::gauge!(CERTIFICATE_DAYS_LEFT, "file" => name.clone()).set(days(seconds_left));
     if seconds_left > ALARMED_AHEAD_DAYS * DAY || alarmed.get(&file) == Some(&end) {
         return;
     }

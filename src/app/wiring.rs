@@ -11,7 +11,11 @@ use crate::{
     adapters::{
         certificates::CertificateFiles,
         control::{ControlListener, ControlPath},
-        dns::{self, CertQuestions, DnsCertificates, DnsMailHosts, config::DnsConfig},
+        dns::{
+            self, CertQuestions, DnsAddresses, DnsCertificates, DnsLdapServers, DnsMailHosts,
+            config::DnsConfig,
+        },
+        ldap::{LdapCertificates, LdapQuestions, LdapSettings},
         operator::{Measured, OperatorFiles, OperatorListener, OperatorParts},
         smtp_client::SmtpClient,
         smtp_server::{SmtpListener, SmtpParts, SmtpServer, SmtpServerConfig},
@@ -38,7 +42,7 @@ use crate::{
         },
         report::Reports,
         room::RoomWatch,
-        to_direct::{LookUps, Readings, SubmissionsUnderWay, ToDirect},
+        to_direct::{Readings, SubmissionsUnderWay, ToDirect},
         to_xdr::ToXdr,
     },
     formats::audit::{AuditKind, AuditOutcome, AuditRecord},
@@ -140,7 +144,7 @@ impl Bridge {
                 endpoints: Arc::clone(&endpoints),
                 limits: Arc::new(config.limits.clone()),
             }),
-            look_ups: LookUps::default(),
+            look_ups: Arc::default(),
             under_way: SubmissionsUnderWay::new(1),
             readings: Readings::default(),
         };
@@ -244,7 +248,11 @@ impl Bridge {
         );
         let crl_watch = AbortOnDrop(tokio::spawn(crl_watch));
         let room_watch = AbortOnDrop(tokio::spawn(room_watch.run()));
-        let expiry_watch = expiry_watch::run(expiry_watch::files(config), Arc::clone(&clock));
+        let expiry_watch = expiry_watch::run(
+            expiry_watch::files(config),
+            Arc::clone(&certificates),
+            Arc::clone(&clock),
+        );
         let expiry_watch = AbortOnDrop(tokio::spawn(expiry_watch));
         let xdr = HttpThread::start("xdr", move || listener.into_server())?;
         let operator = HttpThread::start("operator", move || operator.into_server())?;
@@ -370,7 +378,8 @@ impl Bridge {
     }
 }
 
-/// Where certificates are looked for: files, then the DNS, the address before the domain (DISC-1, DISC-4).
+/// Where certificates are looked for: files, then the DNS, then LDAP servers, in both the address before the domain
+/// (DISC-1, DISC-4).
 pub(in crate::app) fn directory(
     config: &Config,
     files: &Arc<CertificateFiles>,
@@ -378,16 +387,35 @@ pub(in crate::app) fn directory(
     clock: &Arc<dyn Clock>,
 ) -> anyhow::Result<Directory> {
     let mut sources = vec![Arc::clone(files) as Arc<dyn FindCertificates>];
-    if config.discovery.dns {
-        let settings = DnsConfig {
-            servers: config.dns.servers.clone(),
-            timeout: config.discovery.dns_timeout,
-            attempts: config.discovery.dns_attempts,
-        };
+    let discovery = &config.discovery;
+    let settings = DnsConfig {
+        servers: config.dns.servers.clone(),
+        timeout: discovery.dns_timeout,
+        attempts: discovery.dns_attempts,
+    };
+    if discovery.dns {
         let questions = CertQuestions::new(&settings, Arc::clone(clock)).context("dns")?;
         let questions = Arc::new(questions);
         sources.push(Arc::new(DnsCertificates::of_addresses(questions.clone())));
         sources.push(Arc::new(DnsCertificates::of_domains(questions)));
+    }
+    if discovery.ldap {
+        let servers = DnsLdapServers::new(&settings).context("dns")?;
+        let hosts = DnsAddresses::new(dns::resolver(&settings).context("dns")?);
+        let settings = LdapSettings {
+            connect_timeout: discovery.ldap_connect_timeout,
+            timeout: discovery.ldap_timeout,
+            permit: discovery.ldap_permit.clone(),
+        };
+        let questions = LdapQuestions::new(
+            Arc::new(servers),
+            Arc::new(hosts),
+            settings,
+            Arc::clone(clock),
+        );
+        let questions = Arc::new(questions);
+        sources.push(Arc::new(LdapCertificates::of_addresses(questions.clone())));
+        sources.push(Arc::new(LdapCertificates::of_domains(questions)));
     }
     Ok(Directory::new(sources, cpu.clone(), Arc::clone(clock)))
 }
@@ -446,6 +474,7 @@ fn to_xdr(
         bodies: Arc::clone(&to_direct.bodies),
         own_domains: Arc::clone(&to_direct.own_domains),
         directory: to_direct.directory.clone(),
+        look_ups: Arc::clone(&to_direct.look_ups),
         endpoints: Arc::clone(&to_direct.endpoints),
         partners: Arc::clone(partners),
         sources: Arc::new(config.sources.clone()),

@@ -72,6 +72,7 @@ pub struct Search {
     asked: Vec<Asked>,
     found: Option<Found>,
     is_over: bool,
+    is_cut_off: bool,
     has_failed: bool,
 }
 
@@ -119,6 +120,7 @@ impl Search {
     /// Takes note that time was over before a source had answered `question`: nobody else is asked.
     pub fn end_without_answer(&mut self, question: &str, took: Duration) {
         self.is_over = true;
+        self.is_cut_off = true;
         self.asked.push(Asked {
             steps: vec![LookupStep {
                 question: question.to_owned(),
@@ -146,6 +148,16 @@ impl Search {
         &self.asked
     }
 
+    /// Whether time was over before a source had answered.
+    pub fn is_cut_off(&self) -> bool {
+        self.is_cut_off
+    }
+
+    /// Whether a source has not answered, or only that it cannot tell.
+    pub fn is_transient(&self) -> bool {
+        self.asked.iter().any(|asked| asked.is_transient)
+    }
+
     /// The certificate to use, or why there is none.
     pub fn outcome(&self) -> Result<&Found, NotFound> {
         if let Some(found) = &self.found {
@@ -166,7 +178,7 @@ impl Search {
         } = trust::refusal(verdicts);
         Err(NotFound {
             reason,
-            is_transient: self.asked.iter().any(|asked| asked.is_transient),
+            is_transient: self.is_transient(),
             waits_for_revocation: is_temporary,
         })
     }

@@ -7,8 +7,8 @@ use openssl::x509::X509;
 
 use super::exchange::Reason;
 use super::trust::{
-    self, Binding, CertificateCandidate, Chosen, Judgement, Purpose, Question, RecentJudgements,
-    Refusal, Revocation, Terms, TrustAnchors,
+    self, Binding, CertificateCandidate, Chosen, Demands, Judgement, Purpose, Question,
+    RecentJudgements, Refusal, Revocation, Terms, TrustAnchors,
 };
 use crate::formats::{
     ids::{DirectAddress, DomainName},
@@ -34,6 +34,8 @@ pub struct OwnDomain {
     pub allow_legacy: Vec<Legacy>,
     /// Which certificates it must not use: those of its peers that are revoked.
     pub revocation: Revocation,
+    /// What it demands of its peers' certificates beyond the rules that all follow.
+    pub demands: Demands,
     /// What was judged lately under these anchors and revocation lists.
     pub judged: RecentJudgements,
 }
@@ -135,6 +137,7 @@ impl OwnDomain {
             intermediates,
             allow_legacy: &self.allow_legacy,
             revocation: Some(&self.revocation),
+            demands: Some(&self.demands),
         }
     }
 }

@@ -2,6 +2,7 @@
 //! for recipients' certificates before encrypting and for signers' certificates after verifying (BIND-4).
 
 mod checks;
+mod demands;
 mod path;
 mod recent;
 mod revocation;
@@ -27,6 +28,7 @@ use crate::formats::{
 use path::{Path, Search};
 
 pub use checks::Check;
+pub use demands::{Demands, KeyKind, Unmet};
 pub use path::PathFault;
 pub use recent::{Question, RecentJudgements};
 pub use revocation::{Doubt, Revocation, WhenUnknown, has_begun, is_crl_of};
@@ -161,6 +163,9 @@ pub enum Fault {
     /// No path to an anchor.
     #[error("{0}")]
     Path(PathFault),
+    /// A demand of the domain beyond the rules that all follow.
+    #[error("{0}")]
+    Demands(Unmet),
 }
 
 impl Fault {
@@ -265,6 +270,8 @@ pub struct Terms<'a> {
     pub allow_legacy: &'a [Legacy],
     /// Which certificates are revoked; `None`: not asked.
     pub revocation: Option<&'a Revocation>,
+    /// What is demanded beyond the rules that all follow; `None`: nothing.
+    pub demands: Option<&'a Demands>,
 }
 
 /// Judges every candidate, best source first, and chooses one for `address`.
@@ -304,7 +311,8 @@ pub fn judge(
 }
 
 /// Table RT over all candidates, of one source or of several: `certificateRevoked` when one is revoked (REV-5),
-/// `untrusted` when one would serve but for its path, else `noCertificate`.
+/// `policyRefused` when one would serve but for what the domain demands, `untrusted` when one would but for its path, else
+/// `noCertificate`.
 pub fn refusal<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Refusal {
     let faults = verdicts.into_iter().filter_map(|it| it.fault.as_ref());
     let mut refusal = Refusal::from(Reason::NoCertificate);
@@ -314,6 +322,8 @@ pub fn refusal<'a>(verdicts: impl IntoIterator<Item = &'a Verdict>) -> Refusal {
             (Fault::Path(PathFault::Revoked { .. }), _) | (_, Reason::CertificateRevoked) => {
                 Reason::CertificateRevoked
             }
+            // It would serve, but for what this domain demands.
+            (Fault::Demands(_), _) | (_, Reason::PolicyRefused) => Reason::PolicyRefused,
             (Fault::Path(_), _) => Reason::Untrusted,
             (_, reason) => reason,
         };
@@ -408,7 +418,11 @@ impl Judge<'_> {
         let path = Search { terms, now }
             .find(&certificate)
             .map_err(Fault::Path)?;
-        Ok((certificate, bound, path))
+        let unmet = self.terms.demands;
+        match unmet.and_then(|demands| demands.unmet(&path.certificates)) {
+            Some(unmet) => Err(Fault::Demands(unmet)),
+            None => Ok((certificate, bound, path)),
+        }
     }
 
     fn allows_use(&self, certificate: &X509Ref) -> bool {

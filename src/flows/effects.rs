@@ -6,7 +6,7 @@ use async_trait::async_trait;
 
 use super::{
     deadlines,
-    outbox::RunEffect,
+    outbox::{Prepared, RunEffect},
     ports::{Claim, Clock, Exchanges, StoreError},
     report::Reports,
     to_direct::ToDirect,
@@ -30,6 +30,13 @@ pub struct Effects {
 
 #[async_trait]
 impl RunEffect for Effects {
+    async fn prepare(&self, claim: &Claim) -> Result<Prepared, StoreError> {
+        match &self.to_xdr {
+            Some(to_xdr) => to_xdr.before_hand_over(claim).await,
+            None => Ok(Prepared::Ready),
+        }
+    }
+
     async fn run(&self, claim: &Claim) -> Result<(), StoreError> {
         match &claim.effect {
             Effect::LookUp { .. } | Effect::Seal { .. } | Effect::Send { .. } => {

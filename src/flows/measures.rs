@@ -59,6 +59,9 @@ pub const CERTIFICATE_SEARCHES: &str = "xdbridge_certificate_searches_total";
 /// no answer, or one that may pass), `from` (`cache` or `servers`).
 pub const CERT_QUERIES: &str = "xdbridge_cert_queries_total";
 
+/// Questions to LDAP servers for certificates. Labels as in [`CERT_QUERIES`]: `name`, `answer`, `from`.
+pub const LDAP_QUERIES: &str = "xdbridge_ldap_queries_total";
+
 /// Fetches of what others published under a URL. Labels: `what` (`issuer`, `crl`, `ocsp`, `bundle` or `certificate`),
 /// `result` (`done`, `refused`: a URL or an address that we do not go to, `no_address`, `busy`, `no_answer`, `timeout`,
 /// `redirect`, `status` or `too_large`).
@@ -85,6 +88,10 @@ pub const CRL_DAYS_LEFT: &str = "xdbridge_crl_days_left";
 
 /// Days until a certificate of our own ends; below 0 it has. Label: `file`, its path.
 pub const CERTIFICATE_DAYS_LEFT: &str = "xdbridge_certificate_days_left";
+
+/// Days until a trust anchor ends; from then on nobody is trusted by it. Labels: `domain`, ours that trusts it, and
+/// `sha256`.
+pub const ANCHOR_DAYS_LEFT: &str = "xdbridge_anchor_days_left";
 
 /// What is wrong with files of revocation lists now; 0 is well.
 pub const CRL_PROBLEMS: &str = "xdbridge_crl_problems";
@@ -155,6 +162,7 @@ pub fn describe() {
         "Searches for a certificate of a recipient or of a notice's receiver"
     );
     describe_counter!(CERT_QUERIES, "Questions for CERT records");
+    describe_counter!(LDAP_QUERIES, "Questions to LDAP servers for certificates");
     describe_counter!(SMTP_SESSIONS, "SMTP sessions that ended");
     describe_gauge!(SMTP_CONNECTIONS, "SMTP connections that are open");
     describe_counter!(
@@ -179,6 +187,7 @@ pub fn describe() {
         CERTIFICATE_DAYS_LEFT,
         "Days until a certificate of our own ends; below 0 it has"
     );
+    describe_gauge!(ANCHOR_DAYS_LEFT, "Days until a trust anchor ends");
     describe_gauge!(
         CRL_PROBLEMS,
         "What is wrong with files of revocation lists now; 0 is well"

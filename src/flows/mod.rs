@@ -1,6 +1,7 @@
 //! What happens, in order: one file for each use case. Flows speak to the world through [`ports`]; they read like
 //! the description of the process.
 
+pub mod answer_cache;
 pub mod budget;
 pub mod convert;
 pub mod cpu;
@@ -12,7 +13,9 @@ pub mod fault_points;
 pub mod guard;
 pub mod inspect;
 mod intake;
+pub mod joined;
 pub mod keyed;
+pub mod look_ups;
 pub mod measures;
 pub mod operators;
 pub mod outbox;

@@ -41,6 +41,21 @@ pub trait RunEffect: Send + Sync {
     /// Runs the claimed effect and completes it in the unit of work that records its result. An error means that it
     /// could not be run: it stays in the outbox and comes again.
     async fn run(&self, claim: &Claim) -> Result<(), StoreError>;
+
+    /// Does what comes before a hand-over and waits for others than the next hop, such as a look-up: it takes none of the
+    /// places that hand-overs have. An error means as much as one of [`Self::run`].
+    async fn prepare(&self, _claim: &Claim) -> Result<Prepared, StoreError> {
+        Ok(Prepared::Ready)
+    }
+}
+
+/// What is to be done with an effect that was prepared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Prepared {
+    /// It is run.
+    Ready,
+    /// Nothing: its claim is settled.
+    Settled,
 }
 
 /// The outbox's workers.
@@ -53,8 +68,8 @@ pub struct Outbox {
     pub clock: Arc<dyn Clock>,
     /// Rung whenever effects were committed.
     pub wake: Arc<Notify>,
-    /// How many run at once, posts aside, which have places by endpoint or partner, and look-ups, which have as many
-    /// places of their own. A quarter is kept for everything but hand-overs, which may take long: deadlines, seals and
+    /// How many run at once, posts aside, which have places by endpoint or partner, and look-ups, which have places of their
+    /// own ([`super::look_ups`]). A quarter is kept for everything but hand-overs, which may take long: deadlines, seals and
     /// reports never wait for a slow next hop.
     pub workers: usize,
     /// How long a claim lasts.
@@ -67,8 +82,6 @@ pub struct Outbox {
 struct Places {
     claims: Arc<Semaphore>,
     sends: Semaphore,
-    /// Look-ups wait for name servers, and nothing else waits for them.
-    look_ups: Semaphore,
     others: Semaphore,
     waiting: KeyedPlaces<Destination>,
     destinations: KeyedPlaces<Destination>,
@@ -115,7 +128,6 @@ impl Outbox {
         let places = Arc::new(Places {
             claims: Arc::new(Semaphore::new(self.workers.max(1) * CLAIMS_FOR_EACH_PLACE)),
             sends: Semaphore::new(sends),
-            look_ups: Semaphore::new(self.workers.max(1)),
             others: Semaphore::new(reserved),
             waiting: KeyedPlaces::new(CLAIMS_TO_ONE_DESTINATION),
             destinations: KeyedPlaces::new(at_once),
@@ -155,6 +167,11 @@ impl Outbox {
                 };
                 let (outbox, places) = (Arc::clone(&self), Arc::clone(&places));
                 match Destination::of(&claim.effect) {
+                    // It waits for name servers, and takes no room of those who wait for us.
+                    None if matches!(claim.effect, Effect::LookUp { .. }) => {
+                        drop(claimed);
+                        running.spawn(async move { outbox.run_in_time(&claim, &places).await })
+                    }
                     None => running.spawn(async move {
                         outbox.run_by_itself(&claim, &places).await;
                         drop(claimed);
@@ -176,19 +193,14 @@ impl Outbox {
         self.store.lease_on_commit(self.lease, 0);
         // What only waits for a place is left to the next start; what runs is waited for.
         places.sends.close();
-        places.look_ups.close();
         places.others.close();
         places.destinations.close();
         while running.join_next().await.is_some() {}
     }
 
     async fn run_by_itself(&self, claim: &Claim, places: &Places) {
-        let lane = match claim.effect {
-            Effect::LookUp { .. } => &places.look_ups,
-            _ => &places.others,
-        };
         // A closed lane means that the bridge stops.
-        if let Ok(_place) = lane.acquire().await {
+        if let Ok(_place) = places.others.acquire().await {
             self.run_in_time(claim, places).await;
         }
     }
@@ -199,6 +211,9 @@ impl Outbox {
             return self.give_back(claim, at, places).await;
         };
         let _place = places.destinations.enter(destination).await;
+        if places.sends.is_closed() || !self.prepare(claim, places).await {
+            return;
+        }
         let lane = match destination {
             Destination::Domain(_) => Some(places.sends.acquire().await),
             Destination::Endpoint(_) | Destination::Partner(_) => None,
@@ -209,22 +224,34 @@ impl Outbox {
         }
     }
 
-    async fn run_in_time(&self, claim: &Claim, places: &Places) {
-        // A claim that waited long for its place may lapse while it runs: then it is claimed anew.
-        let end = self.clock.now().checked_add(self.longest_effect);
-        if end.is_ok_and(|end| end < claim.leased_until) {
-            self.run_one(claim, places).await;
-        } else {
-            self.give_back(claim, self.clock.now(), places).await;
-        }
+    /// Whether the claim is to be run now.
+    async fn prepare(&self, claim: &Claim, places: &Places) -> bool {
+        let prepare = self.effects.prepare(claim);
+        self.in_time(claim, places, prepare).await == Some(Prepared::Ready)
     }
 
-    async fn run_one(&self, claim: &Claim, places: &Places) {
-        let run = AssertUnwindSafe(self.effects.run(claim)).catch_unwind();
-        let failure = match tokio::time::timeout(self.longest_effect, run).await {
-            Ok(Ok(Ok(()))) => return,
+    async fn run_in_time(&self, claim: &Claim, places: &Places) {
+        self.in_time(claim, places, self.effects.run(claim)).await;
+    }
+
+    /// What comes of `work`; `None`: the claim is no longer ours, or was given back.
+    async fn in_time<T>(
+        &self,
+        claim: &Claim,
+        places: &Places,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Option<T> {
+        // A claim that waited long for its place may lapse while it runs: then it is claimed anew.
+        let end = self.clock.now().checked_add(self.longest_effect);
+        if !end.is_ok_and(|end| end < claim.leased_until) {
+            self.give_back(claim, self.clock.now(), places).await;
+            return None;
+        }
+        let work = AssertUnwindSafe(work).catch_unwind();
+        let failure = match tokio::time::timeout(self.longest_effect, work).await {
+            Ok(Ok(Ok(done))) => return Some(done),
             // Another worker completed it after our lease lapsed: its result stands.
-            Ok(Ok(Err(StoreError::LeaseLost))) => return,
+            Ok(Ok(Err(StoreError::LeaseLost))) => return None,
             Ok(Ok(Err(failure))) => failure,
             Ok(Err(_)) => StoreError::Failed("the effect panicked".into()),
             Err(_) => StoreError::Failed("the effect took longer than its lease".into()),
@@ -246,6 +273,7 @@ impl Outbox {
         }
         self.give_back(claim, self.clock.now() + delay(claim.attempts), places)
             .await;
+        None
     }
 
     /// Lets the effect come again at `at`. Where the store cannot be written, that is tried until it can be: otherwise all
@@ -299,8 +327,8 @@ fn until(now: Timestamp, at: Timestamp) -> Duration {
     Duration::try_from(at.duration_since(now)).unwrap_or(Duration::ZERO)
 }
 
-/// 1, 2, 4 … 60 seconds.
-fn delay(attempts: u32) -> SignedDuration {
+/// When an effect comes again that could not be run: 1, 2, 4 … 60 seconds later.
+pub(super) fn delay(attempts: u32) -> SignedDuration {
     let seconds = 1i64.checked_shl(attempts).unwrap_or(LONGEST_DELAY_SECONDS);
     SignedDuration::from_secs(seconds.clamp(1, LONGEST_DELAY_SECONDS))
 }

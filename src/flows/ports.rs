@@ -58,6 +58,34 @@ pub trait FindCertificates: Send + Sync {
     async fn find(&self, owner: &DirectAddress) -> Lookup;
 }
 
+/// Finds the LDAP servers of a domain (certificates.md section 5).
+#[async_trait]
+pub trait FindLdapServers: Send + Sync {
+    /// The servers that the SRV records of `_ldap._tcp` at `domain` name, in the order to try, five at the most; none
+    /// where the domain offers none. `Err` says in a few words why nobody can tell.
+    async fn servers(&self, domain: &DomainName) -> Result<LdapServers, String>;
+}
+
+/// The LDAP servers of a domain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LdapServers {
+    /// In the order to try (LDAP-1).
+    pub servers: Vec<LdapServer>,
+    /// What the DNS says, as a step tells it.
+    pub told: String,
+    /// Seconds for which it may be kept; `None`: nobody said.
+    pub ttl: Option<u32>,
+}
+
+/// An LDAP server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LdapServer {
+    /// Its name.
+    pub host: DomainName,
+    /// Where it listens.
+    pub port: u16,
+}
+
 /// Knows the domains that this bridge serves, as they were last loaded.
 pub trait OwnDomains: Send + Sync {
     /// The domain's keys and trust; `None` for a domain that is not served here.

@@ -8,6 +8,7 @@ use crate::{
     bridge::{
         bounce::BounceHost,
         destination::{DirectPackaging, MailPolicy, body_text_problem},
+        network::Network,
     },
     formats::{audit::PatientIdPolicy, units::duration_text},
 };
@@ -113,7 +114,7 @@ impl DeliverySettings {
 }
 
 /// Where certificates are looked for that no file has: `[discovery]`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DiscoverySettings {
     /// Whether the DNS is asked for CERT records, of the address and then of its domain. Its name servers are those of
@@ -124,6 +125,18 @@ pub struct DiscoverySettings {
     pub dns_timeout: Duration,
     /// How often a question is repeated when no answer comes. Default 2.
     pub dns_attempts: u8,
+    /// Whether, after the DNS, the LDAP servers are asked that SRV records of the domain name: for the entries of the
+    /// address, and then of its domain. It counts as little without an anchor. Default true (DISC-1, LDAP-1).
+    pub ldap: bool,
+    /// Longest wait for a connection to an LDAP server; the next one is tried then. Default `"3s"` (DISC-5).
+    #[serde(with = "duration_text")]
+    pub ldap_connect_timeout: Duration,
+    /// Longest wait for the whole answer to one question to an LDAP server. Default `"5s"` (LDAP-10).
+    #[serde(with = "duration_text")]
+    pub ldap_timeout: Duration,
+    /// Networks that SRV records may lead to though they are not public, such as `["10.20.0.0/16"]`. Default: none
+    /// (T-14).
+    pub ldap_permit: Vec<Network>,
 }
 
 impl Default for DiscoverySettings {
@@ -132,6 +145,10 @@ impl Default for DiscoverySettings {
             dns: true,
             dns_timeout: Duration::from_secs(3),
             dns_attempts: 2,
+            ldap: true,
+            ldap_connect_timeout: Duration::from_secs(3),
+            ldap_timeout: Duration::from_secs(5),
+            ldap_permit: Vec::new(),
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod document;
 pub mod finding;
 pub mod ids;
 pub mod keyed_hash;
+pub mod ldap;
 pub mod limits;
 pub mod metadata;
 pub mod mime;

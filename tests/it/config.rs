@@ -145,7 +145,11 @@ fn check_tells_every_problem_of_values_and_files_at_once() {
     let broken = written
         .replace("bind = \"127.0.0.1:8443\"", "bnid = \"127.0.0.1:8443\"")
         .replace("127.0.0.1:9480", "0.0.0.0:9480")
-        .replace("send_as = [", "send_as = [\"direct.elm.example\", ");
+        .replace("send_as = [", "send_as = [\"direct.elm.example\", ")
+        .replace(
+            "[[certificates.domains.identities]]",
+            "[certificates.domains.demands]\nmin_rsa_bits = 1024\n[[certificates.domains.identities]]",
+        );
     fs::write(&config, broken).unwrap();
     // Another certificate's key, a key for everybody, no certificate, and no key.
     fs::copy(dir.join("tls/trial-ehr.key"), dir.join("tls/server.key")).unwrap();
@@ -160,6 +164,7 @@ fn check_tells_every_problem_of_values_and_files_at_once() {
         "soap.server.bnid: unknown field",
         "operator.bind: ",
         "partner[0].send_as[0]: ",
+        "certificates.domains[0].demands.min_rsa_bits: ",
         "soap.server.key: ",
         "certificates: ",
         "soap.server.client_cas[0]: ",
@@ -171,7 +176,7 @@ fn check_tells_every_problem_of_values_and_files_at_once() {
     for line in told.lines() {
         assert!(line.starts_with(config.to_str().unwrap()), "{line}");
     }
-    assert_eq!(told.lines().count(), 7, "{told}");
+    assert_eq!(told.lines().count(), 8, "{told}");
 }
 
 // rule: REV-2

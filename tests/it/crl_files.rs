@@ -10,7 +10,7 @@ use xdbridge::{
     app::pki::Authority,
     bridge::{
         exchange::Reason,
-        trust::{CertificateCandidate, Purpose, WhenUnknown},
+        trust::{CertificateCandidate, Demands, Purpose, WhenUnknown},
     },
     flows::ports::OwnDomains,
     formats::smime::SigningIdentity,
@@ -38,6 +38,7 @@ fn files(root: &Authority, folder: &Path) -> CertificatesConfig {
             allow_legacy: Vec::new(),
             crls: vec![crls],
             revocation: WhenUnknown::Soft,
+            demands: Demands::default(),
         }],
         ..CertificatesConfig::default()
     }

@@ -19,6 +19,7 @@ use crate::support::{
     },
     dns_server::{DnsServer, Zone},
     keys,
+    ldap_server::{Conduct, LdapServer},
     mailbox::{opened, received},
     request::TestRequest,
     scripted_smtp::ScriptedSmtp,
@@ -277,43 +278,132 @@ fn files_go_before_the_dns() {
     assert_eq!(ground.dns.asked("rui.silva.direct.harbor.example"), 0);
 }
 
+/// Domains whose name servers are silent, with some addresses in each: together more than the outbox has room for where
+/// there are two workers.
+const SILENT_DOMAINS: usize = 12;
+const IN_EACH: usize = 4;
+
+fn silent_address(domain: usize, number: usize) -> String {
+    format!("n{number}@direct.silent{domain}.example")
+}
+
+fn silent(mut zone: Zone) -> Zone {
+    for domain in 0..SILENT_DOMAINS {
+        zone = zone.silent(&format!("direct.silent{domain}.example"));
+        for number in 0..IN_EACH {
+            zone = zone.silent(&silent_address(domain, number).replace('@', "."));
+        }
+    }
+    zone
+}
+
 // rule: DISC-5
 #[test]
-fn a_domain_whose_name_servers_are_silent_keeps_nobody_else_waiting() {
-    // More than the workers have places for work of their own.
-    let names: Vec<String> = (0..90).map(|n| format!("n{n}@{DOMAIN}")).collect();
-    let mut zone = Zone::default().silent(DOMAIN);
-    for number in 0..90 {
-        zone = zone.silent(&format!("n{number}.{DOMAIN}"));
-    }
-    let ground = Ground::start_with(zone, |config| {
+fn domains_whose_name_servers_are_silent_keep_nobody_else_waiting() {
+    let good = by_our_ca(&domain_profile());
+    let failing = silent(Zone::default().fails(ADDRESS).fails(DOMAIN));
+    let ground = Ground::start_with(failing, |config| {
+        config.delivery.workers = 2;
         config.delivery.accept_lookup = Duration::from_millis(100);
         config.delivery.background_lookup = NEVER;
         config.discovery.dns_timeout = NEVER;
     });
+    let names = (0..SILENT_DOMAINS)
+        .flat_map(|domain| (0..IN_EACH).map(move |number| silent_address(domain, number)));
+    let names: Vec<String> = names.collect();
     let addresses: Vec<&str> = names.iter().map(String::as_str).collect();
-    assert_plain_success(
-        &ground
-            .bridge
-            .submit(&TestRequest::new(ELM, &addresses).mtom()),
-    );
-    let asked = || {
-        (0..90)
-            .map(|n| ground.dns.asked(&format!("n{n}.{DOMAIN}")))
-            .sum::<usize>()
+    let accepted = |request: TestRequest| {
+        assert_plain_success(&ground.bridge.submit(&request.mtom()));
+    };
+    accepted(TestRequest::new(ELM, &addresses));
+    // One more who has to wait, of a domain that will answer.
+    accepted(TestRequest::new(ELM, &[UNKNOWN]));
+    let asked = || -> usize {
+        let names = names.iter();
+        names
+            .map(|name| ground.dns.asked(&name.replace('@', ".")))
+            .sum()
     };
     let at_accept = asked();
+    ground
+        .dns
+        .replace(silent(Zone::default().cert(DOMAIN, &der(&good))));
     ground.advance(5);
     wait_until("look-ups are under way", || asked() > at_accept);
 
-    assert_plain_success(&ground.bridge.submit(&TestRequest::new(ELM, &[RUI]).mtom()));
-    ground.assert_delivered_to(RUI, &pki().harbor);
-    let waiting = |exchange: &xdbridge::bridge::exchange::Exchange| {
-        let recipients = exchange.recipients.iter();
-        recipients
-            .filter(|recipient| recipient.outcome.is_none())
-            .count()
+    // Neither who is looked up in the background nor who is found at once waits for them.
+    ground.assert_delivered_to(UNKNOWN, &good);
+    accepted(TestRequest::new(ELM, &[RUI]));
+    wait_until("the other mail is handed over", || {
+        received(&ground.hop).len() == 2
+    });
+    assert_eq!(received(&ground.hop)[1].recipients, [RUI]);
+    let exchanges = ground.bridge.exchanges();
+    let recipients = exchanges.iter().flat_map(|exchange| &exchange.recipients);
+    let waiting = recipients.filter(|recipient| recipient.outcome.is_none());
+    let silent = waiting.filter(|recipient| recipient.address.to_string().contains("silent"));
+    assert_eq!(silent.count(), SILENT_DOMAINS * IN_EACH);
+}
+
+// rule: LDAP-1, LDAP-6, DISC-1, OB-S1
+#[test]
+fn a_recipient_that_the_dns_does_not_have_is_found_by_ldap_and_the_audit_says_where() {
+    let of_address = by_our_ca(&address_profile());
+    let of_runtime = runtime();
+    let served = vec![(UNKNOWN.to_owned(), der(&of_address))];
+    let directory = of_runtime.block_on(LdapServer::start(Conduct::Serves(served)));
+    let zone = Zone::default()
+        .ldap(DOMAIN, 0, directory.port(), "ldap.fjord.example")
+        .a("ldap.fjord.example", "127.0.0.1");
+    let ground = Ground::start_with(zone, by_ldap);
+    assert_plain_success(
+        &ground
+            .bridge
+            .submit(&TestRequest::new(ELM, &[UNKNOWN]).mtom()),
+    );
+    ground.assert_delivered_to(UNKNOWN, &of_address);
+    let origin = format!(
+        "ldap ldap.fjord.example:{} (mail={UNKNOWN})",
+        directory.port()
+    );
+    assert_eq!(ground.origins(UNKNOWN), [origin]);
+    let measures = ground.bridge.measures();
+    let line =
+        "xdbridge_ldap_queries_total{name=\"address\",answer=\"certificates\",from=\"servers\"} ";
+    assert!(measures.contains(line), "{line}");
+}
+
+fn by_ldap(config: &mut Config) {
+    config.discovery.ldap = true;
+    config.discovery.ldap_connect_timeout = Duration::from_secs(60);
+    config.discovery.ldap_timeout = Duration::from_secs(60);
+    config.discovery.ldap_permit = vec!["127.0.0.0/8".parse().unwrap()];
+}
+
+// rule: LDAP-2, DISC-3, DISC-5
+#[test]
+fn a_silent_ldap_server_makes_its_own_domains_recipients_wait_and_no_other() {
+    let of_runtime = runtime();
+    let directory = of_runtime.block_on(LdapServer::start(Conduct::Silent));
+    let zone = |zone: Zone| {
+        zone.ldap(DOMAIN, 0, directory.port(), "ldap.fjord.example")
+            .a("ldap.fjord.example", "127.0.0.1")
     };
-    let silent = &ground.bridge.exchanges()[0];
-    assert_eq!(waiting(silent), 90);
+    let ground = Ground::start_with(zone(Zone::default()), |config| {
+        by_ldap(config);
+        config.discovery.ldap_timeout = NEVER;
+        config.delivery.accept_lookup = Duration::from_secs(2);
+        config.delivery.background_lookup = NEVER;
+    });
+    let submit = |to: &str| ground.bridge.submit(&TestRequest::new(ELM, &[to]).mtom());
+    assert_plain_success(&submit(UNKNOWN));
+    ground.advance(5);
+    wait_until("the server is asked", || directory.connections() > 0);
+    assert_plain_success(&submit(RUI));
+    ground.assert_delivered_to(RUI, &pki().harbor);
+    let exchanges = ground.bridge.exchanges();
+    let waiting = &exchanges[0].recipients[0];
+    assert_eq!(waiting.address.to_string(), UNKNOWN);
+    assert_eq!(waiting.state, RecipientState::Queued);
+    assert_eq!(waiting.outcome, None);
 }

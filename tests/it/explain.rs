@@ -1,154 +1,21 @@
 //! `xdbridge explain`, as an operator runs it: against BIND for the discovery cases of DNS (certificates.md section 10),
 //! and against a server that fails. What it says is what a message's recipient goes through.
 
-use std::{
-    fs,
-    net::SocketAddr,
-    path::PathBuf,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::fs;
 
-use jiff::Timestamp;
-use openssl::x509::X509;
-use serde_json::Value;
 use xdbridge::{
-    adapters::{certificates::DomainConfig, dns::config::DnsConfig},
-    app::{
-        config::Config,
-        pki::{Authority, Name, Profile, days},
-    },
-    bridge::trust::WhenUnknown,
-    formats::{
-        ids::CertificateFingerprint,
-        smime::{SigningIdentity, certificate},
-    },
+    app::pki::{Authority, Name},
+    formats::{ids::CertificateFingerprint, smime::SigningIdentity},
 };
 
 use crate::support::{
+    asking::{Asking, address, anna, der, domain, expired, fixed, issue},
     bind::{Bind, ZONE, cert_line, raw_line},
     bridge::{now, pki, runtime, write_identity},
     crl::crl_of,
     dns_server::{DnsServer, Zone},
-    folder::TestFolder,
     keys,
 };
-
-/// A bridge's configuration that trusts the CA of the tests, and asks one name server.
-struct Asking {
-    folder: TestFolder,
-    config: Config,
-}
-
-impl Asking {
-    fn at(server: SocketAddr) -> Self {
-        let folder = TestFolder::new();
-        let path = folder.path();
-        let ca = path.join("ca.pem");
-        fs::write(&ca, pki().authority.certificate.to_pem().unwrap()).unwrap();
-        let mut config = Config::default();
-        config.dns = DnsConfig {
-            servers: vec![server],
-            ..DnsConfig::default()
-        };
-        // What is answered is waited for, however busy the machine is.
-        config.discovery.dns_timeout = Duration::from_secs(60);
-        config.delivery.background_lookup = Duration::from_secs(120);
-        config.certificates.domains.push(DomainConfig {
-            name: "direct.elm.example".parse().unwrap(),
-            identities: vec![write_identity(path, "elm", &pki().direct_elm)],
-            anchors: vec![ca],
-            intermediates: Vec::new(),
-            allow_legacy: Vec::new(),
-            crls: Vec::new(),
-            revocation: WhenUnknown::Soft,
-        });
-        Self { folder, config }
-    }
-
-    fn file(&self) -> PathBuf {
-        let file = self.folder.path().join("bridge.toml");
-        fs::write(&file, self.config.print()).unwrap();
-        file
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_xdbridge"))
-            .arg("explain")
-            .args(arguments)
-            .arg("--config")
-            .arg(self.file())
-            .output()
-            .unwrap()
-    }
-
-    /// What it tells scripts of mail from the one domain, and whether a certificate serves.
-    fn told(&self, address: &str) -> (Value, bool) {
-        let output = self.run(&[address, "--json"]);
-        let text = String::from_utf8(output.stdout).unwrap();
-        let error = String::from_utf8_lossy(&output.stderr);
-        let code = output.status.code();
-        assert!(matches!(code, Some(0 | 1)), "{code:?} {error}");
-        let mut told: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{error}"));
-        (told["senders"][0].take(), code == Some(0))
-    }
-
-    /// What it tells people.
-    fn text(&self, address: &str) -> String {
-        let output = self.run(&[address]);
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// Asserts that this certificate is the one, found under that name.
-    fn assert_chosen(&self, address: &str, identity: &SigningIdentity, origin: &str) {
-        let (told, is_served) = self.told(address);
-        assert!(is_served, "{address}: {told:#}");
-        assert_eq!(
-            told["chosen"]["sha256"],
-            sha256(identity),
-            "{address}: {told:#}"
-        );
-        assert_eq!(told["chosen"]["origin"], origin, "{address}");
-    }
-
-    /// Asserts that none serves, for sure, and what decided.
-    fn assert_refused(&self, address: &str, reason: &str, decided_by: &str) {
-        let (told, is_served) = self.told(address);
-        assert!(!is_served, "{address}: {told:#}");
-        let refusal = &told["refusal"];
-        assert_eq!(refusal["reason"], reason, "{address}: {told:#}");
-        assert_eq!(refusal["may_pass"], false, "{address}: {told:#}");
-        let told = refusal["decided_by"].as_str().unwrap();
-        assert!(told.contains(decided_by), "{address}: {told}");
-    }
-}
-
-fn der(identity: &SigningIdentity) -> Vec<u8> {
-    identity.certificate.to_der().unwrap()
-}
-
-fn sha256(identity: &SigningIdentity) -> String {
-    CertificateFingerprint::of_der(&der(identity)).to_string()
-}
-
-fn address(address: &str) -> Profile {
-    Profile::address(&address.parse().unwrap(), now())
-}
-
-fn domain(domain: &str) -> Profile {
-    Profile::domain(&domain.parse().unwrap(), now())
-}
-
-fn expired(mut profile: Profile) -> Profile {
-    profile.not_before = days(now(), -30);
-    // No time that another certificate begins at.
-    profile.not_after = days(now(), -2);
-    profile
-}
-
-fn issue(profile: &Profile) -> SigningIdentity {
-    keys::issue(&pki().authority, profile)
-}
 
 /// The records of a zone that is being written, by names without the zone's own.
 #[derive(Default)]
@@ -158,11 +25,6 @@ impl Records {
     fn publish(&mut self, owner: &str, identity: &SigningIdentity) {
         self.0.push_str(&cert_line(owner, &der(identity)));
     }
-}
-
-/// `anna` in a domain of her own for each case.
-fn anna(case: &str) -> String {
-    format!("anna@{case}.{ZONE}")
 }
 
 // rule: DISC-1, DISC-2, DISC-3, DISC-9, DNS-1, DNS-3, DNS-6, DNS-7, BIND-2
@@ -331,8 +193,11 @@ fn a_server_that_fails_leaves_it_open_and_files_and_our_own_keys_ask_nobody() {
 
     // Switched off, nobody is asked at all.
     asking.config.discovery.dns = false;
+    asking.config.discovery.ldap = false;
     asking.assert_refused(&anna("off"), "noCertificate", "no source has a certificate");
-    assert_eq!(server.asked("anna.off.hisp.example"), 0);
+    for name in ["anna.off.hisp.example", "_ldap._tcp.off.hisp.example"] {
+        assert_eq!(server.asked(name), 0);
+    }
 }
 
 #[test]
@@ -346,38 +211,6 @@ fn it_refuses_what_it_cannot_answer() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(output.stdout.is_empty());
     }
-}
-
-/// What differs from run to run, by names.
-fn fixed(text: &str, named: &[(&str, &X509)]) -> String {
-    let mut text = text.to_owned();
-    for (name, certificate) in named {
-        let der = certificate.to_der().unwrap();
-        let sha256 = CertificateFingerprint::of_der(&der).to_string();
-        text = text.replace(&sha256, &format!("<SHA-256 of {name}>"));
-        let serial = certificate.serial_number().to_bn().unwrap();
-        let serial: String = serial.to_vec().iter().map(|o| format!("{o:02x}")).collect();
-        text = text.replace(&serial, &format!("<serial of {name}>"));
-        for (what, time) in [
-            ("start", certificate.not_before()),
-            ("end", certificate.not_after()),
-        ] {
-            let time = certificate::timestamp(time).unwrap().to_string();
-            text = text.replace(&time, &format!("<{what} of {name}>"));
-        }
-    }
-    let lines = text.lines().map(|line| {
-        // How long it took, and when it was.
-        match (line.starts_with("? "), line.rsplit_once(" (")) {
-            (true, Some((question, _))) => question.to_owned(),
-            _ => line.to_owned(),
-        }
-    });
-    let mut lines: Vec<String> = lines.collect();
-    let (address, at) = lines[0].split_once(" at ").unwrap();
-    assert!(at.parse::<Timestamp>().is_ok());
-    lines[0] = format!("{address} at <now>");
-    lines.join("\n") + "\n"
 }
 
 // rule: DISC-9
@@ -429,7 +262,7 @@ fn people_are_told_each_question_each_certificate_each_check_and_the_end() {
              serial    <serial of the domain's>\n    \
              valid     <start of the domain's> to <end of the domain's>\n    \
              names     dNSName told.hisp.example\n    \
-             passed    readable, end-entity, validity, binding (domain), usage, strength, path, revocation\n    \
+             passed    readable, end-entity, validity, binding (domain), usage, strength, path, revocation, demands\n    \
              CHOSEN\n\
          = <SHA-256 of the domain's> from dns told.hisp.example\n  \
            bound by domain\n  \
@@ -463,6 +296,8 @@ fn people_are_told_each_question_each_certificate_each_check_and_the_end() {
                  names     dNSName rogue.hisp.example\n    \
                  passed    readable, end-entity, validity, binding (domain), usage, strength\n    \
                  FAILED    path: no path leads to a valid configured trust anchor (TA-4, TA-11)\n\
+             ? DNS SRV _ldap._tcp.rogue.hisp.example.\n  NXDOMAIN: no such name\n\
+             ? DNS SRV _ldap._tcp.rogue.hisp.example.\n  NXDOMAIN: no such name (from the cache)\n\
              = untrusted: {}\n  \
                decided by dns rogue.hisp.example <SHA-256 of the rogue>: path: no path leads to a valid configured trust anchor (TA-4, TA-11)\n",
             xdbridge::bridge::exchange::Reason::Untrusted.sentence()
@@ -494,14 +329,7 @@ fn what_cert_zone_prints_serves_whoever_looks_for_our_addresses() {
     ]
     .map(|(name, identity)| write_identity(&path, name, identity))
     .into();
-    let output = Command::new(env!("CARGO_BIN_EXE_xdbridge"))
-        .args(["cert", "zone", "--config"])
-        .arg(own.file())
-        .output()
-        .unwrap();
-    let error = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(output.status.code(), Some(0), "{error}");
-    let records = String::from_utf8(output.stdout).unwrap();
+    let records = own.cert(&["zone"]);
     assert_eq!(records.matches(" IN CERT PKIX ").count(), 2, "{records}");
     for why in ["it has expired", "nobody may encrypt to it"] {
         assert!(

@@ -12,7 +12,7 @@ use serde_json::Value;
 use xdbridge::{
     adapters::{certificates::DomainConfig, clock::SystemClock},
     app::{config::Config, pki::Profile},
-    bridge::trust::WhenUnknown,
+    bridge::trust::{Demands, WhenUnknown},
     flows::ports::Clock,
     formats::{
         finding::Severity,
@@ -234,6 +234,7 @@ fn know_everybody(
             allow_legacy: Vec::new(),
             crls: Vec::new(),
             revocation: WhenUnknown::Soft,
+            demands: Demands::default(),
         });
     }
     let peers = folder.path().join("peers");

@@ -8,8 +8,8 @@ use xdbridge::{
         exchange::Reason,
         own_domain::OwnDomain,
         trust::{
-            CertificateCandidate, Purpose, Question, RecentJudgements, Refusal, Revocation,
-            TrustAnchors,
+            CertificateCandidate, Demands, Purpose, Question, RecentJudgements, Refusal,
+            Revocation, TrustAnchors,
         },
     },
     formats::ids::DirectAddress,
@@ -38,6 +38,7 @@ fn trusting(authority: &Authority) -> OwnDomain {
         intermediates: Vec::new(),
         allow_legacy: Vec::new(),
         revocation: Revocation::default(),
+        demands: Demands::default(),
         judged: RecentJudgements::default(),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,7 +18,7 @@ use tokio::{
 use xdbridge::{
     bridge::exchange::{Effect, MdnToSend, Scheduled},
     flows::{
-        outbox::{Outbox, RunEffect},
+        outbox::{Outbox, Prepared, RunEffect},
         ports::{Claim, Clock, Exchanges, StoreError},
     },
     formats::ids::{ExchangeId, LegId},
@@ -33,6 +36,7 @@ fn name_of(effect: &Effect) -> String {
         Effect::Post { endpoint, .. } => format!("post to {endpoint}"),
         Effect::PostStatus { partner, .. } => format!("status to {partner}"),
         Effect::SendMdn { domain, .. } | Effect::Send { domain, .. } => format!("mail to {domain}"),
+        Effect::LookUp { .. } => "look-up".to_owned(),
         _ => "own work".to_owned(),
     }
 }
@@ -42,6 +46,7 @@ struct Runner {
     store: Arc<dyn Exchanges>,
     stalls: &'static str,
     let_go: Semaphore,
+    preparing: AtomicUsize,
     begun: Mutex<BTreeMap<String, usize>>,
     ended: Mutex<BTreeMap<String, usize>>,
 }
@@ -57,6 +62,14 @@ fn count(counts: &Mutex<BTreeMap<String, usize>>, name: &str) -> usize {
 
 #[async_trait]
 impl RunEffect for Runner {
+    async fn prepare(&self, claim: &Claim) -> Result<Prepared, StoreError> {
+        if name_of(&claim.effect).starts_with(PREPARED_FOR_EVER) {
+            self.preparing.fetch_add(1, Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
+        Ok(Prepared::Ready)
+    }
+
     async fn run(&self, claim: &Claim) -> Result<(), StoreError> {
         let name = name_of(&claim.effect);
         *self.begun.lock().unwrap().entry(name.clone()).or_default() += 1;
@@ -72,6 +85,8 @@ impl RunEffect for Runner {
 /// What waits for a destination that stalls, many times what the workers have room for.
 const STALLED: usize = 700;
 const WORKERS: usize = 8;
+/// What never gets ready to be handed over.
+const PREPARED_FOR_EVER: &str = "mail to direct.silent";
 
 fn post(endpoint: &str) -> Effect {
     Effect::Post {
@@ -109,6 +124,7 @@ fn run(
         store: Arc::clone(store),
         stalls,
         let_go: Semaphore::new(0),
+        preparing: AtomicUsize::new(0),
         begun: Mutex::default(),
         ended: Mutex::default(),
     });
@@ -221,4 +237,62 @@ fn a_stalling_next_hop_delays_no_endpoint_no_other_domain_and_no_deadline() {
     others_go_on("mail to direct.slow.example", || {
         mail("direct.slow.example")
     });
+}
+
+// rule: DISC-5
+#[test]
+fn look_ups_that_stall_take_no_room_of_others() {
+    let runtime = runtime();
+    let ground = SqliteGround::new();
+    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
+    let written = exchange("edge", time(0));
+    let mut unit = insert(&written, vec![]);
+    let due = |effect| (written.id, Scheduled::new(effect, time(0)));
+    let look_up = Effect::LookUp {
+        recipient: 0,
+        attempt: 1,
+    };
+    let others = [
+        post("quick"),
+        mail("direct.quick.example"),
+        status("quick"),
+        Effect::DeadlineQueue,
+    ];
+    let stalled = std::iter::repeat_n(due(look_up), STALLED);
+    unit.effects = stalled.chain(others.clone().map(due)).collect();
+    runtime.block_on(store.commit(unit)).unwrap();
+    let (runner, stop, running) = run(&runtime, &ground, &store, "look-up");
+    for effect in &others {
+        let name = name_of(effect);
+        wait_until("the others are done", || count(&runner.ended, &name) == 1);
+    }
+    assert_eq!(count(&runner.ended, "look-up"), 0);
+    runner.let_go.add_permits(STALLED);
+    wait_until("all is done", || count(&runner.ended, "look-up") == STALLED);
+    stop.send(true).unwrap();
+    runtime.block_on(running).unwrap();
+}
+
+// rule: DISC-5, MDN-28
+#[test]
+fn notices_that_wait_for_name_servers_hold_no_place_of_a_hand_over() {
+    let runtime = runtime();
+    let ground = SqliteGround::new();
+    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
+    let written = exchange("edge", time(0));
+    let mut unit = insert(&written, vec![]);
+    let due = |effect| (written.id, Scheduled::new(effect, time(0)));
+    // More domains than there are places for hand-overs.
+    let silent = (0..WORKERS * 2).map(|n| due(mail(&format!("direct.silent{n}.example"))));
+    let quick = due(mail("direct.quick.example"));
+    unit.effects = silent.chain([quick]).collect();
+    runtime.block_on(store.commit(unit)).unwrap();
+    let (runner, _stop, running) = run(&runtime, &ground, &store, "nobody");
+    wait_until("all are being prepared", || {
+        runner.preparing.load(Ordering::SeqCst) == WORKERS * 2
+    });
+    wait_until("the other notice is handed over", || {
+        count(&runner.ended, "mail to direct.quick.example") == 1
+    });
+    running.abort();
 }

@@ -12,7 +12,7 @@ use xdbridge::{
     bridge::{
         own_domain::OwnDomain,
         received::{Envelope, NotTrusted, Rejected, Trusted, judge},
-        trust::{Binding, Fault, RecentJudgements, Revocation, TrustAnchors},
+        trust::{Binding, Demands, Fault, RecentJudgements, Revocation, TrustAnchors},
     },
     formats::{
         ids::{DirectAddress, DomainName},
@@ -118,6 +118,7 @@ fn own_domain(name: &str, ca: &Authority, allow_legacy: &[Legacy]) -> OwnDomain 
         intermediates: Vec::new(),
         allow_legacy: allow_legacy.to_vec(),
         revocation: Revocation::default(),
+        demands: Demands::default(),
         judged: RecentJudgements::default(),
     }
 }

@@ -18,8 +18,8 @@ use xdbridge::{
         exchange::{Reason, RecipientState},
         own_domain::OwnDomain,
         trust::{
-            self, CertificateCandidate, Doubt, Purpose, RecentJudgements, Revocation, TrustAnchors,
-            WhenUnknown,
+            self, CertificateCandidate, Demands, Doubt, Purpose, RecentJudgements, Revocation,
+            TrustAnchors, WhenUnknown,
         },
     },
     formats::{
@@ -59,6 +59,7 @@ fn domain(root: &Authority, ders: &[Vec<u8>], when_unknown: WhenUnknown) -> OwnD
             crls: crls.collect(),
             when_unknown,
         },
+        demands: Demands::default(),
         judged: RecentJudgements::default(),
     }
 }

@@ -40,6 +40,7 @@ pub(super) fn read(
             crls: Vec::new(),
             when_unknown: config.revocation,
         },
+        demands: config.demands.clone(),
         judged: RecentJudgements::default(),
     };
     for identity in &config.identities {
@@ -92,6 +93,7 @@ fn read_identity(
     // A certificate of our own that is revoked is told, and still opens mail (REV-6).
     let terms = Terms {
         revocation: None,
+        demands: None,
         ..domain.terms(&known)
     };
     let path = trust::path_to_anchor(&certificate, &terms, now).map_err(|fault| {

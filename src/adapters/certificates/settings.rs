@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    bridge::trust::WhenUnknown,
+    bridge::trust::{Demands, WhenUnknown},
     formats::{ids::DomainName, smime::Legacy, units::duration_text},
 };
 
@@ -64,6 +64,10 @@ pub struct DomainConfig {
     /// what needs it waits for a CRL, for `timers.queue_lifetime` at most. A revoked one is never used. Default `"soft"`.
     #[serde(default)]
     pub revocation: WhenUnknown,
+    /// What it demands of its peers' certificates beyond the rules that all follow: `[certificates.domains.demands]`. A
+    /// certificate that would serve and does not meet it is refused as `policyRefused`. Default nothing.
+    #[serde(default)]
+    pub demands: Demands,
 }
 
 /// A certificate with its key: `[[certificates.domains.identities]]`.

@@ -8,11 +8,11 @@ use hickory_resolver::{
     net::NetError,
     proto::rr::{Name, RData, RecordType},
 };
-use uuid::Uuid;
 
 use super::{
     absence::{Absence, cause},
     addresses::addresses_of,
+    random_number,
 };
 use crate::{
     flows::ports::{FindMailHosts, MailHost, MailHostError},
@@ -171,10 +171,6 @@ fn absolute(name: &DomainName) -> Result<Name, MailHostError> {
     let mut name = Name::from_ascii(name.as_str()).map_err(|_| MailHostError::NoSuchDomain)?;
     name.set_fqdn(true);
     Ok(name)
-}
-
-fn random_number() -> u64 {
-    Uuid::new_v4().as_u64_pair().1
 }
 
 fn transient(error: &NetError) -> MailHostError {

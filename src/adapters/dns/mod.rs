@@ -1,15 +1,18 @@
 //! Questions to the DNS, by hickory-resolver: which hosts take the mail of a domain (RFC 5321 §5.1, RFC 7505), which
-//! certificates are published for an address (RFC 4398), and where a host lies.
+//! certificates are published for an address (RFC 4398), which LDAP servers a domain has (RFC 2782), and where a host
+//! lies.
 
 mod absence;
 mod addresses;
 mod cert;
 pub mod config;
+mod ldap_servers;
 mod mail_hosts;
 mod zone;
 
 pub use addresses::DnsAddresses;
 pub use cert::{CertQuestions, DnsCertificates};
+pub use ldap_servers::DnsLdapServers;
 pub use mail_hosts::DnsMailHosts;
 pub use zone::CertRecord;
 
@@ -21,6 +24,7 @@ use hickory_resolver::{
     net::{NetError, runtime::TokioRuntimeProvider},
     system_conf,
 };
+use uuid::Uuid;
 
 use config::DnsConfig;
 
@@ -75,4 +79,9 @@ fn tcp_addresses(servers: &ResolverConfig) -> Vec<SocketAddr> {
             Some(SocketAddr::new(server.ip, tcp.port))
         })
         .collect()
+}
+
+/// What orders equals.
+fn random_number() -> u64 {
+    Uuid::new_v4().as_u64_pair().1
 }

@@ -202,6 +202,7 @@ fn trust(
         intermediates: &opened.certificates,
         allow_legacy: &[],
         revocation: None,
+        demands: None,
     };
     let judgement = judge(&candidates, from, Purpose::Verify, &terms, now);
     match judgement.chosen {

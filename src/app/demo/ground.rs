@@ -30,7 +30,7 @@ use crate::{
     bridge::{
         endpoint::EndpointConfig,
         partner::{ClientCertificateConfig, PartnerConfig},
-        trust::WhenUnknown,
+        trust::{Demands, WhenUnknown},
     },
     formats::{
         ids::{CertificateFingerprint, DirectAddress, DomainName},
@@ -160,6 +160,7 @@ impl Side {
                 allow_legacy: Vec::new(),
                 crls: Vec::new(),
                 revocation: WhenUnknown::Soft,
+                demands: Demands::default(),
             }],
             ..CertificatesConfig::default()
         };

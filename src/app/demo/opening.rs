@@ -154,6 +154,7 @@ fn judge_signers(
         intermediates: &opened.certificates,
         allow_legacy: &[],
         revocation: None,
+        demands: None,
     };
     let judgement = judge(&candidates, from, Purpose::Verify, &terms, now);
     let Some(chosen) = judgement.chosen else {

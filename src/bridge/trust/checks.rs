@@ -21,11 +21,13 @@ pub enum Check {
     Path,
     /// Nothing on the path is revoked (REV-4, REV-5).
     Revocation,
+    /// It meets what the domain demands beyond the rules that all follow (CERT-14, CERT-16).
+    Demands,
 }
 
 impl Check {
     /// All of them, in the order in which they are made.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Readable,
         Self::EndEntity,
         Self::Validity,
@@ -34,6 +36,7 @@ impl Check {
         Self::Strength,
         Self::Path,
         Self::Revocation,
+        Self::Demands,
     ];
 
     /// One word.
@@ -47,6 +50,7 @@ impl Check {
             Self::Strength => "strength",
             Self::Path => "path",
             Self::Revocation => "revocation",
+            Self::Demands => "demands",
         }
     }
 }
@@ -65,6 +69,7 @@ impl Fault {
                 Check::Revocation
             }
             Self::Path(_) => Check::Path,
+            Self::Demands(_) => Check::Demands,
         }
     }
 }

@@ -272,13 +272,13 @@ impl ToDirect {
                 return Decided::Before { address };
             }
             if !caller.partner.may_send_to(&address) {
-                let decision = Decision::Refused(Reason::PolicyRefused);
+                let decision = Decision::Refused(Reason::PolicyRefused, None);
                 return Decided::New { address, decision };
             }
             // In our own domains we know who is there: whoever no XDR system takes mail for is nobody (RT-2).
             let is_own = self.own_domains.find(address.domain()).is_some();
             if is_own && self.endpoints.find(&address).is_none() {
-                let decision = Decision::Refused(Reason::UnknownRecipient);
+                let decision = Decision::Refused(Reason::UnknownRecipient, None);
                 return Decided::New { address, decision };
             }
             let decision = self
@@ -289,7 +289,7 @@ impl ToDirect {
         let mut decided: Vec<Decided> = join_all(deciding).await;
         for recipient in &mut decided {
             if let Decided::New { address, decision } = recipient
-                && let Decision::Refused(reason) = decision
+                && let Decision::Refused(reason, _) = decision
                 && earlier.names(address)
             {
                 let (address, reason) = (address.clone(), *reason);

@@ -3,6 +3,8 @@
 
 use std::{sync::Arc, time::Duration};
 
+use tokio::time::Instant;
+
 use super::ToDirect;
 use crate::{
     bridge::{
@@ -26,8 +28,8 @@ pub(super) enum Decision {
         /// What the revocation lists do not tell of it.
         doubt: Option<Doubt>,
     },
-    /// None serves, and that is sure.
-    Refused(Reason),
+    /// None serves, and that is sure. Of a certificate that was found, the check that it failed, for the audit.
+    Refused(Reason, Option<String>),
     /// None was found in time, a source could not be asked, or a revocation list is missing: not sure yet.
     Pending(Reason),
 }
@@ -41,7 +43,10 @@ impl ToDirect {
         limit: Duration,
     ) -> Decision {
         let urgency = Urgency::PeerWaits;
+        let begun = Instant::now();
         let search = self.directory.search(address, own, limit, urgency).await;
+        let (took, now) = (begun.elapsed(), self.clock.now());
+        self.look_ups.tell(address.domain(), &search, took, now);
         match search.outcome() {
             Ok(found) => Decision::Found {
                 certificate: found.candidate.der.clone(),
@@ -56,7 +61,11 @@ impl ToDirect {
                 }
                 Decision::Pending(not_found.reason)
             }
-            Err(not_found) => Decision::Refused(not_found.reason),
+            Err(not_found) => {
+                let deciding = search.deciding();
+                let cause = deciding.map(|(_, fault)| format!("{}: {fault}", fault.check().word()));
+                Decision::Refused(not_found.reason, cause)
+            }
         }
     }
 

@@ -1,36 +1,20 @@
 //! A certificate that was not found in time is looked for again, until the queue's lifetime ends.
 
-use jiff::SignedDuration;
 use uuid::Uuid;
 
 use super::{ToDirect, certificates::Decision, record::resolved};
 use crate::{
     bridge::exchange::{Event, EventKind, Leg, Origin, Reason},
     flows::{
-        keyed::KeyedPlaces,
+        outbox,
         ports::{Claim, StoreError},
         transition::{self, Extras},
     },
     formats::{
         audit::AuditRecord,
-        ids::{DomainName, LegId, MessageId},
+        ids::{LegId, MessageId},
     },
 };
-
-/// Look-ups at once for recipients in one domain.
-const AT_ONCE_IN_ONE_DOMAIN: usize = 8;
-/// When one comes again for which there was no place.
-const BUSY_DELAY: SignedDuration = SignedDuration::from_secs(5);
-
-/// Look-ups that are under way in the background, by the recipient's domain: one whose name servers are silent keeps no
-/// other waiting.
-pub struct LookUps(KeyedPlaces<DomainName>);
-
-impl Default for LookUps {
-    fn default() -> Self {
-        Self(KeyedPlaces::new(AT_ONCE_IN_ONE_DOMAIN))
-    }
-}
 
 impl ToDirect {
     /// Runs `LookUp`: one attempt for one recipient.
@@ -60,8 +44,9 @@ impl ToDirect {
             return self.finish_look_up(claim, kind, Vec::new()).await;
         };
         let address = recipient.address.clone();
-        let Some(_place) = self.look_ups.0.try_enter(address.domain()) else {
-            let at = self.clock.now() + BUSY_DELAY;
+        let now = self.clock.now();
+        let Some(_place) = self.look_ups.try_enter(address.domain(), now) else {
+            let at = now + outbox::delay(claim.attempts);
             return self.store.give_back(claim, at).await;
         };
         let limit = self.settings.background_lookup;
@@ -72,7 +57,7 @@ impl ToDirect {
                 let now = self.clock.now();
                 vec![resolved(now, claim.exchange, &address, &decision)]
             }
-            Decision::Refused(_) | Decision::Pending(_) => Vec::new(),
+            Decision::Refused(..) | Decision::Pending(_) => Vec::new(),
         };
         let kind = match decision {
             Decision::Found { certificate, .. } => {
@@ -85,7 +70,7 @@ impl ToDirect {
                     leg,
                 }
             }
-            Decision::Refused(reason) => EventKind::RecipientRefused {
+            Decision::Refused(reason, _) => EventKind::RecipientRefused {
                 recipient: address,
                 reason,
             },

@@ -26,6 +26,7 @@ use super::{
     deadlines,
     directory::Directory,
     edge_reports::EdgeReports,
+    look_ups::LookUps,
     ports::{Bodies, Claim, Clock, Exchanges, OwnDomains, SendMail, StoreError},
     settings::DeliverySettings,
 };
@@ -38,7 +39,6 @@ use crate::{
     },
     formats::{audit::PatientIdPolicy, keyed_hash::KeyedHash, limits::Limits, xdm::Institution},
 };
-pub use look_up::LookUps;
 pub use readings::Readings;
 pub use resubmission::SubmissionsUnderWay;
 
@@ -79,7 +79,7 @@ pub struct ToDirect {
     /// Takes what comes in place of submissions: what endpoints say later.
     pub edges: Arc<EdgeReports>,
     /// Look-ups that are under way in the background.
-    pub look_ups: LookUps,
+    pub look_ups: Arc<LookUps>,
     /// Submissions that are being decided now.
     pub under_way: SubmissionsUnderWay,
     /// What was read of requests and not sealed yet.

@@ -66,7 +66,7 @@ impl Decided {
     pub(super) fn refusal(&self) -> Option<Reason> {
         match self {
             Self::New {
-                decision: Decision::Refused(reason),
+                decision: Decision::Refused(reason, _),
                 ..
             }
             | Self::Again { reason, .. }
@@ -261,7 +261,7 @@ fn recipient(
             reason: Some(*reason),
             ..Recipient::queued(address.clone(), legs, None)
         },
-        Decision::Refused(reason) => Recipient::refused(address.clone(), *reason),
+        Decision::Refused(reason, _) => Recipient::refused(address.clone(), *reason),
     }
 }
 
@@ -289,7 +289,13 @@ pub(super) fn resolved(
             doubted(record, *doubt)
         }
         Decision::Pending(reason) => record(AuditOutcome::Minor).with("pending", reason.token()),
-        Decision::Refused(reason) => record(AuditOutcome::Serious).with("reason", reason.token()),
+        Decision::Refused(reason, cause) => {
+            let record = record(AuditOutcome::Serious).with("reason", reason.token());
+            match cause {
+                Some(cause) => record.with("cause", cause),
+                None => record,
+            }
+        }
     }
 }
 

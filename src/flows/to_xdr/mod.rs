@@ -31,6 +31,8 @@ use super::{
     deadlines,
     directory::Directory,
     keyed::KeyedPlaces,
+    look_ups::LookUps,
+    outbox::Prepared,
     ports::{
         Bodies, Claim, Clock, Exchanges, KeepPostmasterMail, LookupKey, OwnDomains, PostXdr,
         SendMail, StoreError,
@@ -58,6 +60,8 @@ pub struct ToXdr {
     pub own_domains: Arc<dyn OwnDomains>,
     /// Where certificates of the senders are looked for, for notices.
     pub directory: Directory,
+    /// The look-ups that are under way.
+    pub look_ups: Arc<LookUps>,
     /// The XDR systems, and whom each serves.
     pub endpoints: Arc<XdrEndpoints>,
     /// The XDR systems that submit: notices come to the addresses that they send as.
@@ -95,20 +99,18 @@ impl ToXdr {
         match &claim.effect {
             Effect::Open => self.open(claim).await,
             Effect::Post { leg, attempt, .. } => self.post(claim, *leg, *attempt).await,
-            Effect::SendMdn {
-                recipient,
-                disposition,
-                until,
-                ..
-            } => {
-                let due = Due {
-                    recipient: *recipient,
-                    disposition: *disposition,
-                    until: *until,
-                };
-                self.notify(claim, due).await
-            }
-            _ => deadlines::complete(&self.store, claim).await,
+            effect => match Due::of(effect) {
+                Some(due) => self.notify(claim, due).await,
+                None => deadlines::complete(&self.store, claim).await,
+            },
+        }
+    }
+
+    /// Does what comes before one of this flow's hand-overs: a notice is made.
+    pub async fn before_hand_over(&self, claim: &Claim) -> Result<Prepared, StoreError> {
+        match Due::of(&claim.effect) {
+            Some(due) => self.make_ready(claim, due).await,
+            None => Ok(Prepared::Ready),
         }
     }
 }

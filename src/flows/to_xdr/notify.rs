@@ -5,13 +5,16 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use openssl::x509::X509;
+use tokio::time::Instant;
 use tracing::{error, info};
 use uuid::Uuid;
 
 use super::ToXdr;
 use crate::{
     bridge::{
-        exchange::{Event, EventKind, Exchange, MdnToSend, Origin, Reason, Recipient, SealedMail},
+        exchange::{
+            Effect, Event, EventKind, Exchange, MdnToSend, Origin, Reason, Recipient, SealedMail,
+        },
         own_domain::OwnDomain,
         retry,
         trust::{CertificateCandidate, Chosen, Judgement},
@@ -21,6 +24,7 @@ use crate::{
         deadlines, fault_points,
         intake::store_error,
         measures,
+        outbox::{self, Prepared},
         ports::{
             Bodies, Claim, OutgoingMail, SendMail, SendResult, StagedBody, StoreError, StoredBody,
         },
@@ -47,6 +51,25 @@ pub(super) struct Due {
     pub(super) disposition: MdnToSend,
     /// When it is dropped, if no next hop has taken it by then (LOOP-2).
     pub(super) until: Timestamp,
+}
+
+impl Due {
+    /// `None`: the effect tells nobody anything.
+    pub(super) fn of(effect: &Effect) -> Option<Self> {
+        match *effect {
+            Effect::SendMdn {
+                recipient,
+                disposition,
+                until,
+                ..
+            } => Some(Self {
+                recipient,
+                disposition,
+                until,
+            }),
+            _ => None,
+        }
+    }
 }
 
 /// What a notice is about.
@@ -97,6 +120,11 @@ impl<'a> Subject<'a> {
         MessageId::from_uuid(uuid, address.domain())
     }
 
+    /// What is handed over, once it is made.
+    fn sealed(&self) -> Option<&'a SealedMail> {
+        self.recipient.mdns.sealed(self.disposition)
+    }
+
     /// When what it tells happened.
     fn date(&self) -> Timestamp {
         let outcome = self.recipient.outcome.as_ref().map(|outcome| outcome.at);
@@ -128,25 +156,47 @@ impl<'a> Subject<'a> {
 }
 
 impl ToXdr {
-    /// Runs `SendMdn`.
-    pub(super) async fn notify(&self, claim: &Claim, due: Due) -> Result<(), StoreError> {
+    /// Makes the notice that `SendMdn` hands over, unless it is made already. It may wait long for name servers and
+    /// directories of the sender's domain, and holds none of the places of hand-overs while it does.
+    pub(super) async fn make_ready(&self, claim: &Claim, due: Due) -> Result<Prepared, StoreError> {
         fault_points::pass("notify.before_seal").map_err(store_error)?;
-        let Some(loaded) = self.store.load(claim.exchange).await? else {
+        let exchange = self.store.load(claim.exchange).await?;
+        let exchange = exchange.map(|loaded| loaded.exchange);
+        let subject = exchange.as_ref().and_then(|known| Subject::of(known, due));
+        let Some(subject) = subject else {
+            deadlines::complete(&self.store, claim).await?;
+            return Ok(Prepared::Settled);
+        };
+        if subject.sealed().is_some() {
+            return Ok(Prepared::Ready);
+        }
+        let (domain, now) = (subject.to.domain(), self.clock.now());
+        let Some(_place) = self.look_ups.try_enter_among_all(domain, now) else {
+            let at = now + outbox::delay(claim.attempts);
+            self.store.give_back(claim, at).await?;
+            return Ok(Prepared::Settled);
+        };
+        match self.make(claim, &subject).await? {
+            Ok(_) => return Ok(Prepared::Ready),
+            Err(NotMade::Never(cause)) => self.give_up(claim, &subject, cause).await?,
+            Err(NotMade::NotNow(cause)) => self.later(claim, &subject, cause).await?,
+        }
+        Ok(Prepared::Settled)
+    }
+
+    /// Runs `SendMdn`: hands over what [`Self::make_ready`] has made.
+    pub(super) async fn notify(&self, claim: &Claim, due: Due) -> Result<(), StoreError> {
+        let exchange = self.store.load(claim.exchange).await?;
+        let exchange = exchange.map(|loaded| loaded.exchange);
+        let subject = exchange.as_ref().and_then(|known| Subject::of(known, due));
+        let Some(subject) = subject else {
             return deadlines::complete(&self.store, claim).await;
         };
-        let exchange = loaded.exchange;
-        let Some(subject) = Subject::of(&exchange, due) else {
-            return deadlines::complete(&self.store, claim).await;
-        };
-        let sealed = match subject.recipient.mdns.sealed(due.disposition) {
-            Some(sealed) => sealed.clone(),
-            None => match self.make(claim, &subject).await? {
-                Ok(sealed) => sealed,
-                Err(NotMade::Never(cause)) => return self.give_up(claim, &subject, cause).await,
-                Err(NotMade::NotNow(cause)) => return self.later(claim, &subject, cause).await,
-            },
-        };
-        self.send(claim, &subject, &sealed).await
+        match subject.sealed().cloned() {
+            Some(sealed) => self.send(claim, &subject, &sealed).await,
+            // It was made, and is gone: it is made anew when it comes again.
+            None => Err(StoreError::Failed("the notice is not made".into())),
+        }
     }
 
     /// Makes and stores the notice; the inner error says why nobody can be told.
@@ -237,7 +287,10 @@ impl ToXdr {
         own: &Arc<OwnDomain>,
     ) -> Result<Chosen, NotMade> {
         let (to, urgency) = (subject.to, Urgency::CanWait);
+        let begun = Instant::now();
         let search = self.directory.search(to, own, LOOK_UP_LIMIT, urgency).await;
+        let (took, now) = (begun.elapsed(), self.clock.now());
+        self.look_ups.tell(to.domain(), &search, took, now);
         let not_found = match search.outcome() {
             Ok(found) => return Ok(found.chosen.clone()),
             Err(not_found) => not_found,
@@ -263,7 +316,8 @@ impl ToXdr {
             return Err(NotMade::NotNow(cause));
         }
         if not_found.is_transient {
-            let cause = "no name server told of the sender's certificate in time";
+            let cause =
+                "neither name servers nor directories told of the sender's certificate in time";
             return Err(NotMade::NotNow(cause));
         }
         let cause = "no certificate of the sender may be encrypted to";

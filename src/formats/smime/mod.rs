@@ -6,8 +6,10 @@
 
 mod ber;
 pub mod certificate;
+mod certs_only;
 pub mod crl;
 mod entity;
+pub mod extensions;
 pub mod facts;
 mod ffi;
 mod front;
@@ -19,6 +21,7 @@ pub mod policy;
 mod seal;
 mod verify;
 
+pub use certs_only::certificates_in;
 pub use front::{FrontError, is_sealed_for};
 pub use header::{OUTER_SUBJECT, SealHeader, seal_header};
 pub use look::{Look, SecuredForm, look, look_at_cms};

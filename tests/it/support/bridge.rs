@@ -28,7 +28,7 @@ use xdbridge::{
     bridge::{
         exchange::{Exchange, Recipient},
         partner::{ClientCertificateConfig, PartnerConfig},
-        trust::WhenUnknown,
+        trust::{Demands, WhenUnknown},
     },
     flows::ports::{Clock, ExchangeFilter},
     formats::{
@@ -533,6 +533,7 @@ pub(crate) fn config(folder: &Path, next_hops: NextHops<'_>) -> Config {
     config.store.key_files = vec![store_key];
     // No test asks the name servers of the machine that it runs on.
     config.discovery.dns = false;
+    config.discovery.ldap = false;
     config.certificates.recipients = vec![peers];
     for (name, identity) in [
         ("direct.elm.example", &pki.direct_elm),
@@ -546,6 +547,7 @@ pub(crate) fn config(folder: &Path, next_hops: NextHops<'_>) -> Config {
             allow_legacy: Vec::new(),
             crls: Vec::new(),
             revocation: WhenUnknown::Soft,
+            demands: Demands::default(),
         });
     }
     config.partner = vec![

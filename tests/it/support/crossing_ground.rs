@@ -228,7 +228,7 @@ impl CrossingGround<'_> {
             .replace("#smarthost = \"relay.harbor.example:587\"", &hop);
         assert!(text.contains(&hop), "init writes a smarthost to fill in");
         // No test asks the name servers of the machine that it runs on.
-        let more = "\n[log]\nlevel = \"trace\"\n\n[delivery]\nsubject_title = true\n\n[discovery]\ndns = false\n";
+        let more = "\n[log]\nlevel = \"trace\"\n\n[delivery]\nsubject_title = true\n\n[discovery]\ndns = false\nldap = false\n";
         fs::write(&path, text + more).unwrap();
     }
 

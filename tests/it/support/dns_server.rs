@@ -10,7 +10,7 @@ use hickory_resolver::proto::{
     op::{Message, ResponseCode},
     rr::{
         Name, RData, Record, RecordType,
-        rdata::{A, AAAA, CNAME, MX, NULL, SOA},
+        rdata::{A, AAAA, CNAME, MX, NULL, SOA, SRV},
     },
 };
 use tokio::{
@@ -47,6 +47,13 @@ impl Zone {
     pub(crate) fn mx(self, name: &str, preference: u16, host: &str) -> Self {
         let host = Name::from_ascii(format!("{}.", host.trim_end_matches('.'))).unwrap();
         self.add(name, RData::MX(MX::new(preference, host)))
+    }
+
+    /// An LDAP server of `domain`.
+    pub(crate) fn ldap(self, domain: &str, priority: u16, port: u16, host: &str) -> Self {
+        let target = Name::from_ascii(format!("{}.", host.trim_end_matches('.'))).unwrap();
+        let record = SRV::new(priority, 0, port, target);
+        self.add(&format!("_ldap._tcp.{domain}"), RData::SRV(record))
     }
 
     pub(crate) fn a(self, name: &str, address: &str) -> Self {

@@ -5,6 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+pub(crate) mod asking;
 pub(crate) mod bind;
 pub(crate) mod bridge;
 pub(crate) mod crl;
@@ -20,6 +21,7 @@ pub(crate) mod envelopes;
 pub(crate) mod folder;
 pub(crate) mod json_schema;
 pub(crate) mod keys;
+pub(crate) mod ldap_server;
 pub(crate) mod mail;
 pub(crate) mod mailbox;
 pub(crate) mod medium;
@@ -50,6 +52,7 @@ pub(crate) mod scripted_smtp;
     allow(dead_code, reason = "some of it serves only tests with fault points")
 )]
 pub(crate) mod scripted_xdr;
+pub(crate) mod slapd;
 pub(crate) mod smtp_ground;
 #[cfg(feature = "fault-points")]
 pub(crate) mod smtp_sender;

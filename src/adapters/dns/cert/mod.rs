@@ -1,7 +1,6 @@
 //! Certificates of an address from CERT records (RFC 4398; certificates.md section 4).
 
 mod by_record;
-mod cache;
 mod records;
 
 use std::{pin::pin, sync::Arc, time::Duration};
@@ -10,17 +9,14 @@ use async_trait::async_trait;
 use futures_util::future::{Either, select};
 use hickory_resolver::{
     TokioResolver,
-    net::{DnsError, NetError, NoRecords},
+    net::NetError,
     proto::rr::{Name, RData, RecordType},
 };
 use tokio::time::Instant;
 
-use self::{
-    cache::CertCache,
-    records::{Answer, CertRecords, Known},
-};
+use self::records::{Answer, CertRecords, Known};
 use super::{
-    absence::{Absence, cause},
+    absence::{Absence, cause, negative_ttl},
     build,
     config::DnsConfig,
     settings, tcp_addresses,
@@ -28,6 +24,8 @@ use super::{
 use crate::{
     bridge::trust::CertificateCandidate,
     flows::{
+        answer_cache::{AnswerCache, Answered},
+        joined::Joined,
         measures,
         ports::{Clock, FindCertificates, Lookup, LookupStep},
     },
@@ -42,7 +40,8 @@ const TCP_BESIDE_AFTER: Duration = Duration::from_secs(2);
 pub struct CertQuestions {
     resolver: TokioResolver,
     by_record: by_record::Asker,
-    cache: CertCache,
+    cache: AnswerCache<Known>,
+    under_way: Joined<String, Result<Known, String>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -77,20 +76,29 @@ impl CertQuestions {
         Ok(Self {
             resolver: build(servers, options)?,
             by_record,
-            cache: CertCache::default(),
+            cache: AnswerCache::default(),
+            under_way: Joined::default(),
             clock,
         })
     }
 
     /// What is known of `name`, and whether it was known before. `Err` says in a few words why nobody can tell.
-    async fn ask(&self, name: &Name) -> Result<(Known, bool), String> {
+    async fn ask(self: &Arc<Self>, name: &Name) -> Result<(Known, bool), String> {
         let key = name.to_lowercase().to_ascii();
         if let Some(known) = self.cache.find(&key, self.clock.now()) {
             return Ok((known, true));
         }
-        let answer = self.ask_servers(name).await?;
-        self.cache.keep(key, &answer, self.clock.now());
-        Ok((answer.known, false))
+        let ask = || {
+            let (questions, name, key) = (Arc::clone(self), name.clone(), key.clone());
+            async move {
+                let answer = questions.ask_servers(&name).await?;
+                let now = questions.clock.now();
+                questions.cache.keep(key, &answer.known, answer.ttl, now);
+                Ok(answer.known)
+            }
+        };
+        let answer = self.under_way.ask(&key, ask).await;
+        answer.as_ref().clone().map(|known| (known, false))
     }
 
     async fn ask_servers(&self, name: &Name) -> Result<Answer, String> {
@@ -137,26 +145,24 @@ impl CertQuestions {
     }
 }
 
+impl Answered for Known {
+    fn bytes(&self) -> usize {
+        self.certificates().iter().map(Vec::len).sum()
+    }
+
+    fn is_absence(&self) -> bool {
+        matches!(self, Self::NoSuchName | Self::NoRecord)
+    }
+}
+
 /// What it means that the resolver found no record.
 fn nothing(error: &NetError) -> Result<Answer, String> {
-    let (ttl, is_referral) = match error {
-        NetError::Dns(DnsError::NoRecordsFound(NoRecords {
-            negative_ttl,
-            ns,
-            soa,
-            ..
-        })) => (*negative_ttl, ns.is_some() && soa.is_none()),
-        _ => (None, false),
-    };
     let known = match Absence::of(error) {
         Absence::NoSuchName => Known::NoSuchName,
-        // Whoever points at other servers has not said that there is nothing.
-        Absence::NoData if is_referral => {
-            return Err("a referral: the name server does not ask others for us".to_owned());
-        }
         Absence::NoData => Known::NoRecord,
         Absence::Unknown => return Err(cause(error)),
     };
+    let ttl = negative_ttl(error);
     Ok(Answer { known, ttl })
 }
 

@@ -1,4 +1,4 @@
-//! Answers that were given lately, as long as they stand (DISC-6). What a certificate is worth is asked anew at each use.
+//! What was answered lately, kept as long as it stands (DISC-6). What a certificate is worth is asked anew at each use.
 
 use std::{
     collections::HashMap,
@@ -7,54 +7,70 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::records::{Answer, Known};
-
-/// Longest time that records are kept, whatever their TTL.
+/// Longest time that something is kept, whatever its TTL.
 const LONGEST: SignedDuration = SignedDuration::from_hours(1);
-/// Longest time that it is remembered that there are none, whatever the zone's SOA says.
+/// Longest time that it is remembered that there is nothing, whatever the zone's SOA says.
 const LONGEST_ABSENCE: SignedDuration = SignedDuration::from_mins(10);
 /// Names that are kept.
 const MAX_NAMES: usize = 1_000;
 /// Octets of certificates that are kept.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
 
-#[derive(Default)]
-pub(super) struct CertCache(Mutex<Kept>);
+/// What a cache keeps: cheap to clone.
+pub trait Answered: Clone {
+    /// Octets of certificates in it.
+    fn bytes(&self) -> usize;
 
-#[derive(Default)]
-struct Kept {
-    by_name: HashMap<String, Standing>,
+    /// Whether it says that there is nothing.
+    fn is_absence(&self) -> bool;
+}
+
+/// Answers by name.
+pub struct AnswerCache<T>(Mutex<Kept<T>>);
+
+impl<T> Default for AnswerCache<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Kept {
+            by_name: HashMap::new(),
+            bytes: 0,
+        }))
+    }
+}
+
+struct Kept<T> {
+    by_name: HashMap<String, Standing<T>>,
     bytes: usize,
 }
 
-struct Standing {
-    known: Known,
+struct Standing<T> {
+    answer: T,
     from: Timestamp,
     until: Timestamp,
 }
 
-impl CertCache {
+impl<T: Answered> AnswerCache<T> {
     /// What is known of `name` at `now`.
-    pub(super) fn find(&self, name: &str, now: Timestamp) -> Option<Known> {
+    pub fn find(&self, name: &str, now: Timestamp) -> Option<T> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let standing = kept.by_name.get(name)?;
         // A clock that was set back makes nothing stand longer.
         let stands = standing.from <= now && now < standing.until;
-        stands.then(|| standing.known.clone())
+        stands.then(|| standing.answer.clone())
     }
 
-    /// Keeps `answer` for as long as it may be kept. An answer without a time is not kept.
-    pub(super) fn keep(&self, name: String, answer: &Answer, now: Timestamp) {
-        let longest = match answer.known {
-            Known::Records(_) => LONGEST,
-            Known::NoSuchName | Known::NoRecord => LONGEST_ABSENCE,
+    /// Keeps `answer` for as long as it may be kept: `ttl` seconds, within bounds. An answer without a time is not kept.
+    pub fn keep(&self, name: String, answer: &T, ttl: Option<u32>, now: Timestamp) {
+        let longest = if answer.is_absence() {
+            LONGEST_ABSENCE
+        } else {
+            LONGEST
         };
-        let seconds = i64::from(answer.ttl.unwrap_or_default());
+        let seconds = i64::from(ttl.unwrap_or_default());
         let stands = SignedDuration::from_secs(seconds).min(longest);
         let Ok(until) = now.checked_add(stands) else {
             return;
         };
-        let bytes = bytes(&answer.known);
+        let bytes = answer.bytes();
         if stands.is_zero() || bytes > MAX_BYTES {
             return;
         }
@@ -63,7 +79,7 @@ impl CertCache {
         kept.make_room(bytes, now);
         kept.bytes += bytes;
         let standing = Standing {
-            known: answer.known.clone(),
+            answer: answer.clone(),
             from: now,
             until,
         };
@@ -71,10 +87,10 @@ impl CertCache {
     }
 }
 
-impl Kept {
+impl<T: Answered> Kept<T> {
     fn remove(&mut self, name: &str) {
         if let Some(standing) = self.by_name.remove(name) {
-            self.bytes -= bytes(&standing.known);
+            self.bytes -= standing.answer.bytes();
         }
     }
 
@@ -88,7 +104,7 @@ impl Kept {
         }
         self.by_name.retain(|_, standing| now < standing.until);
         let left = self.by_name.values();
-        self.bytes = left.map(|standing| bytes(&standing.known)).sum();
+        self.bytes = left.map(|standing| standing.answer.bytes()).sum();
         while !has_room(self) {
             let standing = self.by_name.iter();
             let first = standing.min_by_key(|(_, standing)| standing.until);
@@ -100,36 +116,37 @@ impl Kept {
     }
 }
 
-fn bytes(known: &Known) -> usize {
-    known.certificates().iter().map(Vec::len).sum()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
-    use super::super::records::CertRecords;
     use super::*;
+
+    #[derive(Clone, Debug, PartialEq)]
+    enum Known {
+        Nothing,
+        Octets(usize),
+    }
+
+    impl Answered for Known {
+        fn bytes(&self) -> usize {
+            match self {
+                Self::Nothing => 0,
+                Self::Octets(octets) => *octets,
+            }
+        }
+
+        fn is_absence(&self) -> bool {
+            *self == Self::Nothing
+        }
+    }
 
     fn time(seconds: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + seconds).unwrap()
     }
 
-    fn records(octets: usize) -> Known {
-        let mut records = CertRecords::default();
-        records.take(1, vec![0x30; octets]);
-        Known::Records(Arc::new(records))
-    }
-
-    fn answer(known: Known, ttl: u32) -> Answer {
-        let ttl = Some(ttl);
-        Answer { known, ttl }
-    }
-
     /// The last second, counted from when it was kept, at which it is found.
-    fn stands(known: Known, ttl: u32) -> i64 {
-        let cache = CertCache::default();
-        cache.keep("a.".to_owned(), &answer(known, ttl), time(0));
+    fn stands(known: &Known, ttl: u32) -> i64 {
+        let cache = AnswerCache::default();
+        cache.keep("a.".to_owned(), known, Some(ttl), time(0));
         let found = |at: &i64| cache.find("a.", time(*at)).is_some();
         (-1..=100_000).filter(found).max().unwrap_or(-1)
     }
@@ -137,29 +154,26 @@ mod tests {
     // rule: DISC-6
     #[test]
     fn an_answer_stands_for_its_ttl_and_for_an_hour_or_ten_minutes_at_most() {
-        assert_eq!(stands(records(1), 60), 59);
-        assert_eq!(stands(records(1), 86_400), 3_599);
-        assert_eq!(stands(Known::NoRecord, 60), 59);
-        assert_eq!(stands(Known::NoSuchName, 86_400), 599);
-        assert_eq!(stands(records(1), 0), -1, "a TTL of 0 is for this use only");
-        let cache = CertCache::default();
-        let unknown = Answer {
-            known: Known::NoSuchName,
-            ttl: None,
-        };
-        cache.keep("a.".to_owned(), &unknown, time(0));
+        let some = Known::Octets(1);
+        assert_eq!(stands(&some, 60), 59);
+        assert_eq!(stands(&some, 86_400), 3_599);
+        assert_eq!(stands(&Known::Nothing, 60), 59);
+        assert_eq!(stands(&Known::Nothing, 86_400), 599);
+        assert_eq!(stands(&some, 0), -1, "a TTL of 0 is for this use only");
+        let cache = AnswerCache::default();
+        cache.keep("a.".to_owned(), &Known::Nothing, None, time(0));
         assert_eq!(cache.find("a.", time(0)), None, "nobody said how long");
     }
 
     // rule: DISC-6
     #[test]
     fn names_and_octets_are_bounded_and_what_ends_first_goes_first() {
-        let cache = CertCache::default();
+        let cache = AnswerCache::default();
         for index in 0..MAX_NAMES {
             let ttl = 100 + u32::try_from(index).unwrap();
-            cache.keep(format!("n{index}."), &answer(records(1), ttl), time(0));
+            cache.keep(format!("n{index}."), &Known::Octets(1), Some(ttl), time(0));
         }
-        cache.keep("new.".to_owned(), &answer(records(1), 50), time(0));
+        cache.keep("new.".to_owned(), &Known::Octets(1), Some(50), time(0));
         assert_eq!(cache.find("n0.", time(0)), None);
         assert!(cache.find("n1.", time(0)).is_some());
         assert!(cache.find("new.", time(0)).is_some());
@@ -168,18 +182,18 @@ mod tests {
         drop(kept);
 
         // A name twice is kept once.
-        cache.keep("new.".to_owned(), &answer(records(9), 50), time(0));
+        cache.keep("new.".to_owned(), &Known::Octets(9), Some(50), time(0));
         assert_eq!(cache.0.lock().unwrap().bytes, MAX_NAMES + 8);
 
-        let half = answer(records(MAX_BYTES / 2), 3_000);
+        let half = Known::Octets(MAX_BYTES / 2);
         for name in ["x.", "y."] {
-            cache.keep(name.to_owned(), &half, time(0));
+            cache.keep(name.to_owned(), &half, Some(3_000), time(0));
         }
         let kept = cache.0.lock().unwrap();
         assert_eq!((kept.by_name.len(), kept.bytes), (2, MAX_BYTES));
         drop(kept);
-        let too_much = answer(records(MAX_BYTES + 1), 3_000);
-        cache.keep("z.".to_owned(), &too_much, time(0));
+        let too_much = Known::Octets(MAX_BYTES + 1);
+        cache.keep("z.".to_owned(), &too_much, Some(3_000), time(0));
         assert_eq!(cache.find("z.", time(0)), None);
         assert!(cache.find("x.", time(0)).is_some());
     }
