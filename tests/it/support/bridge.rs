@@ -178,7 +178,10 @@ impl TestBridge {
             stores::put_on(&server, &mut config.store);
         }
         change(&mut config);
-        assert_eq!(config.problems(clock.now()), Vec::<String>::new());
+        let mut problems = config.problems(clock.now());
+        // The test's clock stands, far from the database's.
+        problems.retain(|problem| !problem.starts_with("store.postgres.max_clock_difference: "));
+        assert_eq!(problems, Vec::<String>::new());
         let bridge = runtime
             .block_on(Bridge::start(&config, clock, measured.clone()))
             .unwrap();
