@@ -2,13 +2,14 @@
 
 use std::{collections::HashSet, path::PathBuf, sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
 use crate::{
     adapters::certificates::{CertificateFiles, CrlInUse, FileProblem},
     flows::{
-        measures::{CRL_DAYS_LEFT, CRL_PROBLEMS, count_alarm},
+        measures::{CRL_DAYS_LEFT, CRL_PROBLEMS, FETCHED_CRL_DAYS_LEFT, count_alarm},
         ports::Clock,
     },
 };
@@ -27,6 +28,7 @@ pub(super) async fn run(
     let mut told = HashSet::new();
     let mut warned: HashSet<String> = certificates.warnings().into_iter().collect();
     let mut stale = HashSet::new();
+    let mut fetched = HashSet::new();
     loop {
         ticks.tick().await;
         let now = clock.now();
@@ -55,6 +57,7 @@ pub(super) async fn run(
         told = problems;
         let crls = certificates.crls();
         measure(&crls, now.as_second());
+        measure_fetched(&certificates, now, &mut fetched);
         let is_stale = |crl: &&CrlInUse| crl.next_update <= now;
         let now_stale: HashSet<PathBuf> = crls
             .iter()
@@ -87,4 +90,20 @@ fn measure(crls: &[CrlInUse], now: i64) {
         let file = crl.path.display().to_string();
         metrics::gauge!(CRL_DAYS_LEFT, "file" => file).set(seconds / DAY);
     }
+}
+
+/// The days left of each list that was fetched and is kept; of one that is kept no more there is nothing to tell.
+fn measure_fetched(certificates: &CertificateFiles, now: Timestamp, told: &mut HashSet<String>) {
+    let crls = certificates.fetched().map(|fetched| fetched.crls());
+    let mut kept = HashSet::new();
+    for crl in crls.unwrap_or_default() {
+        #[expect(clippy::cast_precision_loss, reason = "seconds of a century are exact")]
+        let seconds = (crl.next_update.as_second() - now.as_second()) as f64;
+        metrics::gauge!(FETCHED_CRL_DAYS_LEFT, "url" => crl.url.clone()).set(seconds / DAY);
+        kept.insert(crl.url);
+    }
+    for gone in told.difference(&kept) {
+        metrics::gauge!(FETCHED_CRL_DAYS_LEFT, "url" => gone.clone()).set(f64::NAN);
+    }
+    *told = kept;
 }

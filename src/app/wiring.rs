@@ -15,6 +15,7 @@ use crate::{
             self, CertQuestions, DnsAddresses, DnsCertificates, DnsLdapServers, DnsMailHosts,
             config::DnsConfig,
         },
+        fetch::HttpFetcher,
         ldap::{LdapCertificates, LdapQuestions, LdapSettings},
         operator::{Measured, OperatorFiles, OperatorListener, OperatorParts},
         smtp_client::SmtpClient,
@@ -24,8 +25,12 @@ use crate::{
         store::{self, PostmasterKeeper, PostmasterLimits, Store},
     },
     bridge::{
-        destination::Destinations, endpoint::XdrEndpoints, partner::Partners, routing::Routes,
+        destination::Destinations,
+        endpoint::XdrEndpoints,
+        partner::Partners,
+        routing::Routes,
         status,
+        trust::{FetchedMaterial, Fetches},
     },
     flows::{
         budget::ByteBudget,
@@ -33,12 +38,14 @@ use crate::{
         directory::Directory,
         edge_reports::EdgeReports,
         effects::Effects,
+        guard::Guard,
         keyed::KeyedPlaces,
+        material::Material,
         operators::Operators,
         outbox::Outbox,
         ports::{
-            Audit, Bodies, Clock, Exchanges, FindCertificates, MeasureRoom, OwnDomains, PostXdr,
-            Readiness, SendMail,
+            Audit, Bodies, Clock, Exchanges, Fetch, FindCertificates, MeasureRoom, OwnDomains,
+            PostXdr, Readiness, SendMail,
         },
         report::Reports,
         room::RoomWatch,
@@ -89,7 +96,8 @@ impl Bridge {
         measured: Measured,
     ) -> anyhow::Result<Self> {
         let now = clock.now();
-        let certificates = CertificateFiles::load(config.certificates.clone(), now)
+        let fetched = Some(fetched(config));
+        let certificates = CertificateFiles::load_with(config.certificates.clone(), fetched, now)
             .map_err(|problems| all_problems(&problems))
             .context("certificates")?;
         let certificates = Arc::new(certificates);
@@ -417,7 +425,29 @@ pub(in crate::app) fn directory(
         sources.push(Arc::new(LdapCertificates::of_addresses(questions.clone())));
         sources.push(Arc::new(LdapCertificates::of_domains(questions)));
     }
-    Ok(Directory::new(sources, cpu.clone(), Arc::clone(clock)))
+    let directory = Directory::new(sources, cpu.clone(), Arc::clone(clock));
+    let Some(fetched) = files.fetched() else {
+        return Ok(directory);
+    };
+    let fetch: Arc<dyn Fetch> = Arc::new(fetcher(config)?);
+    let material = Material::new(fetch, Arc::clone(fetched), Arc::clone(clock));
+    Ok(directory.fetching(material))
+}
+
+/// What is fetched from the URLs in certificates, as far as the settings want it.
+pub(in crate::app) fn fetched(config: &Config) -> Arc<FetchedMaterial> {
+    Arc::new(FetchedMaterial::new(Fetches {
+        issuers: config.fetch.issuers,
+        revocation: config.fetch.revocation,
+    }))
+}
+
+/// Fetches from URLs of others, behind the guard.
+fn fetcher(config: &Config) -> anyhow::Result<HttpFetcher> {
+    let resolver = dns::resolver(&config.dns).context("dns")?;
+    let hosts = Arc::new(DnsAddresses::new(resolver));
+    let guard = Guard::new(hosts, config.fetch.permit.clone());
+    HttpFetcher::new(&config.fetch, guard).context("fetch")
 }
 
 /// Posts to the endpoints, and to where partners take outcomes.

@@ -209,7 +209,7 @@ impl NotFound {
 
 #[cfg(test)]
 mod tests {
-    use super::super::trust::{Check, PathFault};
+    use super::super::trust::{Check, PathFault, RevokedBy, Wants};
     use super::*;
 
     fn lookup(origins: &[&str]) -> Lookup {
@@ -234,12 +234,14 @@ mod tests {
             chosen: None,
             verdicts: verdicts.collect(),
             refusal: None,
+            wants: Wants::default(),
         };
         search.take(lookup(&origins), judgement);
     }
 
     fn revoked() -> Fault {
-        Fault::Path(PathFault::Revoked { depth: 0 })
+        let by = RevokedBy::Crl;
+        Fault::Path(PathFault::Revoked { depth: 0, by })
     }
 
     // rule: DISC-9, REV-5

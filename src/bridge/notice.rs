@@ -9,7 +9,7 @@ use super::{
     exchange::{Disposition, EventKind, Exchange, LegKind, Origin},
     own_domain::OwnDomain,
     received,
-    trust::Doubt,
+    trust::{Doubt, Wants},
 };
 use crate::formats::{
     ids::{CertificateFingerprint, DirectAddress, DomainName, LegId, MessageId},
@@ -157,13 +157,15 @@ pub struct Notice {
 
 impl Notice {
     /// Reads a notice of `opened` and looks who vouches for what it says. `recipients` are those of the envelope: only
-    /// one that the signed header names, and whose domain we serve, has a say (WR-6).
+    /// one that the signed header names, and whose domain we serve, has a say (WR-6). What might be fetched, so that more is
+    /// known of the signers, is added to `wants`.
     pub fn read(
         mail: &Mail<'_>,
         opened: &Opened,
         recipients: &[DirectAddress],
         domain_of: &dyn Fn(&DirectAddress) -> Option<Arc<OwnDomain>>,
         now: Timestamp,
+        wants: &mut Wants,
     ) -> Result<Self, NotUnderstood> {
         let mut notice = Self::of_report(mail, &signers_addresses(opened))?;
         for statement in &mut notice.statements {
@@ -173,8 +175,15 @@ impl Notice {
                     continue;
                 }
                 let speaker = &statement.recipient;
-                let vouched =
-                    received::vouch(opened, &mail.header, recipient, speaker, domain_of, now);
+                let vouched = received::vouch(
+                    opened,
+                    &mail.header,
+                    recipient,
+                    speaker,
+                    domain_of,
+                    now,
+                    wants,
+                );
                 match vouched {
                     Ok(by) => {
                         let der = by.certificate.to_der().ok();

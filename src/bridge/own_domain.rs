@@ -1,14 +1,14 @@
 //! A domain that this bridge serves: its keys, whom it trusts, and what it tolerates.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, sync::Arc};
 
 use jiff::Timestamp;
 use openssl::x509::X509;
 
 use super::exchange::Reason;
 use super::trust::{
-    self, Binding, CertificateCandidate, Chosen, Demands, Judgement, Purpose, Question,
-    RecentJudgements, Refusal, Revocation, Terms, TrustAnchors,
+    self, Binding, CertificateCandidate, Chosen, Demands, FetchedMaterial, Judgement, Purpose,
+    Question, RecentJudgements, Refusal, Revocation, Terms, TrustAnchors, Wants,
 };
 use crate::formats::{
     ids::{DirectAddress, DomainName},
@@ -36,6 +36,8 @@ pub struct OwnDomain {
     pub revocation: Revocation,
     /// What it demands of its peers' certificates beyond the rules that all follow.
     pub demands: Demands,
+    /// What was fetched from the URLs in certificates, for all domains; `None`: nothing is fetched.
+    pub fetched: Option<Arc<FetchedMaterial>>,
     /// What was judged lately under these anchors and revocation lists.
     pub judged: RecentJudgements,
 }
@@ -70,26 +72,16 @@ impl OwnDomain {
         now: Timestamp,
     ) -> Result<Chosen, Refusal> {
         let nothing = || Refusal::from(Reason::NoCertificate);
-        self.judge_brought(candidates, &[], address, purpose, now)
-            .map_err(|judgement| judgement.refusal.unwrap_or_else(nothing))
+        let judgement = self.examine(candidates, &[], address, purpose, now);
+        let refusal = judgement.refusal;
+        judgement
+            .chosen
+            .ok_or_else(|| refusal.unwrap_or_else(nothing))
     }
 
-    /// The same where a message brought certificates that may complete a path, beside the domain's own; `Err` tells what
-    /// became of each candidate.
-    pub fn judge_brought(
-        &self,
-        candidates: &[CertificateCandidate],
-        brought: &[X509],
-        address: &DirectAddress,
-        purpose: Purpose,
-        now: Timestamp,
-    ) -> Result<Chosen, Judgement> {
-        let mut judgement = self.examine(candidates, brought, address, purpose, now);
-        judgement.chosen.take().ok_or(judgement)
-    }
-
-    /// The same with what became of each candidate, whatever was chosen. Of a judgement that stands from a moment ago
-    /// only the chosen one is known: it has no verdicts.
+    /// The same where a message brought certificates that may complete a path, beside the domain's own, with what became of
+    /// each candidate and what might be fetched. Of a judgement that stands from a moment ago only the chosen one is known:
+    /// it has no verdicts.
     pub fn examine(
         &self,
         candidates: &[CertificateCandidate],
@@ -107,7 +99,10 @@ impl OwnDomain {
         if let Some(chosen) = &judgement.chosen {
             let question = Question::of(candidates, brought, address, purpose);
             let change = self.revocation.next_change(now);
-            self.judged.keep(question, now, change, chosen);
+            // What may soon be known better is judged anew then.
+            if judgement.wants.is_empty() {
+                self.judged.keep(question, now, change, chosen);
+            }
         }
         judgement
     }
@@ -127,6 +122,7 @@ impl OwnDomain {
             chosen: Some(chosen),
             verdicts: Vec::new(),
             refusal: None,
+            wants: Wants::default(),
         })
     }
 
@@ -138,6 +134,7 @@ impl OwnDomain {
             allow_legacy: &self.allow_legacy,
             revocation: Some(&self.revocation),
             demands: Some(&self.demands),
+            fetched: self.fetched.as_deref(),
         }
     }
 }

@@ -1,14 +1,14 @@
 //! Whose mail is this, and which of its recipients may have it? (direct.md section 7, RCV-5 to RCV-7.) Asked of a mail
 //! that was decrypted and whose signature holds, before anything of its content is used.
 
-use std::sync::Arc;
+use std::{cell::RefCell, sync::Arc};
 
 use jiff::Timestamp;
 use openssl::x509::X509;
 
 use super::{
     own_domain::OwnDomain,
-    trust::{Binding, CertificateCandidate, Doubt, Fault, Purpose, Verdict},
+    trust::{Binding, CertificateCandidate, Doubt, Fault, Purpose, Verdict, Wants},
 };
 use crate::formats::{
     ids::{DirectAddress, MessageId},
@@ -85,6 +85,8 @@ pub struct Trusted {
     pub final_delivery: FinalDelivery,
     /// The verdict about each recipient of the envelope, in their order.
     pub recipients: Vec<(DirectAddress, Result<TrustedSigner, NotTrusted>)>,
+    /// What might be fetched, so that more is known of the signers.
+    pub wants: Wants,
 }
 
 impl Trusted {
@@ -130,6 +132,7 @@ pub fn judge(
         sender: &sender,
         candidates: candidates(opened),
         now,
+        wants: RefCell::default(),
     };
     let recipients = envelope
         .recipients
@@ -146,12 +149,14 @@ pub fn judge(
             .as_deref()
             .map_or(FinalDelivery::NotRequested, FinalDelivery::read),
         recipients,
-        sender,
+        wants: judge.wants.take(),
+        sender: sender.clone(),
     })
 }
 
 /// Whether a signer of the mail may speak for `speaker`, as the domain of `recipient` sees it: valid, bound to `speaker`
-/// and trusted, whatever From says (MDN-46). The signed header must name `recipient`, as for any mail (WR-6).
+/// and trusted, whatever From says (MDN-46). The signed header must name `recipient`, as for any mail (WR-6). What might
+/// be fetched, so that more is known, is added to `wants`.
 pub fn vouch(
     opened: &Opened,
     header: &MailHeader,
@@ -159,14 +164,18 @@ pub fn vouch(
     speaker: &DirectAddress,
     domain_of: &dyn Fn(&DirectAddress) -> Option<Arc<OwnDomain>>,
     now: Timestamp,
+    wants: &mut Wants,
 ) -> Result<TrustedSigner, NotTrusted> {
     let judge = Judge {
         opened,
         sender: speaker,
         candidates: candidates(opened),
         now,
+        wants: RefCell::default(),
     };
-    judge.recipient(header, recipient, domain_of)
+    let vouched = judge.recipient(header, recipient, domain_of);
+    wants.extend(judge.wants.into_inner());
+    vouched
 }
 
 /// The one author, or who sent it for several (WR-11).
@@ -212,6 +221,7 @@ struct Judge<'a> {
     sender: &'a DirectAddress,
     candidates: Vec<CertificateCandidate>,
     now: Timestamp,
+    wants: RefCell<Wants>,
 }
 
 impl Judge<'_> {
@@ -238,19 +248,23 @@ impl Judge<'_> {
         if candidates.is_empty() && !self.candidates.is_empty() {
             return Err(NotTrusted::Weak);
         }
-        own.judge_brought(
+        let mut judgement = own.examine(
             &candidates,
             &self.opened.certificates,
             self.sender,
             Purpose::Verify,
             self.now,
-        )
-        .map(|chosen| TrustedSigner {
-            certificate: chosen.certificate,
-            binding: chosen.binding,
-            doubt: chosen.doubt,
-        })
-        .map_err(|judgement| tell(&judgement.verdicts))
+        );
+        let wants = std::mem::take(&mut judgement.wants);
+        self.wants.borrow_mut().extend(wants);
+        match judgement.chosen {
+            Some(chosen) => Ok(TrustedSigner {
+                certificate: chosen.certificate,
+                binding: chosen.binding,
+                doubt: chosen.doubt,
+            }),
+            None => Err(tell(&judgement.verdicts)),
+        }
     }
 }
 

@@ -3,11 +3,12 @@
 
 mod checks;
 mod demands;
+mod fetched;
 mod path;
 mod recent;
 mod revocation;
 
-use std::{cmp::Ordering, collections::HashSet, fmt};
+use std::{cell::RefCell, cmp::Ordering, collections::HashSet, fmt};
 
 use jiff::Timestamp;
 use openssl::{
@@ -29,9 +30,10 @@ use path::{Path, Search};
 
 pub use checks::Check;
 pub use demands::{Demands, KeyKind, Unmet};
+pub use fetched::{FetchedCrl, FetchedMaterial, Fetches, MAX_FETCHES, Want, WantKey, Wants};
 pub use path::PathFault;
 pub use recent::{Question, RecentJudgements};
-pub use revocation::{Doubt, Revocation, WhenUnknown, has_begun, is_crl_of};
+pub use revocation::{Doubt, Revocation, RevokedBy, Unknown, WhenUnknown, has_begun, is_crl_of};
 
 /// One certificate as it was found.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -169,9 +171,18 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether a revocation list that comes may still mend it (REV-4).
+    /// Whether a revocation list, or an issuer's certificate, that comes may still mend it (REV-4, TA-7).
     pub fn is_temporary(&self) -> bool {
-        matches!(self, Self::Path(PathFault::RevocationUnknown { .. }))
+        matches!(
+            self,
+            Self::Path(
+                PathFault::RevocationUnknown { .. }
+                    | PathFault::IssuerLacking {
+                        is_transient: true,
+                        ..
+                    }
+            )
+        )
     }
 }
 
@@ -202,8 +213,10 @@ pub struct Chosen {
     pub binding: Binding,
     /// From the certificate itself to the anchor, both included.
     pub path: Vec<X509>,
-    /// What the revocation lists do not tell of the path: tolerated, and told (REV-4).
+    /// What is not known of the revocation of the path: tolerated, and told (REV-4).
     pub doubt: Option<Doubt>,
+    /// Until when what was fetched about its revocation is in date.
+    pub known_until: Option<Timestamp>,
 }
 
 impl fmt::Debug for Chosen {
@@ -222,8 +235,8 @@ impl fmt::Debug for Chosen {
 pub struct Refusal {
     /// The token of table RT.
     pub reason: Reason,
-    /// Whether a revocation list that comes may still make one serve: it is asked again then, and refused only when
-    /// time is over (REV-4).
+    /// Whether a revocation list or an issuer's certificate that comes may still make one serve: it is asked again then,
+    /// and refused only when time is over (REV-4, TA-7).
     pub is_temporary: bool,
 }
 
@@ -246,6 +259,8 @@ pub struct Judgement {
     pub verdicts: Vec<Verdict>,
     /// Why none serves; `None` exactly when one was chosen.
     pub refusal: Option<Refusal>,
+    /// What might be fetched, so that more is known.
+    pub wants: Wants,
 }
 
 impl Judgement {
@@ -255,6 +270,7 @@ impl Judgement {
             chosen: None,
             verdicts: Vec::new(),
             refusal: Some(Reason::NoCertificate.into()),
+            wants: Wants::default(),
         }
     }
 }
@@ -272,6 +288,8 @@ pub struct Terms<'a> {
     pub revocation: Option<&'a Revocation>,
     /// What is demanded beyond the rules that all follow; `None`: nothing.
     pub demands: Option<&'a Demands>,
+    /// What was fetched from the URLs in certificates; `None`: nothing is fetched.
+    pub fetched: Option<&'a FetchedMaterial>,
 }
 
 /// Judges every candidate, best source first, and chooses one for `address`.
@@ -290,6 +308,7 @@ pub fn judge(
         purpose,
         terms: *terms,
         now,
+        wants: RefCell::default(),
     };
     let mut chosen: Option<Chosen> = None;
     let mut verdicts = Vec::with_capacity(candidates.len());
@@ -307,6 +326,7 @@ pub fn judge(
         chosen,
         verdicts,
         refusal,
+        wants: judge.wants.into_inner(),
     }
 }
 
@@ -360,7 +380,9 @@ pub fn path_to_anchor(
     terms: &Terms<'_>,
     now: Timestamp,
 ) -> Result<Vec<X509>, PathFault> {
-    let search = Search { terms: *terms, now };
+    let wants = &RefCell::default();
+    let terms = *terms;
+    let search = Search { terms, now, wants };
     search.find(certificate).map(|path| path.certificates)
 }
 
@@ -369,6 +391,8 @@ struct Judge<'a> {
     purpose: Purpose,
     terms: Terms<'a>,
     now: Timestamp,
+    /// What was found lacking.
+    wants: RefCell<Wants>,
 }
 
 impl Judge<'_> {
@@ -382,6 +406,7 @@ impl Judge<'_> {
                     binding: bound,
                     path: path.certificates,
                     doubt: path.doubt,
+                    known_until: path.known_until,
                 };
                 let fault = None;
                 (Verdict { binding, fault }, Some(chosen))
@@ -414,8 +439,8 @@ impl Judge<'_> {
             return Err(Fault::Usage);
         }
         self.check_strength(&certificate)?;
-        let (terms, now) = (self.terms, self.now);
-        let path = Search { terms, now }
+        let (terms, now, wants) = (self.terms, self.now, &self.wants);
+        let path = Search { terms, now, wants }
             .find(&certificate)
             .map_err(Fault::Path)?;
         let unmet = self.terms.demands;

@@ -7,6 +7,7 @@ use tracing::error;
 
 use super::{
     cpu::{CpuPool, JobPanicked, Urgency},
+    material::{Errand, Material},
     measures,
     ports::{CertificateCandidate, Clock, FindCertificates},
 };
@@ -14,7 +15,7 @@ use crate::{
     bridge::{
         discovery::Search,
         own_domain::OwnDomain,
-        trust::{Judgement, Purpose},
+        trust::{Judgement, Purpose, Wants},
     },
     formats::ids::DirectAddress,
 };
@@ -25,6 +26,8 @@ pub struct Directory {
     sources: Arc<[Arc<dyn FindCertificates>]>,
     cpu: CpuPool,
     clock: Arc<dyn Clock>,
+    /// `None`: nothing is fetched.
+    material: Option<Material>,
 }
 
 impl Directory {
@@ -38,6 +41,22 @@ impl Directory {
             sources: sources.into(),
             cpu,
             clock,
+            material: None,
+        }
+    }
+
+    /// The same, fetching what judgements lack: issuers' certificates, revocation lists.
+    #[must_use]
+    pub fn fetching(mut self, material: Material) -> Self {
+        self.material = Some(material);
+        self
+    }
+
+    /// Fetches what is wanted. True: what was judged should be judged anew.
+    pub(in crate::flows) async fn fetch(&self, wants: &Wants, errand: &mut Errand) -> bool {
+        match &self.material {
+            Some(material) => material.get(wants, errand).await,
+            None => false,
         }
     }
 
@@ -53,12 +72,17 @@ impl Directory {
         let mut search = Search::default();
         for source in self.sources.iter() {
             let begun = Instant::now();
-            let Ok(lookup) = tokio::time::timeout_at(end, source.find(address)).await else {
+            let Ok(mut lookup) = tokio::time::timeout_at(end, source.find(address)).await else {
                 search.end_without_answer(&source.question(address), begun.elapsed());
                 break;
             };
-            match self.judge(address, &lookup.candidates, own, urgency).await {
-                Ok(judgement) => search.take(lookup, judgement),
+            let mut errand = Errand::until(end);
+            let judging = self.judge_until(&mut errand, address, &lookup.candidates, own, urgency);
+            match judging.await {
+                Ok(judgement) => {
+                    lookup.steps.extend(errand.into_steps());
+                    search.take(lookup, judgement);
+                }
                 Err(panicked) => {
                     error!(
                         alarm = "panic",
@@ -83,8 +107,38 @@ impl Directory {
         search
     }
 
-    /// Judges `candidates`, on a thread for such work unless the same was judged a moment ago.
+    /// Judges `candidates`, on a thread for such work unless the same was judged a moment ago. What is lacking is fetched,
+    /// for at most `limit`.
     pub async fn judge(
+        &self,
+        address: &DirectAddress,
+        candidates: &[CertificateCandidate],
+        own: &Arc<OwnDomain>,
+        limit: Duration,
+        urgency: Urgency,
+    ) -> Result<Judgement, JobPanicked> {
+        let mut errand = Errand::until(Instant::now() + limit);
+        self.judge_until(&mut errand, address, candidates, own, urgency)
+            .await
+    }
+
+    async fn judge_until(
+        &self,
+        errand: &mut Errand,
+        address: &DirectAddress,
+        candidates: &[CertificateCandidate],
+        own: &Arc<OwnDomain>,
+        urgency: Urgency,
+    ) -> Result<Judgement, JobPanicked> {
+        loop {
+            let judgement = self.judge_now(address, candidates, own, urgency).await?;
+            if judgement.wants.is_empty() || !self.fetch(&judgement.wants, errand).await {
+                return Ok(judgement);
+            }
+        }
+    }
+
+    async fn judge_now(
         &self,
         address: &DirectAddress,
         candidates: &[CertificateCandidate],

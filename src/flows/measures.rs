@@ -86,6 +86,10 @@ pub const SMTP_MESSAGE_BYTES: &str = "xdbridge_smtp_message_bytes";
 /// Days until a file of revocation lists is stale; below 0 it is. Label: `file`, its path.
 pub const CRL_DAYS_LEFT: &str = "xdbridge_crl_days_left";
 
+/// Days until a revocation list is stale that was fetched; below 0 it is, NaN: it is kept no more. Label: `url`, as CAs
+/// that lead to an anchor write it into certificates.
+pub const FETCHED_CRL_DAYS_LEFT: &str = "xdbridge_fetched_crl_days_left";
+
 /// Days until a certificate of our own ends; below 0 it has. Label: `file`, its path.
 pub const CERTIFICATE_DAYS_LEFT: &str = "xdbridge_certificate_days_left";
 
@@ -182,6 +186,10 @@ pub fn describe() {
     describe_gauge!(
         CRL_DAYS_LEFT,
         "Days until a file of revocation lists is stale; below 0 it is"
+    );
+    describe_gauge!(
+        FETCHED_CRL_DAYS_LEFT,
+        "Days until a revocation list is stale that was fetched; below 0 it is"
     );
     describe_gauge!(
         CERTIFICATE_DAYS_LEFT,

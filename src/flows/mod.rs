@@ -16,6 +16,7 @@ mod intake;
 pub mod joined;
 pub mod keyed;
 pub mod look_ups;
+pub mod material;
 pub mod measures;
 pub mod operators;
 pub mod outbox;

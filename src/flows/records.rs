@@ -44,12 +44,12 @@ pub(in crate::flows) fn doubted(record: AuditRecord, doubt: Option<Doubt>) -> Au
     }
 }
 
-/// An operator has to look: a message waits for a revocation list of the domain's (REV-4).
+/// An operator has to look: a message waits for what tells of a certificate's revocation, or of its issuer (REV-4, TA-7).
 pub(in crate::flows) fn alarm_revocation_unknown(domain: &DomainName) {
     error!(
         alarm = "revocation_unknown",
         domain = %domain,
-        "no CRL in date tells whether a certificate is revoked, and {domain} must know: the message waits for one"
+        "no CRL or OCSP answer in date tells whether a certificate is revoked, or its issuer's certificate is not to be had now, and {domain} must know: the message waits for it"
     );
     measures::count_alarm("revocation_unknown");
 }

@@ -52,6 +52,7 @@ fn own(root: &Authority, demands: Demands) -> OwnDomain {
         allow_legacy: Vec::new(),
         revocation: Revocation::default(),
         demands,
+        fetched: None,
         judged: RecentJudgements::default(),
     }
 }

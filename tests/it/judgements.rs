@@ -39,6 +39,7 @@ fn trusting(authority: &Authority) -> OwnDomain {
         allow_legacy: Vec::new(),
         revocation: Revocation::default(),
         demands: Demands::default(),
+        fetched: None,
         judged: RecentJudgements::default(),
     }
 }
@@ -135,9 +136,8 @@ fn a_judgement_by_what_one_message_brought_is_none_for_a_message_that_brings_som
     let issuing = root.intermediate("issuing CA", start(), &[]).unwrap();
     let (domain, candidates) = (trusting(&root), candidates(&issuing));
     let judge = |brought: &[X509]| {
-        domain
-            .judge_brought(&candidates, brought, &rui(), Purpose::Verify, start())
-            .map_err(|judgement| judgement.refusal)
+        let judgement = domain.examine(&candidates, brought, &rui(), Purpose::Verify, start());
+        judgement.chosen.ok_or(judgement.refusal)
     };
     let path = |brought| judge(brought).unwrap().path.len();
     let brought = [issuing.certificate.clone()];

@@ -119,6 +119,7 @@ fn own_domain(name: &str, ca: &Authority, allow_legacy: &[Legacy]) -> OwnDomain 
         allow_legacy: allow_legacy.to_vec(),
         revocation: Revocation::default(),
         demands: Demands::default(),
+        fetched: None,
         judged: RecentJudgements::default(),
     }
 }

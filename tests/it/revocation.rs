@@ -60,6 +60,7 @@ fn domain(root: &Authority, ders: &[Vec<u8>], when_unknown: WhenUnknown) -> OwnD
             when_unknown,
         },
         demands: Demands::default(),
+        fetched: None,
         judged: RecentJudgements::default(),
     }
 }

@@ -21,7 +21,7 @@ use crate::{
     adapters::pem_files::{self, PemError},
     bridge::{
         own_domain::OwnDomain,
-        trust::{self, PathFault},
+        trust::{self, FetchedMaterial, PathFault, Terms},
     },
     flows::ports::{FindCertificates, Lookup, LookupStep, OwnDomains},
     formats::ids::{DirectAddress, DomainName},
@@ -133,18 +133,29 @@ pub struct CrlInUse {
 /// The certificate files as they were last read.
 pub struct CertificateFiles {
     config: CertificatesConfig,
+    fetched: Option<Arc<FetchedMaterial>>,
     loaded: RwLock<Arc<Loaded>>,
     /// Held while files are read, so that no reading overtakes another.
     crl_cache: Mutex<CrlCache>,
 }
 
 impl CertificateFiles {
-    /// Reads every file. All problems are told at once.
+    /// Reads every file. All problems are told at once. Nothing is fetched for its domains.
     pub fn load(config: CertificatesConfig, now: Timestamp) -> Result<Self, Vec<FileProblem>> {
+        Self::load_with(config, None, now)
+    }
+
+    /// The same, with what is fetched from the URLs in certificates.
+    pub fn load_with(
+        config: CertificatesConfig,
+        fetched: Option<Arc<FetchedMaterial>>,
+        now: Timestamp,
+    ) -> Result<Self, Vec<FileProblem>> {
         let mut cache = CrlCache::default();
-        let loaded = read(&config, &mut cache, now)?;
+        let loaded = read(&config, fetched.as_ref(), &mut cache, now)?;
         Ok(Self {
             config,
+            fetched,
             loaded: RwLock::new(Arc::new(loaded)),
             crl_cache: Mutex::new(cache),
         })
@@ -153,7 +164,7 @@ impl CertificateFiles {
     /// Reads every file again. On any problem all stays as it was.
     pub fn reload(&self, now: Timestamp) -> Result<(), Vec<FileProblem>> {
         let mut cache = self.lock_cache();
-        let loaded = read(&self.config, &mut cache, now)?;
+        let loaded = read(&self.config, self.fetched.as_ref(), &mut cache, now)?;
         self.put(loaded);
         Ok(())
     }
@@ -215,6 +226,11 @@ impl CertificateFiles {
         crls.sort();
         crls.dedup();
         crls
+    }
+
+    /// What is fetched for the domains, if anything is.
+    pub fn fetched(&self) -> Option<&Arc<FetchedMaterial>> {
+        self.fetched.as_ref()
     }
 
     fn lock_cache(&self) -> std::sync::MutexGuard<'_, CrlCache> {
@@ -288,6 +304,7 @@ impl FindCertificates for CertificateFiles {
 
 fn read(
     config: &CertificatesConfig,
+    fetched: Option<&Arc<FetchedMaterial>>,
     cache: &mut CrlCache,
     now: Timestamp,
 ) -> Result<Loaded, Vec<FileProblem>> {
@@ -314,6 +331,7 @@ fn read(
     }
     for (mut own, config) in domains.into_iter().zip(&config.domains) {
         own.intermediates.extend(intermediates.iter().cloned());
+        own.fetched = fetched.cloned();
         let issuers = issuers_of(&own);
         let files = cache.read(&config.crls, &issuers, &mut problems, &mut warnings);
         own.revocation.crls = files.iter().map(|file| Arc::clone(&file.crl)).collect();
@@ -361,7 +379,12 @@ fn issuers_of(own: &OwnDomain) -> Vec<X509> {
 fn own_revoked(own: &OwnDomain, now: Timestamp) -> Vec<FileProblem> {
     let is_revoked = |certificate: &X509, between: &[X509]| {
         let known: Vec<X509> = between.iter().chain(&own.intermediates).cloned().collect();
-        let path = trust::path_to_anchor(certificate, &own.terms(&known), now);
+        // By the lists of the files: what peers fetch, they see for themselves.
+        let terms = Terms {
+            fetched: None,
+            ..own.terms(&known)
+        };
+        let path = trust::path_to_anchor(certificate, &terms, now);
         matches!(path, Err(PathFault::Revoked { .. }))
     };
     let identities = own.identities.iter();

@@ -41,6 +41,8 @@ pub(super) fn read(
             when_unknown: config.revocation,
         },
         demands: config.demands.clone(),
+        // Given when all is read.
+        fetched: None,
         judged: RecentJudgements::default(),
     };
     for identity in &config.identities {

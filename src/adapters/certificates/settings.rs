@@ -60,8 +60,9 @@ pub struct DomainConfig {
     /// `["certificates/crls"]`; each holds one at least. Default none.
     #[serde(default)]
     pub crls: Vec<PathBuf>,
-    /// What follows when no CRL that is in date tells of a certificate: `"soft"`, it is used all the same, or `"hard"`,
-    /// what needs it waits for a CRL, for `timers.queue_lifetime` at most. A revoked one is never used. Default `"soft"`.
+    /// What follows when neither a CRL nor an OCSP answer that is in date tells of a certificate: `"soft"`, it is used all
+    /// the same, for 24 h if it names a list or responder that cannot be had, or `"hard"`, what needs it waits for one,
+    /// for `timers.queue_lifetime` at most. A revoked one is never used. Default `"soft"` (REV-4).
     #[serde(default)]
     pub revocation: WhenUnknown,
     /// What it demands of its peers' certificates beyond the rules that all follow: `[certificates.domains.demands]`. A

@@ -11,6 +11,12 @@ use crate::{bridge::fetch_target::FetchPermits, formats::units::duration_text};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FetchConfig {
+    /// Whether issuers' certificates are fetched that are lacking on the path to an anchor, from where certificates say that
+    /// they are (AIA caIssuers). Default true (TA-7).
+    pub issuers: bool,
+    /// Whether revocation lists and OCSP answers are fetched from where certificates say that they are, when
+    /// `certificates.domains.crls` has none that tells. Default true (REV-1).
+    pub revocation: bool,
     /// What is fetched although its address is not public, or its port neither 80 nor 443: networks, such as
     /// `"10.20.0.0/16"`, at those two ports, and `host:port`, such as `"crl.harbor.example:8080"`, wherever that name
     /// leads. Default none.
@@ -35,6 +41,8 @@ pub struct FetchConfig {
 impl Default for FetchConfig {
     fn default() -> Self {
         Self {
+            issuers: true,
+            revocation: true,
             permit: FetchPermits::default(),
             public_cas: true,
             ca_files: Vec::new(),

@@ -52,7 +52,8 @@ pub fn run(args: &ExplainArgs, out: &mut dyn Write) -> Result<Exit, CommandError
         .map_err(CommandError::Failed)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let now = clock.now();
-    let files = CertificateFiles::load(config.certificates.clone(), now);
+    let fetched = Some(wiring::fetched(&config));
+    let files = CertificateFiles::load_with(config.certificates.clone(), fetched, now);
     let files = files.map_err(|problems| {
         let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
         CommandError::unreadable(anyhow!("certificates: {}", lines.join("; ")))

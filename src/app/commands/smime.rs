@@ -203,6 +203,7 @@ fn trust(
         allow_legacy: &[],
         revocation: None,
         demands: None,
+        fetched: None,
     };
     let judgement = judge(&candidates, from, Purpose::Verify, &terms, now);
     match judgement.chosen {

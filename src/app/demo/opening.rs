@@ -155,6 +155,7 @@ fn judge_signers(
         allow_legacy: &[],
         revocation: None,
         demands: None,
+        fetched: None,
     };
     let judgement = judge(&candidates, from, Purpose::Verify, &terms, now);
     let Some(chosen) = judgement.chosen else {

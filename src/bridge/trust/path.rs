@@ -4,6 +4,8 @@
 //! a forged certificate nor a second anchor of the same name can hide the right path. OpenSSL then judges each whole
 //! path (basicConstraints, path lengths, keyCertSign, name constraints, critical extensions).
 
+use std::cell::RefCell;
+
 use jiff::Timestamp;
 use openssl::{
     error::ErrorStack,
@@ -16,8 +18,9 @@ use openssl::{
 };
 
 use super::{
-    Terms, WhenUnknown,
-    revocation::{Doubt, PathStatus, judge_path},
+    Terms,
+    fetched::{Want, Wants},
+    revocation::{Doubt, PathStatus, RevokedBy, StatusSearch, Unknown},
 };
 use crate::formats::smime::{
     certificate::{self, Validity},
@@ -40,6 +43,23 @@ pub enum PathFault {
     /// The signatures lead to no anchor that is valid now.
     #[error("no path leads to a valid configured trust anchor (TA-4, TA-11)")]
     NoPath,
+    /// The certificate of an issuer on the way there was not to be had.
+    #[error(
+        "no path leads to a valid configured trust anchor, and {} was not to be had: {why} (TA-7)", if *.depth == 0 { "its issuer's certificate" } else { "the certificate of a CA's issuer" }
+    )]
+    IssuerLacking {
+        /// How many certificates of the path are below the one whose issuer is lacking.
+        depth: usize,
+        /// Why not, without the URL.
+        why: String,
+        /// Whether it may be had at another time.
+        is_transient: bool,
+    },
+    /// The signatures lead further than is followed.
+    #[error(
+        "no path of at most {MAX_ISSUERS} issuers leads to a valid configured trust anchor (TA-7)"
+    )]
+    TooLong,
     /// The search was given up: too many certificates with the same names.
     #[error(
         "the search for a path to a trust anchor was given up after {MAX_SIGNATURE_CHECKS} signatures (TA-7)"
@@ -49,18 +69,20 @@ pub enum PathFault {
     #[error("the path to the trust anchor is not valid: {0} (TA-9)")]
     Invalid(&'static str),
     /// A certificate of the path is revoked.
-    #[error("{} is revoked by CRL (REV-5)", place(*.depth))]
+    #[error("{} is revoked by {} (REV-5)", place(*.depth), .by.word())]
     Revoked {
         /// How many certificates of the path are below it: 0 is the certificate itself.
         depth: usize,
+        /// Who says so.
+        by: RevokedBy,
     },
-    /// Whether a certificate of the path is revoked is not known, and the domain is hard.
-    #[error("whether {} is revoked is not known: {}; `revocation = \"hard\"` refuses it (REV-4)", place(*.depth), match .doubt { Doubt::Stale => "the CRL is past its nextUpdate", Doubt::Missing => "no CRL of its issuer is there" })]
+    /// Whether a certificate of the path is revoked is not known, and the domain is hard, or has waited long enough.
+    #[error("whether {} is revoked is not known: {}; {} (REV-4)", place(*.depth), .unknown, if .unknown.is_overdue { "`revocation = \"soft\"` refuses it, too" } else { "`revocation = \"hard\"` refuses it" })]
     RevocationUnknown {
         /// How many certificates of the path are below it.
         depth: usize,
         /// Why not.
-        doubt: Doubt,
+        unknown: Unknown,
     },
 }
 
@@ -75,6 +97,8 @@ fn place(depth: usize) -> &'static str {
 pub(super) struct Search<'a> {
     pub(super) terms: Terms<'a>,
     pub(super) now: Timestamp,
+    /// Where what is lacking is noted down.
+    pub(super) wants: &'a RefCell<Wants>,
 }
 
 /// How far the search has come.
@@ -84,15 +108,18 @@ struct Progress {
     paths: usize,
     fault: PathFault,
     doubt: Option<Doubt>,
+    known_until: Option<Timestamp>,
 }
 
 impl Progress {
     /// A path that fell by revocation says more than another that fell otherwise.
     fn tell(&mut self, fault: PathFault) {
         let weight = |fault: &PathFault| match fault {
-            PathFault::Revoked { .. } => 2,
-            PathFault::RevocationUnknown { .. } => 1,
-            _ => 0,
+            PathFault::Revoked { .. } => 4,
+            PathFault::RevocationUnknown { .. } => 3,
+            PathFault::Invalid(_) | PathFault::GivenUp => 2,
+            PathFault::TooLong | PathFault::IssuerLacking { .. } => 1,
+            PathFault::NoPath | PathFault::NoAnchors => 0,
         };
         if weight(&fault) >= weight(&self.fault) {
             self.fault = fault;
@@ -106,6 +133,8 @@ pub(super) struct Path {
     pub(super) certificates: Vec<X509>,
     /// What is not known of it and tolerated.
     pub(super) doubt: Option<Doubt>,
+    /// Until when what was fetched about its revocation is in date.
+    pub(super) known_until: Option<Timestamp>,
 }
 
 impl Search<'_> {
@@ -120,11 +149,15 @@ impl Search<'_> {
             paths: 0,
             fault: PathFault::NoPath,
             doubt: None,
+            known_until: None,
         };
         if self.extend(certificate, &mut progress) {
+            // Whatever else could have led to it.
+            self.wants.borrow_mut().forget_issuers();
             Ok(Path {
                 certificates: progress.path,
                 doubt: progress.doubt,
+                known_until: progress.known_until,
             })
         } else {
             Err(progress.fault)
@@ -137,15 +170,19 @@ impl Search<'_> {
             return self.is_valid(progress);
         }
         if progress.path.len() > MAX_ISSUERS {
+            progress.tell(PathFault::TooLong);
             return false;
         }
         // Anchors first: the shortest path to one is the one wanted.
-        let issuers = self
-            .terms
-            .anchors
-            .certificates()
-            .iter()
-            .chain(self.terms.intermediates);
+        let known = [self.terms.anchors.certificates(), self.terms.intermediates];
+        known
+            .into_iter()
+            .any(|issuers| self.try_all(issuers, last, progress))
+            || self.extend_by_fetched(last, progress)
+    }
+
+    /// Goes on with each of `issuers` that has signed `last`. True: one led to an anchor.
+    fn try_all(&self, issuers: &[X509], last: &X509Ref, progress: &mut Progress) -> bool {
         for issuer in issuers {
             if !self.may_issue(issuer, last, &progress.path) {
                 continue;
@@ -164,6 +201,36 @@ impl Search<'_> {
                 return true;
             }
             progress.path.pop();
+        }
+        false
+    }
+
+    /// Goes on with what the URLs in `last` gave (TA-7). What was not asked for yet is wanted.
+    fn extend_by_fetched(&self, last: &X509Ref, progress: &mut Progress) -> bool {
+        let Some(fetched) = self.terms.fetched.filter(|one| one.fetches_issuers()) else {
+            return false;
+        };
+        for url in certificate::issuer_urls(last) {
+            let want = Want::Issuer { url };
+            let known = fetched.issuers(&want, self.now);
+            if let Some(issuers) = &known.value
+                && self.try_all(issuers, last, progress)
+            {
+                return true;
+            }
+            if known.value.is_none() {
+                let lack = known.lack.as_ref();
+                progress.tell(PathFault::IssuerLacking {
+                    depth: progress.path.len() - 1,
+                    why: lack
+                        .map_or("there was no time to fetch it", |lack| &lack.why)
+                        .to_owned(),
+                    is_transient: lack.is_none_or(|lack| lack.is_transient),
+                });
+            }
+            if known.is_due {
+                self.wants.borrow_mut().add(want);
+            }
         }
         false
     }
@@ -214,16 +281,25 @@ impl Search<'_> {
         let Some(revocation) = self.terms.revocation else {
             return true;
         };
-        let others = self.terms.intermediates;
-        match judge_path(revocation, &progress.path, others, self.now) {
-            PathStatus::Good => return true,
-            PathStatus::Revoked(depth) => progress.tell(PathFault::Revoked { depth }),
-            PathStatus::Unknown(_, doubt) if revocation.when_unknown == WhenUnknown::Soft => {
-                progress.doubt = Some(doubt);
+        let search = StatusSearch {
+            revocation,
+            fetched: self.terms.fetched.filter(|one| one.fetches_revocation()),
+            others: self.terms.intermediates,
+            now: self.now,
+            wants: self.wants,
+        };
+        match search.judge(&progress.path) {
+            PathStatus::Good { until } => {
+                progress.known_until = until;
                 return true;
             }
-            PathStatus::Unknown(depth, doubt) => {
-                progress.tell(PathFault::RevocationUnknown { depth, doubt });
+            PathStatus::Revoked { depth, by } => progress.tell(PathFault::Revoked { depth, by }),
+            PathStatus::Unknown { unknown, .. } if unknown.is_tolerated(revocation) => {
+                progress.doubt = Some(unknown.doubt);
+                return true;
+            }
+            PathStatus::Unknown { depth, unknown } => {
+                progress.tell(PathFault::RevocationUnknown { depth, unknown });
             }
         }
         false

@@ -67,6 +67,7 @@ impl RecentJudgements {
         until = expiries
             .into_iter()
             .chain(change)
+            .chain(chosen.known_until)
             .fold(until, Timestamp::min);
         let standing = Standing {
             chosen: chosen.clone(),

@@ -81,7 +81,8 @@ impl ToDirect {
             origin: "accept".to_owned(),
         };
         let (stored, urgency) = ([candidate], Urgency::PeerWaits);
-        let judging = self.directory.judge(address, &stored, own, urgency);
+        let limit = self.settings.background_lookup;
+        let judging = self.directory.judge(address, &stored, own, limit, urgency);
         let judgement = judging.await.map_err(|_| Refusal::from(Reason::Internal))?;
         let nothing = || Refusal::from(Reason::NoCertificate);
         judgement

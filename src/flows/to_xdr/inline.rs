@@ -73,8 +73,10 @@ impl ToXdr {
             return Ok(Inline::Pass);
         }
         let began = Instant::now();
-        let judged = self.judge_now(envelope, staged);
         let end = began + self.receiving.inline_verify_timeout;
+        // What is fetched must leave time for the judgement.
+        let fetched = began + self.receiving.inline_verify_timeout / 2;
+        let judged = self.judge_now(envelope, staged, fetched);
         let Ok(judged) = timeout_at(end, judged).await else {
             unverified(staged, "time");
             return Ok(Inline::Pass);
@@ -90,15 +92,18 @@ impl ToXdr {
         &self,
         envelope: &Envelope,
         staged: &StagedBody,
+        end: Instant,
     ) -> Result<Inline, StoreError> {
         // The mail's own octets are in flight until its reply, so nobody may wait here for more: several large mails at once
         // would wait for one another, and everybody else for them.
         let bytes = staged.size.saturating_mul(MEMORY_TO_OPEN);
-        let Some(reservation) = self.budget.try_reserve(bytes) else {
+        let Some(memory) = self.budget.try_reserve(bytes) else {
             unverified(staged, "room");
             return Ok(Inline::Pass);
         };
         let now = self.clock.now();
+        // Once the time is over and this future is dropped, this end is, too.
+        let (waiter, _waited_for) = oneshot::channel();
         let job = OpenJob {
             bodies: Arc::clone(&self.bodies),
             limits: Arc::clone(&self.limits),
@@ -108,41 +113,36 @@ impl ToXdr {
             recipients: envelope.recipients.clone(),
             domains: self.domains_of(&envelope.recipients),
             now,
+            memory,
+            waiter: Some(waiter),
         };
-        // Nobody waits any more once this end is dropped: a job that has not begun by then does nothing.
-        let (waiting, _waited_for) = oneshot::channel::<()>();
-        let judging = self.cpu.run(Urgency::PeerWaits, move || {
-            // The memory is taken as long as the work goes on, whether or not somebody waits for it.
-            let _reservation = reservation;
-            if waiting.is_closed() {
-                return Ok(Inline::Pass);
-            }
-            match job.run() {
-                Ok(opened) => Ok(match opened.refusal() {
-                    None => Inline::Pass,
-                    // It waits for a revocation list after its reply, as a mail does that nobody verified before.
-                    Some(_) if opened.is_undecided() => {
-                        measures::count_mail("unverified");
-                        Inline::Pass
-                    }
-                    Some(cause) => Inline::Refuse(Refusal {
-                        cause: cause.to_owned(),
-                        verdicts: opened.verdicts(now),
-                    }),
+        match self.judge_mail(job, Urgency::PeerWaits, end).await {
+            // Nobody waits for it any more.
+            Ok(Ok(None)) => Ok(Inline::Pass),
+            Ok(Ok(Some(opened))) => Ok(match opened.refusal() {
+                None => Inline::Pass,
+                // It waits for a revocation list after its reply, as a mail does that nobody verified before.
+                Some(_) if opened.is_undecided() => {
+                    measures::count_mail("unverified");
+                    Inline::Pass
+                }
+                Some(cause) => Inline::Refuse(Refusal {
+                    cause: cause.to_owned(),
+                    verdicts: opened.verdicts(now),
                 }),
-                Err(NotOpened::Untrusted(cause)) => Ok(Inline::Refuse(cause.into())),
-                Err(NotOpened::Store(failure)) => Err(failure),
+            }),
+            Ok(Err(NotOpened::Untrusted(cause))) => Ok(Inline::Refuse(cause.into())),
+            Ok(Err(NotOpened::Store(failure))) => Err(failure),
+            Err(panicked) => {
+                error!(
+                    alarm = "panic",
+                    error = &panicked as &dyn std::error::Error,
+                    "judging a received mail panicked"
+                );
+                measures::count_alarm("panic");
+                Ok(Inline::Refuse("panic".to_owned().into()))
             }
-        });
-        judging.await.unwrap_or_else(|panicked| {
-            error!(
-                alarm = "panic",
-                error = &panicked as &dyn std::error::Error,
-                "judging a received mail panicked"
-            );
-            measures::count_alarm("panic");
-            Ok(Inline::Refuse("panic".to_owned().into()))
-        })
+        }
     }
 }
 

@@ -5,16 +5,21 @@ use std::{borrow::Cow, sync::Arc};
 
 use jiff::Timestamp;
 use openssl::sha::Sha256;
+use tokio::{sync::oneshot, time::Instant};
 
-use super::receive::identities;
+use super::{ToXdr, receive::identities};
 use crate::{
     bridge::{
         notice::{NotUnderstood, Notice},
         own_domain::OwnDomain,
         received::{self, Trusted},
+        trust::Wants,
     },
     flows::{
+        budget::Reservation,
+        cpu::{JobPanicked, Urgency},
         intake::store_error,
+        material::Errand,
         ports::{Bodies, StoreError},
         records::doubted,
     },
@@ -45,6 +50,8 @@ pub(super) struct OpenedMail {
     leniency: Leniency,
     legacy: Vec<Legacy>,
     failed_signers: Vec<SignerFault>,
+    #[expect(dead_code, reason = "held for as long as the mail is in memory")]
+    memory: Reservation,
 }
 
 impl OpenedMail {
@@ -150,11 +157,55 @@ pub(super) struct OpenJob {
     pub(super) recipients: Vec<DirectAddress>,
     pub(super) domains: Vec<Arc<OwnDomain>>,
     pub(super) now: Timestamp,
+    /// The memory that it takes, until it is done: whether or not somebody waits for it.
+    pub(super) memory: Reservation,
+    /// Closed when nobody waits any more: a job that has not begun by then does nothing.
+    pub(super) waiter: Option<oneshot::Sender<()>>,
+}
+
+/// A mail that was decrypted, and what is known of it so far.
+struct Judged {
+    job: OpenJob,
+    opened: Opened,
+    trusted: Trusted,
+    notice: Option<Result<Notice, NotUnderstood>>,
+    digest: [u8; 32],
+    /// What might be fetched, so that more is known of its signers.
+    wants: Wants,
+}
+
+impl ToXdr {
+    /// Decrypts, verifies and judges, on the CPU threads; what is lacking about the signers is fetched until `end`. `None`:
+    /// nobody waits any more.
+    pub(super) async fn judge_mail(
+        &self,
+        job: OpenJob,
+        urgency: Urgency,
+        end: Instant,
+    ) -> Result<Result<Option<OpenedMail>, NotOpened>, JobPanicked> {
+        let mut judged = match self.cpu.run(urgency, move || job.run()).await? {
+            Ok(Some(judged)) => judged,
+            Ok(None) => return Ok(Ok(None)),
+            Err(not_opened) => return Ok(Err(not_opened)),
+        };
+        let mut errand = Errand::until(end);
+        while !judged.wants.is_empty() && self.directory.fetch(&judged.wants, &mut errand).await {
+            let Judged { job, opened, .. } = judged;
+            judged = match self.cpu.run(urgency, move || job.judge(opened)).await? {
+                Ok(judged) => judged,
+                Err(not_opened) => return Ok(Err(not_opened)),
+            };
+        }
+        Ok(Ok(Some(judged.into_opened_mail())))
+    }
 }
 
 impl OpenJob {
     /// Decrypts, verifies and judges: the work of a CPU thread. It takes [`MEMORY_TO_OPEN`] times the mail's octets.
-    pub(super) fn run(self) -> Result<OpenedMail, NotOpened> {
+    fn run(self) -> Result<Option<Judged>, NotOpened> {
+        if self.waiter.as_ref().is_some_and(oneshot::Sender::is_closed) {
+            return Ok(None);
+        }
         let mail = self.bodies.open(self.body).map_err(NotOpened::Store)?;
         let allow_legacy = self.domains.iter().flat_map(|own| &own.allow_legacy);
         let options = OpenOptions {
@@ -168,11 +219,11 @@ impl OpenJob {
                 OpenError::Read(failure) => NotOpened::Store(store_error(failure)),
                 refusal => NotOpened::Untrusted(refusal.to_string()),
             })?;
-        self.judge(opened)
+        self.judge(opened).map(Some)
     }
 
-    fn judge(&self, opened: Opened) -> Result<OpenedMail, NotOpened> {
-        let (trusted, notice, digest) = {
+    fn judge(self, opened: Opened) -> Result<Judged, NotOpened> {
+        let (trusted, notice, digest, wants) = {
             let message = Message::of(&opened.entity, &opened.outer_header, &self.limits);
             let message = message.map_err(unreadable)?;
             let mail = message.read(&self.limits).map_err(unreadable)?;
@@ -184,29 +235,47 @@ impl OpenJob {
                 let mut domains = self.domains.iter();
                 domains.find(|own| own.name == *address.domain()).cloned()
             };
-            let trusted = received::judge(&opened, &mail.header, &envelope, &domain_of, self.now)
-                .map_err(|rejected| NotOpened::Untrusted(rejected.to_string()))?;
-            let notice = mail
-                .report()
-                .map(|_| Notice::read(&mail, &opened, &self.recipients, &domain_of, self.now));
+            let mut trusted =
+                received::judge(&opened, &mail.header, &envelope, &domain_of, self.now)
+                    .map_err(|rejected| NotOpened::Untrusted(rejected.to_string()))?;
+            let mut wants = std::mem::take(&mut trusted.wants);
+            let notice = mail.report().map(|_| {
+                let recipients = &self.recipients;
+                Notice::read(&mail, &opened, recipients, &domain_of, self.now, &mut wants)
+            });
             let digest = match &message {
                 Message::Unwrapped { .. } if trusted.message_id.is_none() => {
                     digest_with_header(&opened.entity, &trusted.sender, &mail.header)
                 }
                 _ => opened.sha256,
             };
-            (trusted, notice, digest)
+            (trusted, notice, digest, wants)
         };
-        Ok(OpenedMail {
-            digest,
-            entity: opened.entity,
-            outer_header: opened.outer_header,
+        Ok(Judged {
+            job: self,
+            opened,
             trusted,
             notice,
+            digest,
+            wants,
+        })
+    }
+}
+
+impl Judged {
+    fn into_opened_mail(self) -> OpenedMail {
+        let opened = self.opened;
+        OpenedMail {
+            digest: self.digest,
+            entity: opened.entity,
+            outer_header: opened.outer_header,
+            trusted: self.trusted,
+            notice: self.notice,
             leniency: opened.leniency,
             legacy: opened.legacy,
             failed_signers: opened.failed_signers,
-        })
+            memory: self.job.memory,
+        }
     }
 }
 

@@ -300,7 +300,10 @@ impl ToXdr {
             origin: "signer".to_owned(),
         });
         let signer: Vec<CertificateCandidate> = signer.into_iter().collect();
-        let judgement = self.directory.judge(to, &signer, own, urgency).await;
+        let judging = self
+            .directory
+            .judge(to, &signer, own, LOOK_UP_LIMIT, urgency);
+        let judgement = judging.await;
         let refusal = match judgement {
             Ok(Judgement {
                 chosen: Some(chosen),

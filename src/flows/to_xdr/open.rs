@@ -1,9 +1,10 @@
 //! Open: a recorded mail is decrypted, its signature checked, its sender trusted or not; then what is to be posted is
 //! prepared.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
@@ -35,6 +36,9 @@ use crate::{
     },
 };
 
+/// Longest wait for what is fetched about a mail's signers (DISC-5).
+const FETCH_LIMIT: Duration = Duration::from_secs(30);
+
 impl ToXdr {
     /// Runs `Open`.
     pub(super) async fn open(&self, claim: &Claim) -> Result<(), StoreError> {
@@ -57,7 +61,7 @@ impl ToXdr {
         }
         // The mail, its content and what is made of it are in memory at once, until the requests are stored.
         let bytes = wire_bytes.saturating_mul(MEMORY_TO_OPEN);
-        let _reservation = self.budget.reserve(bytes).await;
+        let memory = self.budget.reserve(bytes).await;
         let job = OpenJob {
             bodies: Arc::clone(&self.bodies),
             limits: Arc::clone(&self.limits),
@@ -67,9 +71,13 @@ impl ToXdr {
             recipients: addresses(&exchange),
             domains: self.domains_of(&addresses(&exchange)),
             now: self.clock.now(),
+            memory,
+            waiter: None,
         };
-        match self.cpu.run(Urgency::CanWait, move || job.run()).await {
-            Ok(Ok(opened)) => match self.go_on(claim, &exchange, opened).await {
+        let end = Instant::now() + FETCH_LIMIT;
+        match self.judge_mail(job, Urgency::CanWait, end).await {
+            Ok(Ok(None)) => deadlines::complete(&self.store, claim).await,
+            Ok(Ok(Some(opened))) => match self.go_on(claim, &exchange, opened).await {
                 // Another node opened the same mail at this moment: opened again, it is the one that came before.
                 Err(StoreError::Overtaken) => self.store.give_back(claim, self.clock.now()).await,
                 gone_on => gone_on,

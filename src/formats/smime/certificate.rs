@@ -106,3 +106,42 @@ pub fn subject_emails(certificate: &X509Ref) -> Vec<Option<String>> {
         .map(|entry| entry.data().to_string().ok())
         .collect()
 }
+
+/// Most URLs of one kind that are read from a certificate.
+const MAX_URLS: usize = 3;
+
+/// Where the certificate says that its issuer's is: AIA caIssuers (RFC 5280 §4.2.2.1), as they are written.
+pub fn issuer_urls(certificate: &X509Ref) -> Vec<String> {
+    access_urls(certificate, Nid::AD_CA_ISSUERS)
+}
+
+/// The OCSP responders that it names: AIA id-ad-ocsp.
+pub fn ocsp_urls(certificate: &X509Ref) -> Vec<String> {
+    access_urls(certificate, Nid::AD_OCSP)
+}
+
+fn access_urls(certificate: &X509Ref, method: Nid) -> Vec<String> {
+    let access = certificate.authority_info();
+    access
+        .iter()
+        .flatten()
+        .filter(|one| one.method().nid() == method)
+        .filter_map(|one| one.location().uri())
+        .take(MAX_URLS)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Where it says that its issuer's revocation list is: cRLDistributionPoints (RFC 5280 §4.2.1.13), as they are written.
+pub fn crl_urls(certificate: &X509Ref) -> Vec<String> {
+    let points = certificate.crl_distribution_points();
+    points
+        .iter()
+        .flatten()
+        .filter_map(|point| point.distpoint()?.fullname())
+        .flatten()
+        .filter_map(|name| name.uri())
+        .take(MAX_URLS)
+        .map(str::to_owned)
+        .collect()
+}

@@ -23,9 +23,9 @@ const MAX_EXTENSIONS: usize = 32;
 const SERIAL_OCTETS: usize = 32;
 
 const TAG_BOOLEAN: u8 = 0x01;
-const TAG_INTEGER: u8 = 0x02;
-const TAG_BIT_STRING: u8 = 0x03;
-const TAG_OCTET_STRING: u8 = 0x04;
+pub(super) const TAG_INTEGER: u8 = 0x02;
+pub(super) const TAG_BIT_STRING: u8 = 0x03;
+pub(super) const TAG_OCTET_STRING: u8 = 0x04;
 const TAG_ENUMERATED: u8 = 0x0A;
 const TAG_UTC_TIME: u8 = 0x17;
 const TAG_GENERALIZED_TIME: u8 = 0x18;
@@ -107,7 +107,7 @@ impl CrlScope {
 }
 
 /// A serial number, filled with zeros from the left.
-type Serial = [u8; SERIAL_OCTETS];
+pub(super) type Serial = [u8; SERIAL_OCTETS];
 
 /// A complete list, indexed by serial number.
 pub struct Crl {
@@ -394,14 +394,14 @@ fn distribution_point(value: &[u8]) -> Result<CrlScope, CrlFault> {
     Ok(scope)
 }
 
-struct Extension<'a> {
+pub(super) struct Extension<'a> {
     /// The last arc of an extension in id-ce; `None` for any other.
     arc: Option<u8>,
-    is_critical: bool,
+    pub(super) is_critical: bool,
     value: &'a [u8],
 }
 
-fn all_extensions(list: Element<'_>) -> Result<Vec<Extension<'_>>, CrlFault> {
+pub(super) fn all_extensions(list: Element<'_>) -> Result<Vec<Extension<'_>>, CrlFault> {
     let mut extensions = Vec::new();
     let mut members = Children::of(list);
     while let Some(member) = read(members.next())? {
@@ -429,14 +429,14 @@ fn all_extensions(list: Element<'_>) -> Result<Vec<Extension<'_>>, CrlFault> {
 
 /// How a list is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Algorithm {
+pub(super) struct Algorithm {
     key: Id,
     bits: u16,
 }
 
 impl Algorithm {
     /// By the OIDs of RFC 4055 and RFC 5758. SHA-1 is refused, as on certificates (CERT-10).
-    fn read(algorithm: Element<'_>) -> Result<Self, CrlFault> {
+    pub(super) fn read(algorithm: Element<'_>) -> Result<Self, CrlFault> {
         const RSA: [u8; 8] = [0x2A, 0x86, 0x48, 0x86, 0xF7, 0x0D, 0x01, 0x01];
         const ECDSA: [u8; 7] = [0x2A, 0x86, 0x48, 0xCE, 0x3D, 0x04, 0x03];
         let oid = of_kind(read(Children::of(algorithm).next())?, TAG_OID)?.content;
@@ -469,17 +469,17 @@ impl Algorithm {
     }
 }
 
-fn read<T>(found: Result<T, super::OpenError>) -> Result<T, CrlFault> {
+pub(super) fn read<T>(found: Result<T, super::OpenError>) -> Result<T, CrlFault> {
     found.map_err(|_| CrlFault::Malformed("its DER breaks off or is not understood"))
 }
 
-fn of_kind(found: Option<Element<'_>>, tag: u8) -> Result<Element<'_>, CrlFault> {
+pub(super) fn of_kind(found: Option<Element<'_>>, tag: u8) -> Result<Element<'_>, CrlFault> {
     found
         .filter(|element| element.tag == tag)
         .ok_or(CrlFault::Malformed("a part is missing or of another kind"))
 }
 
-fn time(found: Option<Element<'_>>) -> Result<Timestamp, CrlFault> {
+pub(super) fn time(found: Option<Element<'_>>) -> Result<Timestamp, CrlFault> {
     const MALFORMED: CrlFault =
         CrlFault::Malformed("thisUpdate or nextUpdate is missing or no time");
     let found = found.ok_or(MALFORMED)?;
@@ -496,7 +496,7 @@ fn time(found: Option<Element<'_>>) -> Result<Timestamp, CrlFault> {
 }
 
 /// The magnitude of an INTEGER; old CAs wrote negative numbers.
-fn magnitude(content: &[u8]) -> Vec<u8> {
+pub(super) fn magnitude(content: &[u8]) -> Vec<u8> {
     if content.first().is_none_or(|first| first & 0x80 == 0) {
         return content.to_vec();
     }
@@ -511,7 +511,7 @@ fn magnitude(content: &[u8]) -> Vec<u8> {
     octets
 }
 
-fn serial(octets: &[u8]) -> Option<Serial> {
+pub(super) fn serial(octets: &[u8]) -> Option<Serial> {
     let zeros = octets.iter().take_while(|octet| **octet == 0).count();
     let octets = octets.get(zeros..)?;
     let mut serial = [0; SERIAL_OCTETS];

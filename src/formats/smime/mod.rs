@@ -6,7 +6,7 @@
 
 mod ber;
 pub mod certificate;
-mod certs_only;
+pub mod certs_only;
 pub mod crl;
 mod entity;
 pub mod extensions;
@@ -15,6 +15,7 @@ mod ffi;
 mod front;
 pub mod header;
 mod look;
+pub mod ocsp;
 mod octets;
 mod open;
 pub mod policy;

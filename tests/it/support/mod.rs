@@ -18,6 +18,7 @@ pub(crate) mod crossing_ground;
 pub(crate) mod cut_proxy;
 pub(crate) mod dns_server;
 pub(crate) mod envelopes;
+pub(crate) mod fetch_ground;
 pub(crate) mod folder;
 pub(crate) mod json_schema;
 pub(crate) mod keys;

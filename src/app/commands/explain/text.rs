@@ -110,7 +110,7 @@ fn served(chosen: &ChosenView, out: &mut dyn Write) -> io::Result<()> {
     match chosen.revocation_doubt {
         Some(doubt) => writeln!(
             out,
-            "  used although a revocation list is {doubt}: revocation = \"soft\" (REV-4)"
+            "  used although its revocation is not known ({doubt}): revocation = \"soft\" (REV-4)"
         ),
         None => Ok(()),
     }
