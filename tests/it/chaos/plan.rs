@@ -145,6 +145,11 @@ impl Plan {
         count
     }
 
+    /// That life never began, through no fault of its plan: its point comes again.
+    pub(super) fn was_not_begun(&mut self, point: &'static str) {
+        self.points.insert(0, point);
+    }
+
     /// The point was not reached in that life: it comes again, a few times.
     pub(super) fn was_missed(&mut self, point: &'static str) {
         let tries = self.tries.entry(point).or_default();

@@ -41,6 +41,8 @@ use crate::support::{
 const NODES: usize = 3;
 /// Longest that a node may take to start once nothing fails any more: only a test that fails gets there.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two starts of a node that does not start.
+const START_PAUSE: Duration = Duration::from_millis(500);
 /// Looks after which everything must have ended.
 const MOST_LOOKS: usize = 12;
 /// Work of the outbox that is not a matter of time.
@@ -184,8 +186,17 @@ impl Shared<'_> {
         figures.failing += life.failing;
         figures.count(ended);
         drop(figures);
-        if let Ended::Missed(point) | Ended::RefusedToStart(Some(point)) = ended {
-            self.plan.lock().unwrap().was_missed(point);
+        match ended {
+            Ended::Missed(point) => self.plan.lock().unwrap().was_missed(point),
+            // Without its database no node starts, and whoever runs it tries again after a while.
+            Ended::RefusedToStart(point) => {
+                if let Some(point) = point {
+                    self.plan.lock().unwrap().was_not_begun(point);
+                }
+                thread::sleep(START_PAUSE);
+                return;
+            }
+            _ => {}
         }
         *self.lives.lock().unwrap() += 1;
     }
