@@ -10,8 +10,8 @@
 //!   ([`bridge::exchange`]), which ties MDNs to XDR responses.
 //! - [`flows`]: what happens, in order, one file for each use case, speaking to the world through the
 //!   small traits of [`flows::ports`].
-//! - [`adapters`]: the outside world, one folder for each protocol. Adapters never use one another, but for the files that
-//!   [`adapters::pem_files`] reads for all.
+//! - [`adapters`]: the outside world, one folder for each protocol. Adapters never use one another, but for what lies
+//!   beside them: [`adapters::pem_files`], and [`adapters::http_tls`] of the two that serve HTTP.
 //! - [`app`]: joins settings, picks the adapters, and holds one file for each subcommand.
 //!
 //! `ARCHITECTURE.md` follows one message through these layers.

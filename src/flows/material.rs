@@ -115,16 +115,15 @@ impl Material {
         };
         match self.fetch.fetch(request).await {
             Ok(octets) => {
-                let want_again = want;
-                let (kept, want, now) = (Arc::clone(&self.kept), want.clone(), self.clock.now());
+                let (kept, wanted, now) = (Arc::clone(&self.kept), want.clone(), self.clock.now());
                 // A list of a million entries takes its time.
-                let putting = tokio::task::spawn_blocking(move || kept.put(&want, &octets, now));
+                let putting = tokio::task::spawn_blocking(move || kept.put(&wanted, &octets, now));
                 match putting.await {
                     Ok(Ok(told)) => told,
                     Ok(Err(why)) => format!("of no use: {why}"),
                     Err(_) => {
                         let why = "reading it panicked";
-                        self.kept.fail(want_again, why, false, self.clock.now());
+                        self.kept.fail(want, why, false, self.clock.now());
                         why.to_owned()
                     }
                 }

@@ -9,7 +9,6 @@ use xdbridge::{
         config::Config,
         pki::{Authority, Profile, days},
     },
-    bridge::trust::{Demands, WhenUnknown},
 };
 
 use crate::support::{
@@ -60,18 +59,16 @@ fn every_certificate_anchor_and_list_is_told_with_its_days_what_ends_first_on_to
     let shown = write_identity(path, "tls", &tls);
     config.soap.server.certificate = shown.certificate;
     config.certificates.domains.push(DomainConfig {
-        name: domain.clone(),
-        identities: vec![
-            write_identity(path, "soon", &ending(20)),
-            write_identity(path, "later", &ending(200)),
-            write_identity(path, "gone", &ending(-2)),
-        ],
-        anchors: vec![anchor],
-        intermediates: Vec::new(),
-        allow_legacy: Vec::new(),
         crls: vec![crl],
-        revocation: WhenUnknown::Soft,
-        demands: Demands::default(),
+        ..DomainConfig::new(
+            domain.clone(),
+            vec![
+                write_identity(path, "soon", &ending(20)),
+                write_identity(path, "later", &ending(200)),
+                write_identity(path, "gone", &ending(-2)),
+            ],
+            vec![anchor],
+        )
     });
     let (all, code) = listed(&config, &folder, &[]);
     assert_eq!(code, 0);

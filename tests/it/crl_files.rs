@@ -10,7 +10,7 @@ use xdbridge::{
     app::pki::Authority,
     bridge::{
         exchange::Reason,
-        trust::{CertificateCandidate, Demands, Purpose, WhenUnknown},
+        trust::{CertificateCandidate, Purpose},
     },
     flows::ports::OwnDomains,
     formats::smime::SigningIdentity,
@@ -31,14 +31,12 @@ fn files(root: &Authority, folder: &Path) -> CertificatesConfig {
     fs::create_dir_all(&crls).unwrap();
     CertificatesConfig {
         domains: vec![DomainConfig {
-            name: "direct.elm.example".parse().unwrap(),
-            identities: Vec::new(),
-            anchors: vec![anchor],
-            intermediates: Vec::new(),
-            allow_legacy: Vec::new(),
             crls: vec![crls],
-            revocation: WhenUnknown::Soft,
-            demands: Demands::default(),
+            ..DomainConfig::new(
+                "direct.elm.example".parse().unwrap(),
+                Vec::new(),
+                vec![anchor],
+            )
         }],
         ..CertificatesConfig::default()
     }

@@ -11,7 +11,7 @@ use xdbridge::{
 use crate::support::{
     asking::{Asking, address, anna, der, domain, expired, fixed, issue},
     bind::{Bind, ZONE, cert_line, raw_line},
-    bridge::{now, pki, runtime, write_identity},
+    bridge::{now, pki, runtime},
     crl::crl_of,
     dns_server::{DnsServer, Zone},
     keys,
@@ -318,17 +318,15 @@ fn what_cert_zone_prints_serves_whoever_looks_for_our_addresses() {
     let signs = issue(&signs);
 
     let nobody = ([127, 0, 0, 1], 9).into();
-    let mut own = Asking::at(nobody);
-    let path = own.folder.path().to_owned();
-    own.config.certificates.domains[0].name = quay.parse().unwrap();
-    own.config.certificates.domains[0].identities = [
-        ("address", &of_address),
-        ("domain", &of_domain),
-        ("gone", &gone),
-        ("signs", &signs),
-    ]
-    .map(|(name, identity)| write_identity(&path, name, identity))
-    .into();
+    let own = Asking::at(nobody).owning(
+        &quay,
+        &[
+            ("address", &of_address),
+            ("domain", &of_domain),
+            ("gone", &gone),
+            ("signs", &signs),
+        ],
+    );
     let records = own.cert(&["zone"]);
     assert_eq!(records.matches(" IN CERT PKIX ").count(), 2, "{records}");
     for why in ["it has expired", "nobody may encrypt to it"] {

@@ -13,7 +13,7 @@ use xdbridge::formats::smime::SigningIdentity;
 use crate::support::{
     asking::{Asking, address, anna, der, domain, expired, fixed, issue},
     bind::{Bind, ZONE},
-    bridge::{pki, runtime, write_identity},
+    bridge::{pki, runtime},
     dns_server::{DnsServer, Zone},
     ldap_server::{Conduct, LdapServer},
     slapd::{BASE, Slapd, entry},
@@ -171,16 +171,14 @@ fn what_cert_ldif_prints_serves_whoever_looks_for_our_addresses() {
     let odd = format!("#o'hara+mail=x~y@{quay}");
     let (of_address, of_domain) = (issue(&address(&odd)), issue(&domain(&quay)));
     let gone = issue(&expired(domain(&quay)));
-    let mut own = Asking::at(nobody());
-    let path = own.folder.path().to_owned();
-    own.config.certificates.domains[0].name = quay.parse().unwrap();
-    own.config.certificates.domains[0].identities = [
-        ("address", &of_address),
-        ("domain", &of_domain),
-        ("gone", &gone),
-    ]
-    .map(|(name, identity)| write_identity(&path, name, identity))
-    .into();
+    let own = Asking::at(nobody()).owning(
+        &quay,
+        &[
+            ("address", &of_address),
+            ("domain", &of_domain),
+            ("gone", &gone),
+        ],
+    );
     let records = own.cert(&["ldif"]);
     assert_eq!(records.matches("userCertificate;binary:: ").count(), 2);
     assert!(records.contains("# not published: it has expired\n"));

@@ -12,7 +12,6 @@ use serde_json::Value;
 use xdbridge::{
     adapters::{certificates::DomainConfig, clock::SystemClock},
     app::{config::Config, pki::Profile},
-    bridge::trust::{Demands, WhenUnknown},
     flows::ports::Clock,
     formats::{
         finding::Severity,
@@ -222,20 +221,15 @@ fn know_everybody(
         {
             continue;
         }
-        config.certificates.domains.push(DomainConfig {
-            name: domain.clone(),
-            identities: vec![write_identity(
+        config.certificates.domains.push(DomainConfig::new(
+            domain.clone(),
+            vec![write_identity(
                 folder.path(),
                 domain.as_str(),
                 &issue(domain),
             )],
-            anchors: anchors.clone(),
-            intermediates: Vec::new(),
-            allow_legacy: Vec::new(),
-            crls: Vec::new(),
-            revocation: WhenUnknown::Soft,
-            demands: Demands::default(),
-        });
+            anchors.clone(),
+        ));
     }
     let peers = folder.path().join("peers");
     fs::create_dir(&peers).unwrap();

@@ -21,7 +21,7 @@ use xdbridge::{
         outbox::{Outbox, Prepared, RunEffect},
         ports::{Claim, Clock, Exchanges, StoreError},
     },
-    formats::ids::{ExchangeId, LegId},
+    formats::ids::LegId,
 };
 
 use crate::support::{
@@ -113,6 +113,21 @@ fn mail(domain: &str) -> Effect {
     }
 }
 
+/// A store in which these effects of one exchange are due.
+fn store_with(
+    effects: impl IntoIterator<Item = Effect>,
+) -> (Runtime, SqliteGround, Arc<dyn Exchanges>) {
+    let runtime = runtime();
+    let ground = SqliteGround::new();
+    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
+    let written = exchange("edge", time(0));
+    let mut unit = insert(&written, vec![]);
+    let due = |effect| (written.id, Scheduled::new(effect, time(0)));
+    unit.effects = effects.into_iter().map(due).collect();
+    runtime.block_on(store.commit(unit)).unwrap();
+    (runtime, ground, store)
+}
+
 /// An outbox at work, whose effects of the name `stalls` wait until they are let go.
 fn run(
     runtime: &Runtime,
@@ -143,22 +158,14 @@ fn run(
 
 /// Nothing but `stalled` waits for the destination that stalls: all else ends, and the rest ends once it goes on.
 fn others_go_on(stalls: &'static str, stalled: impl Fn() -> Effect) {
-    let runtime = runtime();
-    let ground = SqliteGround::new();
-    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
-    let written = exchange("edge", time(0));
-    let id: ExchangeId = written.id;
-    let mut unit = insert(&written, vec![]);
-    let due = |effect| (id, Scheduled::new(effect, time(0)));
-    let slow = std::iter::repeat_with(|| due(stalled())).take(STALLED);
+    let slow = std::iter::repeat_with(stalled).take(STALLED);
     let others = [
         post("quick"),
         mail("direct.quick.example"),
         status("quick"),
         Effect::DeadlineQueue,
     ];
-    unit.effects = slow.chain(others.clone().map(due)).collect();
-    runtime.block_on(store.commit(unit)).unwrap();
+    let (runtime, ground, store) = store_with(slow.chain(others.clone()));
 
     let (runner, stop, running) = run(&runtime, &ground, &store, stalls);
     for effect in &others {
@@ -184,13 +191,7 @@ fn others_go_on(stalls: &'static str, stalled: impl Fn() -> Effect) {
 // rule: Q-6
 #[test]
 fn what_was_under_way_while_the_store_failed_comes_again_long_before_its_lease_ends() {
-    let runtime = runtime();
-    let ground = SqliteGround::new();
-    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
-    let written = exchange("edge", time(0));
-    let mut unit = insert(&written, vec![]);
-    unit.effects = vec![(written.id, Scheduled::new(status("elm"), time(0)))];
-    runtime.block_on(store.commit(unit)).unwrap();
+    let (runtime, ground, store) = store_with([status("elm")]);
     let (runner, stop, running) = run(&runtime, &ground, &store, "status to elm");
     let begun = |count_of| {
         wait_until("it runs", || {
@@ -242,12 +243,6 @@ fn a_stalling_next_hop_delays_no_endpoint_no_other_domain_and_no_deadline() {
 // rule: DISC-5
 #[test]
 fn look_ups_that_stall_take_no_room_of_others() {
-    let runtime = runtime();
-    let ground = SqliteGround::new();
-    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
-    let written = exchange("edge", time(0));
-    let mut unit = insert(&written, vec![]);
-    let due = |effect| (written.id, Scheduled::new(effect, time(0)));
     let look_up = Effect::LookUp {
         recipient: 0,
         attempt: 1,
@@ -258,9 +253,8 @@ fn look_ups_that_stall_take_no_room_of_others() {
         status("quick"),
         Effect::DeadlineQueue,
     ];
-    let stalled = std::iter::repeat_n(due(look_up), STALLED);
-    unit.effects = stalled.chain(others.clone().map(due)).collect();
-    runtime.block_on(store.commit(unit)).unwrap();
+    let stalled = std::iter::repeat_n(look_up, STALLED);
+    let (runtime, ground, store) = store_with(stalled.chain(others.clone()));
     let (runner, stop, running) = run(&runtime, &ground, &store, "look-up");
     for effect in &others {
         let name = name_of(effect);
@@ -276,17 +270,10 @@ fn look_ups_that_stall_take_no_room_of_others() {
 // rule: DISC-5, MDN-28
 #[test]
 fn notices_that_wait_for_name_servers_hold_no_place_of_a_hand_over() {
-    let runtime = runtime();
-    let ground = SqliteGround::new();
-    let store: Arc<dyn Exchanges> = runtime.block_on(ground.open());
-    let written = exchange("edge", time(0));
-    let mut unit = insert(&written, vec![]);
-    let due = |effect| (written.id, Scheduled::new(effect, time(0)));
     // More domains than there are places for hand-overs.
-    let silent = (0..WORKERS * 2).map(|n| due(mail(&format!("direct.silent{n}.example"))));
-    let quick = due(mail("direct.quick.example"));
-    unit.effects = silent.chain([quick]).collect();
-    runtime.block_on(store.commit(unit)).unwrap();
+    let silent = (0..WORKERS * 2).map(|n| mail(&format!("direct.silent{n}.example")));
+    let quick = mail("direct.quick.example");
+    let (runtime, ground, store) = store_with(silent.chain([quick]));
     let (runner, _stop, running) = run(&runtime, &ground, &store, "nobody");
     wait_until("all are being prepared", || {
         runner.preparing.load(Ordering::SeqCst) == WORKERS * 2

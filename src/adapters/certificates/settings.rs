@@ -71,6 +71,22 @@ pub struct DomainConfig {
     pub demands: Demands,
 }
 
+impl DomainConfig {
+    /// A domain with what each must have, and everything else at its default.
+    pub fn new(name: DomainName, identities: Vec<IdentityConfig>, anchors: Vec<PathBuf>) -> Self {
+        Self {
+            name,
+            identities,
+            anchors,
+            intermediates: Vec::new(),
+            allow_legacy: Vec::new(),
+            crls: Vec::new(),
+            revocation: WhenUnknown::default(),
+            demands: Demands::default(),
+        }
+    }
+}
+
 /// A certificate with its key: `[[certificates.domains.identities]]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -30,7 +30,6 @@ use crate::{
     bridge::{
         endpoint::EndpointConfig,
         partner::{ClientCertificateConfig, PartnerConfig},
-        trust::{Demands, WhenUnknown},
     },
     formats::{
         ids::{CertificateFingerprint, DirectAddress, DomainName},
@@ -148,20 +147,15 @@ impl Side {
         // Certificates alone are asked for: every next hop is named by its address.
         config.dns.servers = vec![dns];
         config.certificates = CertificatesConfig {
-            domains: vec![DomainConfig {
-                name: self.domain.clone(),
-                identities: vec![IdentityConfig {
+            domains: vec![DomainConfig::new(
+                self.domain.clone(),
+                vec![IdentityConfig {
                     certificate: "direct/domain.pem".into(),
                     key: "direct/domain.key".into(),
                     passphrase_file: None,
                 }],
-                anchors: vec!["anchors".into()],
-                intermediates: Vec::new(),
-                allow_legacy: Vec::new(),
-                crls: Vec::new(),
-                revocation: WhenUnknown::Soft,
-                demands: Demands::default(),
-            }],
+                vec!["anchors".into()],
+            )],
             ..CertificatesConfig::default()
         };
         let fingerprint = CertificateFingerprint::of_der(&self.ehr.certificate.to_der()?);

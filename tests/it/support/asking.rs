@@ -17,7 +17,6 @@ use xdbridge::{
         config::Config,
         pki::{Profile, days},
     },
-    bridge::trust::{Demands, WhenUnknown},
     formats::{
         ids::CertificateFingerprint,
         smime::{SigningIdentity, certificate},
@@ -54,17 +53,23 @@ impl Asking {
         config.discovery.ldap_timeout = Duration::from_secs(60);
         config.discovery.ldap_permit = vec!["127.0.0.0/8".parse().unwrap()];
         config.delivery.background_lookup = Duration::from_secs(120);
-        config.certificates.domains.push(DomainConfig {
-            name: "direct.elm.example".parse().unwrap(),
-            identities: vec![write_identity(path, "elm", &pki().direct_elm)],
-            anchors: vec![ca],
-            intermediates: Vec::new(),
-            allow_legacy: Vec::new(),
-            crls: Vec::new(),
-            revocation: WhenUnknown::Soft,
-            demands: Demands::default(),
-        });
+        config.certificates.domains.push(DomainConfig::new(
+            "direct.elm.example".parse().unwrap(),
+            vec![write_identity(path, "elm", &pki().direct_elm)],
+            vec![ca],
+        ));
         Self { folder, config }
+    }
+
+    /// The same with these certificates, each in files of this name, for a domain of its own.
+    pub(crate) fn owning(mut self, domain: &str, identities: &[(&str, &SigningIdentity)]) -> Self {
+        let own = &mut self.config.certificates.domains[0];
+        own.name = domain.parse().unwrap();
+        let identities = identities.iter();
+        own.identities = identities
+            .map(|(name, identity)| write_identity(self.folder.path(), name, identity))
+            .collect();
+        self
     }
 
     pub(crate) fn file(&self) -> PathBuf {

@@ -2,20 +2,17 @@
 //! of its own, gone with the test.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Stdio},
     time::{Duration, Instant},
 };
 
-use super::folder::TestFolder;
+use super::{folder::TestFolder, unprivileged::unprivileged};
 
 /// Longest wait for the server to start: only a test that fails gets there.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The user and group that it runs as where the tests run as root: nobody.
-const NOBODY: u32 = 65_534;
 /// The zone that it serves.
 pub(crate) const ZONE: &str = "hisp.example";
 
@@ -87,26 +84,15 @@ fn start(root: &Path, address: SocketAddr) -> Option<Child> {
         root.display()
     );
     fs::write(root.join("named.conf"), settings).unwrap();
-    // As root it gives up its rights; its folder is then nobody's.
-    let is_root = fs::metadata(root).unwrap().uid() == 0;
-    if is_root {
-        chown(root, Some(NOBODY), Some(NOBODY)).unwrap();
-        fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
-    }
     let program = ["/usr/sbin/named", "/usr/bin/named"];
-    let program = program.iter().find(|path| Path::new(path).is_file());
-    let mut command = Command::new("setpriv");
-    if is_root {
-        let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
-        command.args([&user, &group, "--clear-groups"]);
-    }
-    // It ends with the thread that the test runs on, also where that is killed.
-    command.args(["--pdeathsig", "KILL", "--"]);
-    let mut server = command
-        .arg(program.expect("Debian's package bind9 is needed"))
+    let program = program
+        .map(Path::new)
+        .into_iter()
+        .find(|path| path.is_file());
+    let program = program.expect("Debian's package bind9 is needed");
+    let mut server = unprivileged(program, root, &[])
         .args(["-g", "-n", "1", "-c"])
         .arg(root.join("named.conf"))
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(root.join("log")).unwrap())

@@ -28,7 +28,6 @@ use xdbridge::{
     bridge::{
         exchange::{Exchange, Recipient},
         partner::{ClientCertificateConfig, PartnerConfig},
-        trust::{Demands, WhenUnknown},
     },
     flows::ports::{Clock, ExchangeFilter},
     formats::{
@@ -542,16 +541,11 @@ pub(crate) fn config(folder: &Path, next_hops: NextHops<'_>) -> Config {
         ("direct.elm.example", &pki.direct_elm),
         ("direct.ash.example", &pki.direct_ash),
     ] {
-        config.certificates.domains.push(DomainConfig {
-            name: name.parse().unwrap(),
-            identities: vec![write_identity(folder, name, identity)],
-            anchors: vec![ca.clone()],
-            intermediates: Vec::new(),
-            allow_legacy: Vec::new(),
-            crls: Vec::new(),
-            revocation: WhenUnknown::Soft,
-            demands: Demands::default(),
-        });
+        config.certificates.domains.push(DomainConfig::new(
+            name.parse().unwrap(),
+            vec![write_identity(folder, name, identity)],
+            vec![ca.clone()],
+        ));
     }
     config.partner = vec![
         partner("elm", &pki.elm, "direct.elm.example"),

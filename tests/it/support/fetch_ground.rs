@@ -14,7 +14,6 @@ use xdbridge::{
         config::Config,
         pki::{Authority, KeyKind, Profile},
     },
-    bridge::trust::{Demands, WhenUnknown},
     formats::smime::SigningIdentity,
 };
 
@@ -102,16 +101,11 @@ impl FetchGround {
         config.discovery.dns = false;
         config.discovery.ldap = false;
         config.certificates.recipients = vec![recipients];
-        config.certificates.domains.push(DomainConfig {
-            name: "direct.elm.example".parse().unwrap(),
-            identities: vec![write_identity(path, "elm", &pki().direct_elm)],
-            anchors: vec![ca],
-            intermediates: Vec::new(),
-            allow_legacy: Vec::new(),
-            crls: Vec::new(),
-            revocation: WhenUnknown::Soft,
-            demands: Demands::default(),
-        });
+        config.certificates.domains.push(DomainConfig::new(
+            "direct.elm.example".parse().unwrap(),
+            vec![write_identity(path, "elm", &pki().direct_elm)],
+            vec![ca],
+        ));
         let mut ground = Self {
             folder,
             config,

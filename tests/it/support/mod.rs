@@ -69,6 +69,7 @@ pub(crate) mod submission;
 )]
 pub(crate) mod tls;
 pub(crate) mod tools;
+mod unprivileged;
 pub(crate) mod web;
 pub(crate) mod xmllint;
 

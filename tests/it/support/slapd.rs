@@ -2,20 +2,17 @@
 //! files in a folder of its own, gone with the test.
 
 use std::{
-    fs::{self, File, Permissions},
+    fs::{self, File},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use super::folder::TestFolder;
+use super::{folder::TestFolder, unprivileged::unprivileged};
 
 /// Longest wait for the server to start: only a test that fails gets there.
 const PATIENCE: Duration = Duration::from_secs(120);
-/// The user and group that it runs as where the tests run as root: nobody.
-const NOBODY: u32 = 65_534;
 /// What it serves.
 pub(crate) const BASE: &str = "dc=hisp,dc=example";
 /// Who may write, and by which password.
@@ -51,20 +48,12 @@ impl Slapd {
             root.join("data").display()
         );
         fs::write(root.join("slapd.conf"), settings).unwrap();
-        // As root it gives up its rights; its folder is then nobody's.
-        let is_root = fs::metadata(root).unwrap().uid() == 0;
-        if is_root {
-            for path in [root.to_owned(), root.join("data")] {
-                chown(path, Some(NOBODY), Some(NOBODY)).unwrap();
-            }
-            fs::set_permissions(root, Permissions::from_mode(0o755)).unwrap();
-        }
         // A port that was free may be taken before the server has it.
         for _ in 0..10 {
             let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
             let address = free.local_addr().unwrap();
             drop(free);
-            if let Some(server) = start(root, address, is_root) {
+            if let Some(server) = start(root, address) {
                 let server = Self {
                     address,
                     server,
@@ -108,25 +97,16 @@ impl Drop for Slapd {
 }
 
 /// The server, once it answers; `None` if its port is taken.
-fn start(root: &Path, address: SocketAddr, is_root: bool) -> Option<Child> {
+fn start(root: &Path, address: SocketAddr) -> Option<Child> {
     let program = "/usr/sbin/slapd";
     assert!(
         Path::new(program).is_file(),
         "Debian's package slapd is needed"
     );
-    let mut command = Command::new("setpriv");
-    if is_root {
-        let (user, group) = (format!("--reuid={NOBODY}"), format!("--regid={NOBODY}"));
-        command.args([&user, &group, "--clear-groups"]);
-    }
-    // It ends with the thread that the test runs on, also where that is killed.
-    command.args(["--pdeathsig", "KILL", "--"]);
-    let mut server = command
-        .arg(program)
+    let mut server = unprivileged(Path::new(program), root, &[&root.join("data")])
         // In the foreground, and quiet.
         .args(["-d", "0", "-h", &format!("ldap://{address}/"), "-f"])
         .arg(root.join("slapd.conf"))
-        .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(File::create(root.join("log")).unwrap())
