@@ -53,9 +53,30 @@ enum Action {
         config: PathBuf,
         /// The entry of the directory below which they go. Default: one for the domain, such as
         /// `dc=direct,dc=harbor,dc=example`, which is printed as well.
-        #[arg(long, value_name = "DN")]
+        #[arg(long, value_name = "DN", value_parser = distinguished_name)]
         base: Option<String>,
     },
+}
+
+/// A name as RFC 4514 §3 writes it, as far as slips go: `attribute=value`, parted by commas, all on one line. What the
+/// directory has is for it to say.
+fn distinguished_name(text: &str) -> Result<String, &'static str> {
+    let is_part = |part: &str| {
+        let Some((attribute, value)) = part.split_once('=') else {
+            return false;
+        };
+        let mut attribute = attribute.trim().bytes().peekable();
+        attribute.peek().is_some()
+            && attribute.all(|octet| octet.is_ascii_alphanumeric() || b"-.".contains(&octet))
+            && !value.trim().is_empty()
+    };
+    // A comma behind a backslash belongs to a value.
+    let is_name = text.replace("\\,", "").split(',').all(is_part);
+    if is_name && !text.contains(char::is_control) {
+        Ok(text.to_owned())
+    } else {
+        Err("a distinguished name is needed, such as ou=people,dc=harbor,dc=example")
+    }
 }
 
 /// Runs the command.
@@ -89,4 +110,34 @@ pub fn run(args: &CertArgs, out: &mut dyn Write) -> Result<Exit, CommandError> {
         }
     }
     Ok(Exit::Done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // rule: LDAP-7
+    #[test]
+    fn a_base_is_a_distinguished_name_on_one_line() {
+        for name in [
+            "dc=harbor,dc=example",
+            "ou=a b, o=Hafen\u{e9}",
+            "o=Harbor\\, Inc.,c=DE",
+            "2.5.4.10=Harbor",
+        ] {
+            assert_eq!(distinguished_name(name).as_deref(), Ok(name));
+        }
+        for slip in [
+            "",
+            "not a dn",
+            "harbor.example",
+            "dc=harbor,",
+            "dc=,dc=example",
+            "=harbor",
+            "d c=harbor",
+            "dc=harbor\ndn: cn=other",
+        ] {
+            assert!(distinguished_name(slip).is_err(), "{slip:?}");
+        }
+    }
 }
